@@ -1,0 +1,1 @@
+"""The gRPC server: socket, wire, services."""

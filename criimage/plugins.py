@@ -1,0 +1,110 @@
+"""Finds installed backends by entry point and opens the chosen one.
+
+A distribution offers a backend with an entry point in the group `criimage.backends`, whose name is what users write as
+`backend = "…"` and which leads to a `Plugin`:
+
+    [project.entry-points."criimage.backends"]
+    mystore = "criimage_mystore:plugin"
+
+Listing imports nothing, so that a broken plugin disturbs nobody who did not choose it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from criimage.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from pydantic import BaseModel
+
+    from criimage.backend import Backend
+
+__all__ = ["CONTRACT", "GROUP", "InstalledBackend", "Plugin", "installed", "load"]
+
+GROUP = "criimage.backends"
+
+CONTRACT = 1
+"""Version of `criimage.backend`; a plugin states the one it was written for, and only the same one is opened."""
+
+SettingsT = TypeVar("SettingsT", bound="BaseModel")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin(Generic[SettingsT]):
+    """What an entry point leads to. Making one imports nothing heavy: `open` does.
+
+    Attributes:
+        name: as in the entry point.
+        contract: the value of CONTRACT the backend was written for.
+        settings_model: a pydantic model that forbids extra keys; the table `[backends.NAME]` is read into it.
+        open: takes the settings, returns an async context manager that yields the backend. Raises
+            ConfigurationError on entering if the backend can never work with them; a daemon that is down is not such a
+            case.
+    """
+
+    name: str
+    contract: int
+    settings_model: type[SettingsT]
+    open: Callable[[SettingsT], AbstractAsyncContextManager[Backend]]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledBackend:
+    """An entry point that was found; nothing of it has been imported.
+
+    Attributes:
+        name: what users write as `backend`.
+        distribution: name of the distribution that brings it.
+        version: that distribution's version.
+        entry_point: where it leads.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+
+
+def installed() -> tuple[InstalledBackend, ...]:
+    """Return every installed backend, sorted by name; two distributions may claim the same one."""
+    found = set()
+    for entry_point in entry_points(group=GROUP):
+        # A source checkout on sys.path can show one distribution twice; that is no conflict.
+        distribution = entry_point.dist
+        name, version = (distribution.name, distribution.version) if distribution else ("unknown", "unknown")
+        found.add(InstalledBackend(entry_point.name, name, version, entry_point))
+    return tuple(sorted(found, key=lambda backend: (backend.name, backend.distribution)))
+
+
+def load(name: str) -> Plugin[Any]:
+    """Import the backend called `name`.
+
+    Raises:
+        ConfigurationError: not installed (the text lists what is), claimed by two distributions, cannot be imported,
+            is no
+            plugin, or was written for another contract.
+    """
+    claims = [backend for backend in installed() if backend.name == name]
+    if not claims:
+        names = ", ".join(sorted({backend.name for backend in installed()})) or "none"
+        raise ConfigurationError(f'no backend "{name}" is installed; installed: {names}')
+    if len(claims) > 1:
+        owners = " and ".join(f"{claim.distribution} {claim.version}" for claim in claims)
+        raise ConfigurationError(f'backend "{name}" is claimed by {owners}; uninstall one of them')
+    claim = claims[0]
+    origin = f'backend "{name}" of {claim.distribution} {claim.version}'
+    try:
+        plugin = claim.entry_point.load()
+    except Exception as error:
+        raise ConfigurationError(f"{origin} cannot be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(plugin, Plugin):
+        raise ConfigurationError(f"{origin} is no criimage.plugins.Plugin but {type(plugin).__name__}")
+    if plugin.contract != CONTRACT:
+        raise ConfigurationError(f"{origin} was written for contract {plugin.contract}, this criimage has {CONTRACT}")
+    return plugin
