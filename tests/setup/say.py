@@ -1,0 +1,11 @@
+"""What the set-up tells whoever started it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def say(line: str) -> None:
+    """One line, at once, between the output of the tools that run."""
+    sys.stdout.write(f"setup: {line}\n")
+    sys.stdout.flush()
