@@ -1,0 +1,122 @@
+"""A child process with a log, that ends together with everything it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+class StartError(RuntimeError):
+    """A part ended, or did not answer in time, while it was being started; the text has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A running process in a process group of its own.
+
+    Attributes:
+        name: for messages.
+        process: the process.
+        log: what it writes to stdout and stderr.
+    """
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Its process id, also of its group."""
+        return self.process.pid
+
+    def log_text(self) -> str:
+        """Everything it has written so far."""
+        return self.log.read_text(errors="replace")
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
+        """Waits until it is ready.
+
+        Args:
+            ready: asked every few milliseconds.
+            seconds: how long to wait at most.
+
+        Raises:
+            StartError: it ended or was not ready in time.
+        """
+        end = time.monotonic() + seconds
+        while not ready():
+            if self.process.poll() is not None:
+                raise StartError(f"{self.name} ended with {self.process.returncode}:\n{self.log_text()[-4000:]}")
+            if time.monotonic() > end:
+                raise StartError(f"{self.name} did not answer in {seconds} s:\n{self.log_text()[-4000:]}")
+            time.sleep(0.005)
+
+    def terminate(self, *, seconds: float) -> int:
+        """Asks it to end by SIGTERM.
+
+        Args:
+            seconds: how long to wait at most.
+
+        Returns:
+            its exit code, negative for a signal.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended.
+        """
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """Kills the process and whatever is left of its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def child(
+    name: str, command: Sequence[str | Path], log: Path, *, environment: Mapping[str, str] | None = None
+) -> Iterator[Child]:
+    """Runs a command until the block is left, and kills its process group then.
+
+    Args:
+        name: for messages.
+        command: the program and its arguments.
+        log: where its output is appended.
+        environment: variables on top of this process's own.
+
+    Yields:
+        the running process.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | dict(environment or {}),
+            start_new_session=True,
+        )
+    running = Child(name, process, log)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,30 @@
+"""crictl and critest, where the set-up has built them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from parts.missing import lacking
+from setup.clients import CRICTL, CRITEST, folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def crictl() -> Path:
+    """The path of crictl; skips or fails the running test where it is not there."""
+    return _client(CRICTL)
+
+
+def critest() -> Path:
+    """The path of critest; skips or fails the running test where it is not there."""
+    return _client(CRITEST)
+
+
+def _client(name: str) -> Path:
+    path = folder() / name
+    if not path.exists():
+        # Without any Go there is no way to build it, and CI has nothing to repair.
+        lacking(f"{name} is not built: `make test` builds it, with Go", also_in_ci=shutil.which("go") is not None)
+    return path
