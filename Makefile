@@ -1,0 +1,20 @@
+# What can be done with a clone. Every target installs what it misses: as root by apt-get, otherwise it says what to ask for.
+
+PYTHON ?= python3
+
+.PHONY: help demo serve test check clean
+
+help:
+	@echo "make demo    see it work: a registry, a store, the server and every command, then everything is gone again"
+	@echo "make serve   the same, left running for you to try, until Ctrl-C"
+	@echo "make test    everything: lint, types, docs, and all tests against the real tools"
+	@echo "make check   the quick part of it, which needs no container tools"
+	@echo "make clean   delete what these made in this folder"
+
+demo serve test check:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $@ PYTHON=..."; exit 1; }
+	@cd tests && exec $(PYTHON) -m setup $@
+
+clean:
+	rm -rf build dist docs/_build .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
