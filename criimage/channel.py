@@ -1,0 +1,103 @@
+"""A client's connection to any CRI socket, in bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from grpclib.client import Channel as GrpclibChannel
+from grpclib.config import Configuration
+from grpclib.const import Cardinality, Status
+from grpclib.encoding.base import CodecBase
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["CallError", "Channel"]
+
+_CONNECTION_WINDOW = 64 * 2**20
+_STREAM_WINDOW = 4 * 2**20
+
+
+class CallError(Exception):
+    """A call that did not end with OK.
+
+    Args:
+        status: gRPC status; UNAVAILABLE where nobody answers at the socket.
+        text: the server's message.
+    """
+
+    def __init__(self, status: Status, text: str) -> None:
+        super().__init__(f"{text} ({status.name})")
+        self.status = status
+        self.text = text
+
+
+class _BytesCodec(CodecBase):
+    """Passes messages through as the bytes they are."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: bytes, message_type: object) -> bytes:
+        return message
+
+    def decode(self, data: bytes, message_type: object) -> bytes:
+        return data
+
+
+class Channel:
+    """An async context manager; connects at the first call, and again after a lost connection.
+
+    Args:
+        path: of the unix socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._channel: GrpclibChannel | None = None
+
+    async def __aenter__(self) -> Self:
+        # One stalled stream must not hold up another call (python-stack 3), hence the windows.
+        config = Configuration(http2_connection_window_size=_CONNECTION_WINDOW, http2_stream_window_size=_STREAM_WINDOW)
+        self._channel = GrpclibChannel(path=str(self._path), codec=_BytesCodec(), config=config)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._channel is not None:
+            self._channel.close()
+
+    async def unary(self, method: str, request: bytes, seconds: float | None = None) -> bytes:
+        """Call `/package.Service/Method` and return the reply's bytes.
+
+        After a cancel the server is told that the call is over.
+
+        Args:
+            method: the path.
+            request: an encoded message.
+            seconds: the call's deadline, or None for none.
+
+        Raises:
+            CallError: the server answered something else than OK, or nobody answers.
+        """
+        if self._channel is None:
+            raise RuntimeError("the channel is not open")
+        try:
+            async with self._channel.request(method, Cardinality.UNARY_UNARY, bytes, bytes, timeout=seconds) as stream:
+                await stream.send_message(request, end=True)
+                reply = await stream.recv_message()
+        except GRPCError as error:
+            raise CallError(error.status, error.message or error.status.name.lower()) from None
+        except TimeoutError:
+            raise CallError(Status.DEADLINE_EXCEEDED, f"no answer within {seconds:g} s") from None
+        except (OSError, ProtocolError, StreamTerminatedError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise CallError(Status.UNAVAILABLE, f"cannot reach {self._path}: {reason}") from None
+        if reply is None:
+            raise CallError(Status.INTERNAL, "the server sent no reply")
+        return reply

@@ -1,0 +1,194 @@
+"""The client commands: what crictl does with images, for any CRI image service."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from criimage.channel import Channel
+from criimage.cli import output
+from criimage.cli.connection import ask
+from criimage.cri.runtime import v1
+from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["fsinfo", "images", "inspect", "pull", "rmi", "version"]
+
+Command = Any
+
+
+def _client_options(command: Command) -> Command:
+    endpoint = click.option(
+        "--endpoint",
+        default=DEFAULT_ENDPOINT,
+        envvar="CRIIMAGE_ENDPOINT",
+        show_default=True,
+        show_envvar=True,
+        metavar="unix:///PATH",
+        help="Socket of the image service.",
+    )
+    form = click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+    return endpoint(form(command))
+
+
+def _talk(endpoint: str, talk: Callable[[Channel], Awaitable[None]]) -> None:
+    async def connected() -> None:
+        async with Channel(socket_path(endpoint)) as channel:
+            await talk(channel)
+
+    asyncio.run(connected())
+
+
+@click.command()
+@click.argument("pattern", default="")
+@_client_options
+def images(pattern: str, endpoint: str, form: str) -> None:
+    """List images, or those that PATTERN matches."""
+
+    async def talk(channel: Channel) -> None:
+        filtered = v1.ListImagesRequest(filter=v1.ImageFilter(image=v1.ImageSpec(image=pattern)))
+        found = (await ask(channel, "ListImages", filtered, v1.ListImagesResponse)).images
+        if form == "json":
+            output.document({"images": [output.image_fields(image) for image in found]})
+        else:
+            output.images_table(found)
+
+    _talk(endpoint, talk)
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--username", "-u", help="User name for the registry; the password is asked for.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead.")
+@_client_options
+def pull(reference: str, username: str | None, password_stdin: bool, endpoint: str, form: str) -> None:
+    """Pull the image REFERENCE and print what identifies it."""
+    auth = _credentials(username, password_stdin=password_stdin)
+
+    async def talk(channel: Channel) -> None:
+        request = v1.PullImageRequest(image=v1.ImageSpec(image=reference))
+        if auth is not None:
+            request.auth = auth
+        pulled = await ask(channel, "PullImage", request, v1.PullImageResponse, seconds=None)
+        if form == "json":
+            output.document({"image_ref": pulled.image_ref})
+        else:
+            click.echo(pulled.image_ref)
+
+    _talk(endpoint, talk)
+
+
+def _credentials(username: str | None, *, password_stdin: bool) -> v1.AuthConfig | None:
+    if username is None:
+        if password_stdin:
+            raise click.UsageError("--password-stdin needs --username")
+        return None
+    # Never an option: whoever lists the processes would read it.
+    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else click.prompt("Password", hide_input=True)
+    return v1.AuthConfig(username=username, password=password)
+
+
+@click.command()
+@click.argument("reference")
+@_client_options
+def inspect(reference: str, endpoint: str, form: str) -> None:
+    """Show all that is known of the image REFERENCE: a name, an ID or the beginning of one."""
+
+    async def talk(channel: Channel) -> None:
+        status = await _status(channel, reference, verbose=True)
+        fields = output.status_fields(status)
+        if form == "json":
+            output.document(fields)
+        else:
+            output.fields_table(fields)
+
+    _talk(endpoint, talk)
+
+
+async def _status(channel: Channel, reference: str, *, verbose: bool = False) -> v1.ImageStatusResponse:
+    request = v1.ImageStatusRequest(image=v1.ImageSpec(image=reference), verbose=verbose)
+    status = await ask(channel, "ImageStatus", request, v1.ImageStatusResponse)
+    if not status.image.id:
+        raise click.ClickException(f"no such image: {reference}")
+    return status
+
+
+@click.command()
+@click.argument("references", nargs=-1, required=True)
+@_client_options
+def rmi(references: tuple[str, ...], endpoint: str, form: str) -> None:
+    """Remove images by name, ID or the beginning of an ID, each with all its names."""
+    removed: list[dict[str, Any]] = []
+    failed: list[str] = []
+
+    async def remove(channel: Channel, reference: str) -> None:
+        status = await _status(channel, reference)
+        request = v1.RemoveImageRequest(image=v1.ImageSpec(image=status.image.id))
+        await ask(channel, "RemoveImage", request, v1.RemoveImageResponse, seconds=None)
+        names = [*status.image.repo_tags, *status.image.repo_digests]
+        removed.append({"id": status.image.id, "names": names})
+        if form == "table":
+            for name in names or [status.image.id]:
+                click.echo(f"Removed: {name}")
+
+    async def talk(channel: Channel) -> None:
+        for reference in references:
+            try:
+                await remove(channel, reference)
+            except click.ClickException as error:
+                failed.append(error.message)
+                click.echo(f"Error: {error.message}", err=True)
+
+    _talk(endpoint, talk)
+    if form == "json":
+        output.document({"removed": removed, "errors": failed})
+    if failed:
+        raise SystemExit(1)
+
+
+@click.command()
+@_client_options
+def fsinfo(endpoint: str, form: str) -> None:
+    """Show where images lie and what they take."""
+
+    async def talk(channel: Channel) -> None:
+        found = await ask(channel, "ImageFsInfo", v1.ImageFsInfoRequest(), v1.ImageFsInfoResponse)
+        if form == "json":
+            output.document(
+                {
+                    "image_filesystems": [output.filesystem_fields(usage) for usage in found.image_filesystems],
+                    "container_filesystems": [output.filesystem_fields(usage) for usage in found.container_filesystems],
+                }
+            )
+        else:
+            output.filesystems_table(found.image_filesystems)
+
+    _talk(endpoint, talk)
+
+
+@click.command()
+@_client_options
+def version(endpoint: str, form: str) -> None:
+    """Show what answers at the endpoint."""
+
+    async def talk(channel: Channel) -> None:
+        found = await ask(
+            channel, "Version", v1.VersionRequest(), v1.VersionResponse, service="runtime.v1.RuntimeService"
+        )
+        fields = {
+            "version": found.version,
+            "runtime_name": found.runtime_name,
+            "runtime_version": found.runtime_version,
+            "runtime_api_version": found.runtime_api_version,
+        }
+        if form == "json":
+            output.document(fields)
+        else:
+            output.fields_table(fields)
+
+    _talk(endpoint, talk)

@@ -1,0 +1,138 @@
+"""`criimage config` and `criimage backends`: what is set, what could be, and whether it would work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from criimage.cli.options import layers_from, settings_options
+from criimage.errors import ConfigurationError
+from criimage.plugins import installed, load
+from criimage.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from criimage.backend import Problem
+    from criimage.plugins import Plugin
+    from criimage.settings import Layers
+
+__all__ = ["backends", "config"]
+
+
+@click.group()
+def config() -> None:
+    """Print or check settings."""
+
+
+@config.command()
+def default() -> None:
+    """Print every key with its default as TOML, explained."""
+    click.echo(
+        "# Settings of criimage. Drop-ins lie in conf.d beside this file; then CRIIMAGE_* (nested by __) and flags win."
+    )
+    click.echo("\n".join(_tables(Settings, "")))
+    for plugin in _working_plugins():
+        click.echo("\n".join(_tables(plugin.settings_model, f"backends.{plugin.name}")))
+
+
+@config.command()
+@settings_options
+def dump(**options: Any) -> None:  # noqa: ANN401
+    """Print the settings in force, secrets masked, as TOML."""
+    layers = layers_from(**options)()
+    settings = layers.settings()
+    plugin = load(settings.backend)
+    click.echo("\n".join(_tables(type(settings), "", settings)))
+    click.echo("\n".join(_tables(plugin.settings_model, f"backends.{plugin.name}", layers.backend_settings(plugin))))
+
+
+@config.command()
+@settings_options
+def check(**options: Any) -> None:  # noqa: ANN401
+    """Validate the settings of all installed backends, and tell whether the chosen one can work here."""
+    layers = layers_from(**options)()
+    settings = layers.settings()
+    known = {backend.name for backend in installed()}
+    for name in settings.backends:
+        if name not in known:
+            raise ConfigurationError(f'backends.{name}: no backend "{name}" is installed')
+    for plugin in _working_plugins():
+        layers.backend_settings(plugin)
+    problems = asyncio.run(_problems(layers, load(settings.backend)))
+    for problem in problems:
+        click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")
+    if problems:
+        raise SystemExit(1)
+    click.echo(f"ok: {settings.backend} can work here")
+
+
+async def _problems(layers: Layers, plugin: Plugin[Any]) -> tuple[Problem, ...]:
+    async with plugin.open(layers.backend_settings(plugin)) as backend:
+        return await backend.check()
+
+
+@click.command()
+@click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def backends(form: str) -> None:
+    """List the installed backends, and what is wrong with those that cannot be used."""
+    rows = []
+    for backend in installed():
+        try:
+            load(backend.name)
+            fault = ""
+        except ConfigurationError as error:
+            fault = error.text
+        rows.append(
+            {"name": backend.name, "distribution": backend.distribution, "version": backend.version, "error": fault}
+        )
+    if form == "json":
+        click.echo(json.dumps({"backends": rows}, indent=2))
+        return
+    for row in rows:
+        click.echo("   ".join((f"{row['name']:<20}", row["distribution"], row["version"], row["error"])).rstrip())
+
+
+def _working_plugins() -> Iterator[Plugin[Any]]:
+    for name in sorted({backend.name for backend in installed()}):
+        try:
+            yield load(name)
+        except ConfigurationError as error:
+            click.echo(f"# {error.text}", err=True)
+
+
+def _tables(model: type[BaseModel], name: str, values: BaseModel | None = None) -> Iterator[str]:
+    """Yield TOML for a model: its keys first, its tables after them."""
+    tables: list[tuple[str, type[BaseModel]]] = []
+    if name:
+        yield f"\n[{name}]"
+    for key, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            tables.append((key, kind))
+            continue
+        value = getattr(values, key) if values is not None else field.get_default(call_default_factory=True)
+        if isinstance(value, dict) and not name:
+            continue  # the backends' tables are printed by their own models
+        for line in filter(None, [field.description]):
+            yield f"# {line}"
+        yield f"{key} = {_toml(value)}" if value is not PydanticUndefined and value is not None else f"# {key} ="
+    for key, kind in tables:
+        yield from _tables(kind, f"{name}.{key}" if name else key, getattr(values, key) if values is not None else None)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(str(value))  # a JSON string is a TOML basic string

@@ -1,0 +1,69 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from criimage.settings import read_layers, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from criimage.settings import Layers
+
+__all__ = ["config_option", "layers_from", "settings_options"]
+
+Command = Any
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="CRIIMAGE_CONFIG",
+    show_envvar=True,
+    help="Settings file; drop-ins lie in conf.d beside it. [default: /etc/criimage/config.toml if it exists]",
+)
+
+_SETTINGS_OPTIONS = (
+    config_option,
+    click.option("--backend", help="Backend to use; `criimage backends` lists what is installed."),
+    click.option("--listen", help="Socket to serve on: unix:///PATH, or fd:// for one passed by systemd."),
+    click.option(
+        "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted key; repeatable."
+    ),
+    click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log."),
+    click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines look."),
+)
+
+
+def settings_options(command: Command) -> Command:
+    """Give a command every option that settings can be changed by; they arrive as keyword arguments."""
+    for option in reversed(_SETTINGS_OPTIONS):
+        command = option(command)
+    return command
+
+
+def layers_from(
+    config: Path | None,
+    backend: str | None = None,
+    listen: str | None = None,
+    assignments: tuple[str, ...] = (),
+    log_level: str | None = None,
+    log_format: str | None = None,
+) -> Callable[[], Layers]:
+    """Return what reads the settings, each time it is called.
+
+    Raises:
+        click.BadParameter: an assignment without `=`.
+    """
+    overrides: list[tuple[str, Any]] = []
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not all(key.split(".")):
+            raise click.BadParameter(f"{assignment!r} is not of the form KEY=VALUE", param_hint="--set")
+        overrides.append((key, read_value(value)))
+    given = {"backend": backend, "listen": listen, "log.level": log_level, "log.format": log_format}
+    overrides += [(key, value) for key, value in given.items() if value is not None]
+    return lambda: read_layers(config, overrides)

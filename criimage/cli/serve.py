@@ -1,0 +1,23 @@
+"""`criimage serve`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from criimage.cli.options import layers_from, settings_options
+
+__all__ = ["serve"]
+
+
+@click.command()
+@settings_options
+def serve(**options: Any) -> None:  # noqa: ANN401 - click's own
+    """Serve CRI's ImageService until SIGTERM; SIGHUP reads the settings again."""
+    reread = layers_from(**options)
+    layers = reread()
+    layers.settings()  # a wrong key is told before the server's modules are loaded
+    from criimage.server.app import run
+
+    run(layers, reread)

@@ -1,0 +1,183 @@
+"""Puts the service together, runs it, and ends it.
+
+    socket -> server -> services -> pulls -> backend
+
+The socket is bound before anything heavy is imported: a client that connects meanwhile waits in its queue instead of
+being refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from criimage import __version__, logs, metrics, plugins
+from criimage.errors import ConfigurationError
+from criimage.pins import Pins
+from criimage.pulls import Pulls
+from criimage.server.health import HealthService
+from criimage.server.images import ImageRef, ImageService
+from criimage.server.observe import CallObserver
+from criimage.server.reflection import ReflectionService
+from criimage.server.runtime import RuntimeService
+from criimage.server.server import Server
+from criimage.server.socket import BoundSocket
+from criimage.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from criimage.backend import Backend
+    from criimage.plugins import Plugin
+    from criimage.settings import Layers, Settings
+
+__all__ = ["Assembly", "run", "serve"]
+
+_log = structlog.get_logger(__name__)
+
+CALLS_GRACE = 2.0
+"""Seconds that calls under way get once the server stops; pulls are told at once, so this is for the rest."""
+
+WORK_GRACE = 1.0
+"""Seconds that removals whose client has gone get after that."""
+
+
+class Assembly:
+    """One backend with the services in front of it.
+
+    Args:
+        backend: open.
+        work: entered; runs pulls and removals.
+        settings: the core's.
+        figures: takes what is measured.
+        shown: the effective settings without secrets, for a verbose Status.
+
+    Attributes:
+        server: not started.
+        pulls: of the backend.
+        images: the image service, for reloads.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        work: Work,
+        settings: Settings,
+        figures: Callable[[list[str]], metrics.Metrics],
+        shown: dict[str, Any],
+    ) -> None:
+        self.pulls = Pulls(backend, work)
+        pins, image_ref = Pins(settings.pinned_images), ImageRef(settings.image_ref)
+        self.images = ImageService(backend, self.pulls, work, pins, image_ref)
+        methods = [*self.images.methods(), *RuntimeService(backend, __version__, shown).methods()]
+        services = sorted({method.service for method in methods})
+        methods += HealthService(backend, services).methods() + ReflectionService(services).methods()
+        operations = sorted({method.operation for method in methods} | {"unknown"})
+        self.server = Server(methods, CallObserver(figures(operations)))
+        self._work = work
+
+    async def stop(self) -> None:
+        """End well: no new calls, pulls cancelled, the rest gets a limited time. Some 3 s at most."""
+        self.server.stop_accepting()
+        self.pulls.cancel_all()
+        await self.server.finish(CALLS_GRACE)
+        try:
+            async with asyncio.timeout(WORK_GRACE):
+                await self._work.drain()
+        except TimeoutError:
+            _log.warning("work was cut off: it did not end in time")
+
+
+async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    SIGHUP reads the settings again: log level and pinned images change while running; anything invalid is reported
+    and the old ones stay.
+
+    Args:
+        layers: settings as read.
+        reread: reads them again.
+
+    Raises:
+        ConfigurationError: settings, socket or backend do not allow it; nothing was changed.
+    """
+    settings = layers.settings()
+    plugin = plugins.load(settings.backend)
+    backend_settings = layers.backend_settings(plugin)
+    shown = _shown(settings, plugin, backend_settings)
+    with BoundSocket.open(settings.listen) as bound, ExitStack() as stack:
+
+        def figures(operations: list[str]) -> metrics.Metrics:
+            if not settings.metrics.address:
+                return metrics.NoMetrics()
+            made = metrics.PrometheusMetrics(plugin.name, operations, metrics.error_kinds())
+            stack.enter_context(metrics.serve_metrics(settings.metrics.address, made))
+            return made
+
+        async with plugin.open(backend_settings) as backend, Work() as work:
+            await _report_problems(backend)
+            assembly = Assembly(backend, work, settings, figures, shown)
+            stopped = asyncio.Event()
+            with _signals(stopped, lambda: _reload(assembly, reread)):
+                await assembly.server.start(bound.socket)
+                _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
+                await stopped.wait()
+                _log.info("stopping")
+                await assembly.stop()
+    _log.info("stopped")
+
+
+def run(layers: Layers, reread: Callable[[], Layers]) -> None:
+    """Run `serve` in an event loop of its own; sets up logs first, and forbids core dumps, which could hold secrets.
+
+    Raises:
+        ConfigurationError: as `serve` does.
+    """
+    settings = layers.settings()
+    logs.set_up(settings.log.level, settings.log.format)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    asyncio.run(serve(layers, reread))
+
+
+async def _report_problems(backend: Backend) -> None:
+    for problem in await backend.check():
+        _log.warning("the backend cannot work yet", problem=problem.text, remedy=problem.remedy)
+
+
+def _shown(settings: Settings, plugin: Plugin[Any], backend_settings: Any) -> dict[str, Any]:  # noqa: ANN401
+    # pydantic's SecretStr dumps as asterisks in JSON mode, so a backend's secrets stay its own.
+    shown = settings.model_dump(mode="json", exclude={"backends"})
+    return {**shown, "backends": {plugin.name: backend_settings.model_dump(mode="json")}}
+
+
+def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
+    try:
+        settings = reread().settings()
+    except ConfigurationError as error:
+        _log.error("settings not reloaded: the old ones stay", error=error.text)
+        return
+    logs.set_level(settings.log.level)
+    assembly.images.repin(Pins(settings.pinned_images))
+    _log.info("settings reloaded", level=settings.log.level, pinned_images=list(settings.pinned_images))
+
+
+@contextmanager
+def _signals(stopped: asyncio.Event, reload: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: stopped.set,
+        signal.SIGINT: stopped.set,
+        signal.SIGHUP: reload,
+    }
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,353 @@
+"""One gRPC call: its headers, its message, its answer, and the task that it runs in.
+
+Bytes in, bytes out: what a message means is the services' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import re
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from grpclib.const import Status
+from grpclib.metadata import encode_grpc_message
+from grpclib.protocol import AbstractHandler
+from h2.exceptions import ProtocolError
+
+from criimage.errors import CriimageError
+from criimage.server import hardening
+from criimage.server.status import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from grpclib.protocol import Stream
+
+__all__ = ["MESSAGE_LIMIT", "Call", "CallFailed", "ConnectionCalls", "Method", "Observer", "server_stream", "unary"]
+
+MESSAGE_LIMIT = 16 * 2**20
+"""Largest request in bytes; the same as the Go clients' limit for answers (cri-protocol 2.2)."""
+
+SEND_LIMIT = 60.0
+"""Seconds that a client may leave an answer unread before its call is given up."""
+
+_RESPONSE_HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
+_TRAILERS_OK = [("grpc-status", "0")]
+_CONTENT_TYPES = frozenset({"application/grpc", "application/grpc+proto"})
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class CallFailed(Exception):
+    """A call that cannot be served as it came; becomes its status.
+
+    Args:
+        status: gRPC status.
+        text: message for the client.
+    """
+
+    def __init__(self, status: Status, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class Call:
+    """A call under way, as its handler sees it.
+
+    Attributes:
+        path: `/package.Service/Method`.
+        seconds: what the client's deadline left when the call came, or None without one.
+    """
+
+    def __init__(self, stream: Stream, headers: hardening.Headers) -> None:
+        self._stream = stream
+        self._headers = headers
+        self._header_map = dict(headers)
+        self.path = self._header_map.get(":path", "")
+        self.seconds: float | None = None
+        self._headers_sent = False
+        self.status: Status | None = None
+
+    def read_headers(self) -> None:
+        """Check what the client announced and take its deadline.
+
+        Raises:
+            CallFailed: a timeout or a `-bin` header that cannot be decoded.
+        """
+        timeout = self._header_map.get("grpc-timeout")
+        if timeout is not None:
+            match = _TIMEOUT.fullmatch(timeout)
+            if match is None:
+                raise CallFailed(Status.INVALID_ARGUMENT, "malformed grpc-timeout header")
+            self.seconds = int(match[1]) * _TIMEOUT_UNITS[match[2]]
+        for name, value in self._headers:
+            if name.endswith("-bin"):
+                for part in value.split(","):
+                    _check_binary(name, part)
+
+    def http_fault(self) -> str | None:
+        """Return the HTTP status to answer with if this is no gRPC call at all."""
+        if self._header_map.get(":method") != "POST":
+            return "405"
+        content_type = self._header_map.get("content-type", "").partition(";")[0].strip().lower()
+        return None if content_type in _CONTENT_TYPES else "415"
+
+    def header(self, name: str) -> str:
+        """Return a request header, or the empty text."""
+        return self._header_map.get(name, "")
+
+    async def receive(self) -> bytes | None:
+        """Return the next message, or None when the client sends no more.
+
+        Raises:
+            CallFailed: compressed, truncated or larger than MESSAGE_LIMIT.
+        """
+        try:
+            prefix = await self._stream.recv_data(5)
+            if not prefix:
+                return None
+            compressed, length = struct.unpack(">BI", prefix)
+            if compressed:
+                raise CallFailed(Status.UNIMPLEMENTED, "compressed messages are not supported")
+            if length > MESSAGE_LIMIT:
+                text = f"the request message has {length} bytes, the limit is {MESSAGE_LIMIT}"
+                raise CallFailed(Status.RESOURCE_EXHAUSTED, text)
+            message = await self._stream.recv_data(length)
+        except AssertionError:
+            # grpclib's way to say that the stream ended inside a message.
+            raise CallFailed(Status.INVALID_ARGUMENT, "the request message is truncated") from None
+        if len(message) != length:
+            raise CallFailed(Status.INVALID_ARGUMENT, "the request message is truncated")
+        return message
+
+    async def send(self, message: bytes) -> None:
+        """Send one message of several."""
+        async with asyncio.timeout(SEND_LIMIT):
+            if not self._headers_sent:
+                await self._stream.send_headers(_RESPONSE_HEADERS)
+                self._headers_sent = True
+            await self._stream.send_data(_framed(message))
+
+    async def reply(self, message: bytes) -> None:
+        """Send the only message and OK."""
+        self.status = Status.OK
+        if not hardening.reply_at_once(self._stream, _RESPONSE_HEADERS, _framed(message), _TRAILERS_OK):
+            await self.send(message)
+            await self._end(_TRAILERS_OK)
+
+    async def finish(self, status: Status = Status.OK, text: str = "") -> None:
+        """End the call with a status."""
+        self.status = status
+        trailers = [("grpc-status", str(status.value))]
+        if text:
+            trailers.append(("grpc-message", encode_grpc_message(text)))
+        if status is Status.UNIMPLEMENTED:
+            trailers.append(("grpc-accept-encoding", "identity"))
+        await self._end(trailers)
+
+    async def finish_as_http(self, status: str) -> None:
+        """End with an HTTP status: the client does not speak gRPC."""
+        self.status = Status.UNKNOWN
+        self._headers_sent = True
+        await self._end([(":status", status)])
+
+    async def _end(self, trailers: hardening.Headers) -> None:
+        if not self._stream.closable:
+            return
+        async with asyncio.timeout(SEND_LIMIT):
+            headers = trailers if self._headers_sent else [*_RESPONSE_HEADERS, *trailers]
+            await self._stream.send_headers(headers, end_stream=True)
+        if self._stream.closable:
+            # The client has not ended its side: nothing more of it will be read.
+            self._stream.reset_nowait()
+
+
+def _framed(message: bytes) -> bytes:
+    return struct.pack(">BI", 0, len(message)) + message
+
+
+def _check_binary(name: str, value: str) -> None:
+    text = value.strip()
+    try:
+        binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise CallFailed(Status.INVALID_ARGUMENT, f"header {name[:50]} is not valid base64") from None
+
+
+Handler = Callable[[Call], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method that the server has.
+
+    Attributes:
+        path: `/package.Service/Method`.
+        handler: receives, works and sends; returns after its last message was sent.
+    """
+
+    path: str
+    handler: Handler
+
+    @property
+    def service(self) -> str:
+        """The full name of its service."""
+        return self.path.split("/")[1]
+
+    @property
+    def operation(self) -> str:
+        """The method's bare name, as metrics and logs show it."""
+        return self.path.rpartition("/")[2]
+
+
+def unary(path: str, answer: Callable[[bytes], Awaitable[bytes]]) -> Method:
+    """Make a method of one request and one reply."""
+
+    async def handle(call: Call) -> None:
+        await call.reply(await answer(await _only_message(call)))
+
+    return Method(path, handle)
+
+
+def server_stream(path: str, answer: Callable[[bytes], AsyncIterator[bytes]]) -> Method:
+    """Make a method of one request and any number of replies."""
+
+    async def handle(call: Call) -> None:
+        async for message in answer(await _only_message(call)):
+            await call.send(message)
+        await call.finish()
+
+    return Method(path, handle)
+
+
+async def _only_message(call: Call) -> bytes:
+    message = await call.receive()
+    if message is None:
+        raise CallFailed(Status.INVALID_ARGUMENT, "the request has no message")
+    return message
+
+
+class Observer(Protocol):
+    """Is told about every call."""
+
+    def began(self, operation: str) -> None:
+        """A call to a known method starts; runs in the call's own task and context."""
+
+    def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:
+        """The call is over; `error` is what it failed with, if anything."""
+
+
+class ConnectionCalls(AbstractHandler):
+    """The calls of one connection: a task each, ended with the connection.
+
+    Args:
+        methods: path to method.
+        observer: is told about every call.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], observer: Observer) -> None:
+        self._methods = methods
+        self._observer = observer
+        self._tasks: dict[Stream, asyncio.Task[None]] = {}
+        self._refusing = False
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The tasks of the calls under way."""
+        return list(self._tasks.values())
+
+    def refuse_new(self) -> None:
+        """Take no more calls; clients are told that those were not looked at."""
+        self._refusing = True
+
+    def accept(self, stream: Stream, headers: hardening.Headers, release_stream: Callable[[], None]) -> None:
+        """Start a call: its headers have come."""
+        if self._refusing:
+            hardening.refuse(stream)
+            release_stream()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(Call(stream, headers)))
+        self._tasks[stream] = task
+        task.add_done_callback(partial(self._done, stream, release_stream))
+
+    def _done(self, stream: Stream, release_stream: Callable[[], None], task: asyncio.Task[None]) -> None:
+        self._tasks.pop(stream, None)
+        release_stream()
+        if not task.cancelled():
+            task.exception()  # _serve lets only cancellation through
+
+    def cancel(self, stream: Stream) -> None:
+        """End a call: the client has reset it."""
+        task = self._tasks.get(stream)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """End all calls: the connection is gone."""
+        for task in self.tasks:
+            task.cancel()
+
+    async def _serve(self, call: Call) -> None:
+        method = self._methods.get(call.path)
+        operation = method.operation if method else "unknown"
+        start = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            await self._answer(call, method, operation)
+        except (CriimageError, CallFailed, TimeoutError) as failure:
+            error = failure
+            await _end_failed(call, failure)
+        except ProtocolError:
+            call.status = Status.CANCELLED  # the stream closed under the answer
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+            call.status = Status.CANCELLED
+            raise
+        except Exception as fault:  # noqa: BLE001 - a fault of ours must not leave the client without an answer
+            error = fault
+            await _end_failed(call, fault)
+        finally:
+            self._observer.ended(operation, call.status or Status.UNKNOWN, error, time.perf_counter() - start)
+
+    async def _answer(self, call: Call, method: Method | None, operation: str) -> None:
+        http_fault = call.http_fault()
+        if http_fault is not None:
+            await call.finish_as_http(http_fault)
+            return
+        if method is None:
+            raise CallFailed(Status.UNIMPLEMENTED, f"unknown method {call.path[:200]}")
+        call.read_headers()
+        self._observer.began(operation)
+        if call.seconds is None:
+            await method.handler(call)
+            return
+        limit = asyncio.timeout(call.seconds)
+        try:
+            async with limit:
+                await method.handler(call)
+        except TimeoutError:
+            if limit.expired():
+                raise CallFailed(Status.DEADLINE_EXCEEDED, "the client's deadline has passed") from None
+            raise
+
+
+async def _end_failed(call: Call, error: Exception) -> None:
+    if isinstance(error, CriimageError):
+        status, text = status_of(error)
+    elif isinstance(error, CallFailed):
+        status, text = error.status, error.text
+    elif isinstance(error, TimeoutError):
+        status, text = Status.UNKNOWN, "the client does not take the answer"
+    else:
+        status, text = Status.INTERNAL, "internal error, the log of the image service says more"
+    try:
+        await call.finish(status, text)
+    except (ProtocolError, TimeoutError):
+        call.status = status  # the stream closed under the answer

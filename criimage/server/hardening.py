@@ -1,0 +1,133 @@
+"""Cures for faults of grpclib 0.4.9 and h2 4.4.1 as a server: all that reaches into their private parts is here.
+
+Each cure is named by what a client saw without it; tests/server/test_hardening.py has one test for each that fails when
+the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade runs through those tests first.
+
+1.  more than 100 calls at once on one connection had to wait: MAX_CONCURRENT_STREAMS is raised
+2.  a reset in the same read as its headers left the stream for ever: `ConnectionCalls` in calls.py releases every
+    stream from a done-callback of its task, which also runs for a task that never started
+3.  some 130 bytes a call stayed until the connection ended: h2 remembers fewer closed streams
+4.  an unknown kind of frame ended the connection: events without a processor are passed over
+5.  a header that is not ASCII ended the connection: headers are decoded as latin-1, which takes every byte
+6.  a bad `-bin` header left the call unanswered, bad timeouts and messages gave UNKNOWN: calls.py reads them itself
+7.  a stopping server told its clients nothing: `say_goodbye` writes GOAWAY, and later calls are refused
+8.  a reply took three writes: `reply_at_once` takes one
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from grpclib.config import Configuration
+from grpclib.protocol import AbstractHandler, EventsProcessor, H2Protocol, Stream
+from h2.config import H2Configuration
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from h2.utilities import SizeLimitDict
+from hyperframe.frame import GoAwayFrame
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+
+    from h2.events import Event
+
+__all__ = ["HardenedProtocol", "refuse", "reply_at_once"]
+
+_log = logging.getLogger(__name__)
+
+MAX_CONCURRENT_STREAMS = 100_000
+CLOSED_STREAMS_REMEMBERED = 1_000
+_CONNECTION_WINDOW = 64 * 2**20
+_STREAM_WINDOW = 4 * 2**20
+
+Headers = list[tuple[str, str]]
+
+
+class _Events(EventsProcessor):
+    def process(self, event: Event) -> None:
+        # grpclib deletes the table when the connection is closed.
+        processor = getattr(self, "processors", {}).get(event.__class__)
+        if processor is not None:
+            processor(event)
+
+
+class HardenedProtocol(H2Protocol):
+    """One client's connection, without the faults listed above.
+
+    Args:
+        handler: takes the connection's calls.
+    """
+
+    def __init__(self, handler: AbstractHandler) -> None:
+        config = Configuration(
+            # One stalled stream must not hold up the others on its connection (python-stack 3).
+            http2_connection_window_size=_CONNECTION_WINDOW,
+            http2_stream_window_size=_STREAM_WINDOW,
+        )
+        super().__init__(handler, config.__for_server__(), _h2_configuration())
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Set up HTTP/2 as grpclib does, then apply the cures."""
+        super().connection_made(transport)
+        h2 = self.connection._connection
+        h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MAX_CONCURRENT_STREAMS})
+        h2._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS_REMEMBERED)
+        self.connection.flush()
+        self.processor = _Events(self.handler, self.connection)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed bytes to HTTP/2; whatever they do to it, only this connection ends."""
+        try:
+            super().data_received(data)
+        except Exception:  # noqa: BLE001 - anything else would end the event loop's reading of this socket unheard
+            _log.exception("a connection was closed: its bytes could not be processed")
+            self.processor.close("bytes that cannot be processed")
+
+    def say_goodbye(self) -> None:
+        """Tell the client that this connection takes no more calls; those under way go on."""
+        if self.connection.is_closing():
+            return
+        h2 = self.connection._connection
+        # h2's close_connection() would forbid answering the calls under way, so the frame is written by hand.
+        frame = GoAwayFrame(0, last_stream_id=h2.highest_inbound_stream_id, error_code=ErrorCodes.NO_ERROR)
+        self.connection._transport.write(frame.serialize())
+
+    def hang_up(self) -> None:
+        """Close the connection and cancel its calls."""
+        self.processor.close("the server stops")
+
+
+def _h2_configuration() -> H2Configuration:
+    return H2Configuration(
+        client_side=False,
+        header_encoding="latin-1",
+        validate_inbound_headers=False,
+        validate_outbound_headers=False,
+        normalize_inbound_headers=False,
+        normalize_outbound_headers=False,
+    )
+
+
+def refuse(stream: Stream) -> None:
+    """Tell the client that its call was not looked at, so that it may try it elsewhere."""
+    if stream.closable:
+        stream.reset_nowait(ErrorCodes.REFUSED_STREAM)
+
+
+def reply_at_once(stream: Stream, headers: Headers, data: bytes, trailers: Headers) -> bool:
+    """Send a whole reply in one write if flow control allows it now.
+
+    Returns:
+        False if it does not, or if the stream is closed; then nothing was sent.
+    """
+    h2 = stream._h2_connection
+    if not stream.connection.write_ready.is_set() or not stream.closable or stream.id is None:
+        return False
+    if len(data) > min(h2.local_flow_control_window(stream.id), h2.max_outbound_frame_size):
+        return False
+    h2.send_headers(stream.id, headers)
+    h2.send_data(stream.id, data)
+    h2.send_headers(stream.id, trailers, end_stream=True)
+    stream.connection.flush()
+    return True

@@ -1,0 +1,71 @@
+"""The standard gRPC health service, on the backend's own check.
+
+Written on bytes, because grpclib's brings google's protobuf with it: 10 MB for a message of one field.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from grpclib.const import Status
+
+from criimage.server import wire
+from criimage.server.calls import CallFailed, Method, server_stream, unary
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from criimage.backend import Backend
+
+__all__ = ["HealthService"]
+
+_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
+WATCH_SECONDS = 5.0
+
+
+class HealthService:
+    """`grpc.health.v1.Health` for the whole server (empty name) and each of its services.
+
+    Args:
+        backend: SERVING means that its check finds no problem.
+        services: full names of the services that may be asked about.
+    """
+
+    def __init__(self, backend: Backend, services: Iterable[str]) -> None:
+        self._backend = backend
+        self._services = {"", *services}
+
+    def methods(self) -> list[Method]:
+        """Return Check and Watch."""
+        return [
+            unary("/grpc.health.v1.Health/Check", self._check),
+            server_stream("/grpc.health.v1.Health/Watch", self._watch),
+        ]
+
+    async def _check(self, request: bytes) -> bytes:
+        service = _service(request)
+        if service not in self._services:
+            raise CallFailed(Status.NOT_FOUND, "unknown service")
+        return wire.varint_field(1, await self._state())
+
+    async def _watch(self, request: bytes) -> AsyncIterator[bytes]:
+        known = _service(request) in self._services
+        last = None
+        while True:
+            state = await self._state() if known else _SERVICE_UNKNOWN
+            if state != last:
+                yield wire.varint_field(1, state)
+                last = state
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _state(self) -> int:
+        return _NOT_SERVING if await self._backend.check() else _SERVING
+
+
+def _service(request: bytes) -> str:
+    service = ""
+    for number, _, value in wire.fields(request):
+        if number == 1:
+            service = wire.text(value)
+    return service

@@ -1,0 +1,65 @@
+"""Tells logs and metrics about every call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+from grpclib.const import Status
+
+from criimage import logs
+from criimage.errors import CriimageError
+from criimage.server.calls import CallFailed
+
+if TYPE_CHECKING:
+    from criimage.metrics import Metrics
+
+__all__ = ["CallObserver", "error_kind"]
+
+_log = structlog.get_logger(__name__)
+
+_LOGGED_AT_INFO = frozenset({"PullImage", "RemoveImage"})
+
+
+def error_kind(status: Status, error: BaseException | None) -> str | None:
+    """Return the kind of a failed call as metrics and logs name it, or None for one that went well."""
+    if error is None:
+        return None if status is Status.OK else "bad_call"
+    if isinstance(error, CriimageError):
+        return error.kind
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    if isinstance(error, CallFailed):
+        return "deadline" if status is Status.DEADLINE_EXCEEDED else "bad_call"
+    return "internal"
+
+
+class CallObserver:
+    """Logs calls and counts them.
+
+    Args:
+        metrics: takes the figures.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def began(self, operation: str) -> None:
+        """Bind a request ID to everything that the call's task logs."""
+        structlog.contextvars.bind_contextvars(request=logs.new_request_id(), operation=operation)
+
+    def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:
+        """Count the call; log it, louder the stranger its end."""
+        kind = error_kind(status, error)
+        self._metrics.observe(operation, seconds, kind)
+        fields = {"operation": operation, "status": status.name, "seconds": round(seconds, 4)}
+        if kind == "internal":
+            _log.error("call failed: fault in the image service", **fields, exc_info=error)
+        elif kind is not None:
+            text = getattr(error, "text", "")
+            _log.info("call failed", **fields, kind=kind, error=text)
+        elif operation in _LOGGED_AT_INFO:
+            _log.info("call answered", **fields)
+        else:
+            _log.debug("call answered", **fields)

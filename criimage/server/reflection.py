@@ -1,0 +1,95 @@
+"""gRPC reflection, by grpclib's own service; it and google's protobuf are imported when the first client asks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from criimage.errors import InvalidRequest
+from criimage.server.calls import Call, Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["ReflectionService"]
+
+_PATHS = (
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+
+
+class ReflectionService:
+    """Tells clients such as grpcurl which services there are and what their messages look like.
+
+    Args:
+        services: full names to list.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = tuple(sorted(services))
+        self._handlers: dict[str, Any] | None = None
+        self._loading = asyncio.Lock()
+
+    def methods(self) -> list[Method]:
+        """Return the method under both of its names."""
+        return [Method(path, self._info) for path in _PATHS]
+
+    async def _info(self, call: Call) -> None:
+        async with self._loading:
+            if self._handlers is None:
+                self._handlers = await asyncio.to_thread(_handlers, self._services)
+        handler = self._handlers[call.path]
+        await handler.func(_MessageStream(call, handler.request_type.FromString))
+        await call.finish()
+
+
+def _handlers(services: tuple[str, ...]) -> dict[str, Any]:
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from grpclib.reflection.service import ServerReflection
+
+    from criimage.cri.descriptors import FILE_DESCRIPTOR_SET
+
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(FILE_DESCRIPTOR_SET).file:
+        pool.Add(file)
+    named = [_Named(service) for service in services]
+    found: dict[str, Any] = {}
+    for servable in ServerReflection.extend(named, pool=pool):
+        if servable not in named:
+            found.update(servable.__mapping__())
+    return found
+
+
+class _Named:
+    """Something with a service's name, which is all that grpclib's reflection asks of a service."""
+
+    def __init__(self, service: str) -> None:
+        self._path = f"/{service}/"
+
+    def __mapping__(self) -> dict[str, Any]:
+        return {self._path: None}
+
+
+class _MessageStream:
+    """A call as grpclib's reflection wants it: messages of google's protobuf instead of bytes."""
+
+    def __init__(self, call: Call, decode: Callable[[bytes], Any]) -> None:
+        self._call = call
+        self._decode = decode
+
+    async def send_message(self, message: Any) -> None:  # noqa: ANN401 - any protobuf message
+        await self._call.send(message.SerializeToString())
+
+    def __aiter__(self) -> _MessageStream:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401
+        data = await self._call.receive()
+        if data is None:
+            raise StopAsyncIteration
+        try:
+            return self._decode(data)
+        except Exception:  # noqa: BLE001 - google's DecodeError, whose module is not to be imported at start
+            raise InvalidRequest("the request cannot be decoded") from None

@@ -1,0 +1,126 @@
+"""Turns what backends return into the bytes of answers, each image once.
+
+An image's bytes are kept by its ID and used again while the value is equal; a whole list's bytes while the backend
+returns the same tuple (design section 3). The operator's pins are OR'ed in: `pinned` is the last field of an Image, so
+it is appended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from criimage.server import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from criimage.backend import FilesystemUsage, Image, ImageDetails, Usage
+    from criimage.pins import Pins
+
+__all__ = ["ImageReplies", "encode_fs_info"]
+
+STREAM_BATCH = 3000
+"""Images in one message of StreamImages, as CRI-O sends them (S18)."""
+
+_IMAGES = 1
+_PINNED = wire.varint_field(8, 1)
+
+
+class ImageReplies:
+    """Encoded images and lists.
+
+    Args:
+        pins: decides which images the operator wants kept.
+    """
+
+    def __init__(self, pins: Pins) -> None:
+        self._pins = pins
+        self._images: dict[str, tuple[Image, bytes]] = {}
+        self._list: tuple[Image, ...] | None = None
+        self._list_bytes = b""
+
+    def all(self, images: tuple[Image, ...]) -> bytes:
+        """Return a ListImagesResponse of the whole store; forgets images that are gone."""
+        if images is not self._list:
+            encoded = b"".join(self._elements(images))
+            if len(self._images) > len(images):
+                listed = {str(image.id) for image in images}
+                self._images = {key: kept for key, kept in self._images.items() if key in listed}
+            self._list, self._list_bytes = images, encoded
+        return self._list_bytes
+
+    def some(self, images: tuple[Image, ...]) -> bytes:
+        """Return a ListImagesResponse of some images."""
+        return b"".join(self._elements(images))
+
+    def batches(self, images: tuple[Image, ...]) -> Iterator[bytes]:
+        """Yield StreamImagesResponses; none without images."""
+        for start in range(0, len(images), STREAM_BATCH):
+            yield self.some(images[start : start + STREAM_BATCH])
+
+    def status(self, details: ImageDetails | None) -> bytes:
+        """Return an ImageStatusResponse; empty where there is no image."""
+        if details is None:
+            return b""
+        image = details.image
+        encoded = _names(image) + _details(details) + self._pin(image)
+        return wire.length_delimited(1, encoded) + _map(2, details.info)
+
+    def _elements(self, images: tuple[Image, ...]) -> Iterator[bytes]:
+        for image in images:
+            key = str(image.id)
+            kept = self._images.get(key)
+            if kept is None or kept[0] != image:
+                kept = (image, wire.length_delimited(_IMAGES, _names(image) + self._pin(image)))
+                self._images[key] = kept
+            yield kept[1]
+
+    def _pin(self, image: Image) -> bytes:
+        return _PINNED if image.pinned or self._pins.match(image) else b""
+
+
+def _names(image: Image) -> bytes:
+    """Encode fields 1 to 4 of an Image."""
+    parts = [wire.text_field(1, str(image.id))]
+    parts += [wire.text_field(2, str(tag)) for tag in image.tags]
+    parts += [wire.text_field(3, str(digest)) for digest in image.digests]
+    parts.append(wire.varint_field(4, max(1, image.size)))
+    return b"".join(parts)
+
+
+def _details(details: ImageDetails) -> bytes:
+    """Encode fields 5 to 7 of an Image: what only a status has."""
+    encoded = b""
+    user = details.user
+    if user is not None and user.uid is not None:
+        encoded = wire.length_delimited(5, wire.varint_field(1, user.uid))
+    elif user is not None and user.name:
+        encoded = wire.text_field(6, user.name)
+    if details.annotations:
+        encoded += wire.length_delimited(7, _map(2, details.annotations))
+    return encoded
+
+
+def _map(number: int, entries: Mapping[str, str]) -> bytes:
+    return b"".join(
+        wire.length_delimited(number, wire.text_field(1, key) + wire.text_field(2, value))
+        for key, value in sorted(entries.items())
+    )
+
+
+def encode_fs_info(usage: Usage, *, containers: bool) -> bytes:
+    """Return an ImageFsInfoResponse; v1alpha2 has no list for containers."""
+    encoded = b"".join(wire.length_delimited(1, _filesystem(entry)) for entry in usage.images)
+    if containers:
+        encoded += b"".join(wire.length_delimited(2, _filesystem(entry)) for entry in usage.containers)
+    return encoded
+
+
+def _filesystem(usage: FilesystemUsage) -> bytes:
+    encoded = wire.varint_field(1, usage.timestamp)
+    encoded += wire.length_delimited(2, wire.text_field(1, usage.mountpoint))
+    # used_bytes is always set: a kubelet dereferences it unseen (cri-protocol 2.8).
+    encoded += wire.length_delimited(3, wire.varint_field(1, usage.used_bytes))
+    if usage.inodes_used is not None:
+        encoded += wire.length_delimited(4, wire.varint_field(1, usage.inodes_used))
+    return encoded

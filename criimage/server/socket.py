@@ -1,0 +1,168 @@
+"""The unix socket that we listen on: bound by us, because asyncio takes over a path that another server still uses."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Self
+
+from criimage.endpoint import socket_path
+from criimage.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["BoundSocket"]
+
+SOCKET_MODE = 0o660
+DIRECTORY_MODE = 0o750
+_BACKLOG = 1024
+_FIRST_PASSED_FD = 3
+_PROBE_SECONDS = 2.0
+
+
+class BoundSocket:
+    """A listening socket, and the clean end of it; a context manager.
+
+    Attributes:
+        socket: bound and listening, ready for asyncio.
+        endpoint: what clients connect to, for messages.
+    """
+
+    def __init__(self, listening: socket.socket, endpoint: str, path: Path | None = None, lock: int = -1) -> None:
+        self.socket = listening
+        self.endpoint = endpoint
+        self._path = path
+        self._lock = lock
+        self._identity = _identity(path) if path else None
+
+    @classmethod
+    def open(cls, listen: str) -> Self:
+        """Bind `unix:///path`, or take over systemd's socket for `fd://`.
+
+        A stale file is removed; a path that another process serves is never taken over, not even when two start at
+        once: a lock file beside the socket decides. The directory is created, the socket has mode 0660.
+
+        Raises:
+            ConfigurationError: the endpoint cannot be used; nothing of another process was touched.
+        """
+        if listen == "fd://":
+            return cls(_passed_socket(), listen)
+        path = socket_path(listen)
+        try:
+            path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            lock = _locked(path)
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on {path}: {error.strerror}") from error
+        try:
+            _remove_stale(path)
+            return cls(_bound(path), f"unix://{path}", path, lock)
+        except BaseException as error:
+            _unlock(path, lock)
+            if isinstance(error, OSError):
+                raise ConfigurationError(f"cannot listen on {path}: {error.strerror}") from error
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket and remove its file, unless somebody has put another one there."""
+        self.socket.close()
+        if self._path is not None and _identity(self._path) in (self._identity, None):
+            self._path.unlink(missing_ok=True)
+        if self._path is not None:
+            _unlock(self._path, self._lock)
+            self._path = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _locked(path: Path) -> int:
+    lock_path = _lock_path(path)
+    while True:
+        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ConfigurationError(f"{path} is in use by another criimage") from None
+        held = os.fstat(lock)
+        if _identity(lock_path) == (held.st_dev, held.st_ino):
+            return lock
+        os.close(lock)  # its owner has just removed it: we hold a lock that nobody else would see
+
+
+def _unlock(path: Path, lock: int) -> None:
+    with contextlib.suppress(OSError):
+        _lock_path(path).unlink()
+    os.close(lock)
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise ConfigurationError(f"{path} exists and is no socket; it was left alone")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # A full backlog (EAGAIN, a time-out) means that somebody is listening.
+            if error.errno not in (errno.EAGAIN, None):
+                raise
+    raise ConfigurationError(f"{path} is in use by another process")
+
+
+def _bound(path: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        before = os.umask(0o777 & ~SOCKET_MODE)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(before)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _passed_socket() -> socket.socket:
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or count != "1":
+        raise ConfigurationError("fd:// needs exactly one socket passed by systemd (LISTEN_PID and LISTEN_FDS)")
+    os.set_inheritable(_FIRST_PASSED_FD, False)
+    listening = socket.socket(fileno=_FIRST_PASSED_FD)
+    if listening.family != socket.AF_UNIX or listening.type != socket.SOCK_STREAM:
+        listening.detach()
+        raise ConfigurationError("the socket passed by systemd is no unix stream socket")
+    listening.setblocking(False)
+    return listening

@@ -1,0 +1,35 @@
+"""The one table from a failure's kind to what a client sees.
+
+Codes follow design section 4: a pull fails with UNKNOWN whatever the reason, because kubelet strips only that code from
+the text it shows, and looks for two reasons at its very start (cri-protocol 2.4).
+"""
+
+from __future__ import annotations
+
+from grpclib.const import Status
+
+from criimage import errors
+
+__all__ = ["STATUSES", "status_of"]
+
+STATUSES: dict[type[errors.CriimageError], tuple[Status, str]] = {
+    errors.InvalidRequest: (Status.INVALID_ARGUMENT, ""),
+    errors.ImageInUse: (Status.FAILED_PRECONDITION, ""),
+    errors.ReadOnlyImage: (Status.FAILED_PRECONDITION, ""),
+    errors.BackendUnavailable: (Status.UNAVAILABLE, ""),
+    errors.RegistryUnavailable: (Status.UNKNOWN, "RegistryUnavailable: "),
+    errors.SignatureRejected: (Status.UNKNOWN, "SignatureValidationFailed: "),
+    errors.CriimageError: (Status.UNKNOWN, ""),
+}
+"""Kind to code and the beginning of the text; a kind that is not named has its nearest ancestor's."""
+
+_LENGTH_LIMIT = 4096
+
+
+def status_of(error: errors.CriimageError) -> tuple[Status, str]:
+    """Return the gRPC status and message of a failure."""
+    for kind in type(error).__mro__:
+        if kind in STATUSES:
+            status, beginning = STATUSES[kind]
+            return status, (beginning + " ".join(error.text.split()))[:_LENGTH_LIMIT]
+    raise AssertionError  # CriimageError itself is in the table

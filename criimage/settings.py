@@ -1,0 +1,210 @@
+"""The operator's settings: a file, drop-ins beside it, the environment, flags; later ones win key by key.
+
+    /etc/criimage/config.toml  <  conf.d/*.toml in order of their names  <  CRIIMAGE_*  <  --set and other flags
+
+Every key is declared here or in the chosen backend's own model; an unknown one is an error that names where it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from criimage.endpoint import DEFAULT_ENDPOINT
+from criimage.errors import ConfigurationError
+from criimage.plugins import installed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from criimage.plugins import Plugin
+
+__all__ = ["DEFAULT_CONFIG", "Layers", "LogSettings", "MetricsSettings", "Settings", "read_layers"]
+
+DEFAULT_CONFIG = Path("/etc/criimage/config.toml")
+_ENVIRONMENT_PREFIX = "CRIIMAGE_"
+_NOT_SETTINGS = frozenset({"CRIIMAGE_ENDPOINT", "CRIIMAGE_CONFIG"})
+
+Table = dict[str, Any]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MetricsSettings(_Section):
+    """The table `[metrics]`."""
+
+    address: str = Field(
+        default="", description='HOST:PORT to serve /metrics at, such as "127.0.0.1:9477"; empty = off'
+    )
+
+    @field_validator("address")
+    @classmethod
+    def _has_host_and_port(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        if address and not (host and port.isdecimal()):
+            raise ValueError("not of the form HOST:PORT")
+        return address
+
+
+class LogSettings(_Section):
+    """The table `[log]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    format: Literal["text", "json"] = Field(default="text", description="text or json")
+
+
+class Settings(_Section):
+    """Everything but the backends' own tables, which each backend's model reads."""
+
+    listen: str = Field(default=DEFAULT_ENDPOINT, description="unix:///path, or fd:// for a socket passed by systemd")
+    backend: str = Field(
+        default="containers-storage", description="a backend that is installed: see `criimage backends`"
+    )
+    image_ref: Literal["auto", "id", "repo-digest"] = Field(
+        default="auto",
+        description="what a pull answers: the image's ID, its digest in the asked repository, or (auto) the ID on v1 "
+        "and the digest on v1alpha2",
+    )
+    pinned_images: tuple[str, ...] = Field(
+        default=(),
+        description="names that image garbage collection leaves alone; word* and *word* match anywhere in a name",
+    )
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+    backends: dict[str, dict[str, Any]] = Field(default_factory=dict, description="a table for each backend")
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Settings as read, and where each key came from.
+
+    Attributes:
+        merged: all layers, deep-merged.
+        origins: dotted key to the file, variable or flag that set it last.
+    """
+
+    merged: Table
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def settings(self) -> Settings:
+        """Validate all but the backends' tables.
+
+        Raises:
+            ConfigurationError: naming key, place and fault.
+        """
+        try:
+            return Settings.model_validate(self.merged)
+        except ValidationError as error:
+            raise self._explained(error, ()) from None
+
+    def backend_settings(self, plugin: Plugin[Any]) -> Any:  # noqa: ANN401 - of the plugin's own model
+        """Validate the table `[backends.NAME]` of one backend.
+
+        Raises:
+            ConfigurationError: naming key, place and fault.
+        """
+        table = self.settings().backends.get(plugin.name, {})
+        try:
+            return plugin.settings_model.model_validate(table)
+        except ValidationError as error:
+            raise self._explained(error, ("backends", plugin.name)) from None
+
+    def _explained(self, error: ValidationError, above: tuple[str, ...]) -> ConfigurationError:
+        lines = []
+        for fault in error.errors(include_url=False, include_input=False):
+            key = ".".join((*above, *(str(part) for part in fault["loc"])))
+            text = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"]
+            lines.append(f"{self._origin(key)}: {key}: {text}")
+        return ConfigurationError("\n".join(lines))
+
+    def _origin(self, key: str) -> str:
+        while key not in self.origins and "." in key:
+            key = key.rpartition(".")[0]
+        return self.origins.get(key, "settings")
+
+
+def read_layers(
+    config: Path | None = None,
+    overrides: Iterable[tuple[str, Any]] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Layers:
+    """Read all layers of settings.
+
+    Args:
+        config: the file given by the user, which must exist; None for the default, which need not.
+        overrides: dotted key and value of each flag.
+        environment: where CRIIMAGE_ variables are looked for.
+
+    Raises:
+        ConfigurationError: a file that cannot be read or parsed.
+    """
+    merged: Table = {}
+    origins: dict[str, str] = {}
+    for path in _files(config):
+        _merge(merged, _read(path), str(path), origins)
+    for name, text in sorted(environment.items()):
+        if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
+            keys = _keys(name.removeprefix(_ENVIRONMENT_PREFIX))
+            _merge(merged, _nested(keys, read_value(text)), f"environment variable {name}", origins)
+    for dotted, value in overrides:
+        _merge(merged, _nested(dotted.split("."), value), f"flag for {dotted}", origins)
+    return Layers(merged, origins)
+
+
+def read_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
+    """Read text from a flag or a variable as a TOML value; what is none is the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def _keys(variable: str) -> list[str]:
+    keys = variable.lower().split("__")
+    if keys[0] == "backends" and len(keys) > 1:
+        # A backend's name may have a hyphen, which no variable's name can have; settings' keys have none.
+        spellings = {backend.name.replace("-", "_"): backend.name for backend in installed()}
+        keys[1] = spellings.get(keys[1], keys[1])
+    return keys
+
+
+def _files(config: Path | None) -> list[Path]:
+    main = [] if config is None and not DEFAULT_CONFIG.exists() else [config or DEFAULT_CONFIG]
+    drop_ins = (config or DEFAULT_CONFIG).parent / "conf.d"
+    return main + sorted(path for path in drop_ins.glob("*.toml") if path.is_file())
+
+
+def _read(path: Path) -> Table:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _nested(keys: list[str], value: Any) -> Table:  # noqa: ANN401
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
+
+
+def _merge(into: Table, layer: Table, origin: str, origins: dict[str, str], above: str = "") -> None:
+    for key, value in layer.items():
+        dotted = f"{above}{key}"
+        if isinstance(value, Mapping) and isinstance(into.get(key, {}), dict):
+            _merge(into.setdefault(key, {}), dict(value), origin, origins, f"{dotted}.")
+        else:
+            into[key] = value
+        origins[dotted] = origin

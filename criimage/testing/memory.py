@@ -1,0 +1,225 @@
+"""A complete backend in memory: the contract's reference implementation, and what tests of the server run on.
+
+Its registry is a dict as well: `Registry.put` makes an image that can be pulled. Nothing leaves the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from criimage.backend import (
+    FilesystemUsage,
+    Image,
+    ImageDetails,
+    Phase,
+    Problem,
+    ProgressReporter,
+    PullContext,
+    PullProgress,
+    Usage,
+    User,
+)
+from criimage.errors import AccessDenied, ImageInUse, RemoteImageMissing
+from criimage.plugins import CONTRACT, Plugin
+from criimage.reference import DEFAULT_DOMAIN, ImageID, Lookup, Name, Pattern, Reference
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from criimage.credentials import Credentials
+
+__all__ = ["MemoryBackend", "MemorySettings", "Registry", "RemoteImage", "plugin"]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """An image in the registry; two with equal `content` are one image when stored.
+
+    Attributes:
+        content: anything; ID and digest are made of it.
+        size: bytes.
+        user: what a status tells.
+        annotations: what a status tells.
+        owner: only these credentials may pull it; None for everybody.
+    """
+
+    content: str
+    size: int = 1024
+    user: User | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    owner: Credentials | None = None
+
+    @property
+    def id(self) -> ImageID:
+        """What the stored image's ID will be."""
+        return ImageID(hashlib.sha256(b"config " + self.content.encode()).hexdigest())
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest."""
+        return "sha256:" + hashlib.sha256(b"manifest " + self.content.encode()).hexdigest()
+
+
+class Registry:
+    """Every registry there is."""
+
+    def __init__(self) -> None:
+        self._images: dict[Reference, RemoteImage] = {}
+
+    def put(self, name: str, image: RemoteImage) -> Reference:
+        """Make `image` pullable as `name` and by its digest; return the reference."""
+        reference = Reference.parse(name, DEFAULT_DOMAIN)
+        self._images[reference] = image
+        self._images[reference.with_digest(image.digest)] = image
+        return reference
+
+    def get(self, reference: Reference, credentials: Credentials | None) -> RemoteImage:
+        """Return the image that a pull would get.
+
+        Raises:
+            RemoteImageMissing: there is none.
+            AccessDenied: it belongs to somebody else.
+        """
+        image = self._images.get(reference)
+        if image is None:
+            raise RemoteImageMissing(f"manifest unknown: {reference}")
+        if image.owner is not None and image.owner != credentials:
+            raise AccessDenied(f"unauthorized: {reference}")
+        return image
+
+
+@dataclass(slots=True)
+class _Stored:
+    """A stored image; names that it lost stay known as digests."""
+
+    remote: RemoteImage
+    tags: set[Reference] = field(default_factory=set)
+    digests: set[Reference] = field(default_factory=set)
+
+    def image(self) -> Image:
+        return Image(self.remote.id, tuple(sorted(self.tags)), tuple(sorted(self.digests)), self.remote.size)
+
+
+class MemoryBackend:
+    """Images in a dict.
+
+    Args:
+        registry: where pulls come from.
+        problems: what `check` answers.
+
+    Attributes:
+        registry: as given.
+        in_use: IDs of images that cannot be removed.
+    """
+
+    reports_progress = True
+
+    def __init__(self, registry: Registry | None = None, problems: tuple[Problem, ...] = ()) -> None:
+        self.registry = registry or Registry()
+        self.in_use: set[ImageID] = set()
+        self._problems = problems
+        self._stored: dict[ImageID, _Stored] = {}
+        self._images: tuple[Image, ...] | None = None
+
+    async def check(self) -> tuple[Problem, ...]:
+        """Return the problems given at the start."""
+        return self._problems
+
+    async def resolve(self, name: Name) -> tuple[Reference, ...]:
+        """Return the one reference a name means; a short name is docker.io's."""
+        return (name.qualified(name.domain or DEFAULT_DOMAIN),)
+
+    async def images(self, pattern: Pattern | None = None) -> tuple[Image, ...]:
+        """List what is stored, by ID; the same tuple until something changes."""
+        if pattern is not None:
+            found = self._find(pattern.lookup) if pattern.lookup is not None else None
+            return (found.image(),) if found is not None else ()
+        if self._images is None:
+            self._images = tuple(self._stored[key].image() for key in sorted(self._stored))
+        return self._images
+
+    async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
+        """Return the image found, or None."""
+        found = self._find(lookup)
+        if found is None:
+            return None
+        info = {"info": '{"imageSpec": {}}'} if verbose else {}
+        return ImageDetails(found.image(), found.remote.user, dict(found.remote.annotations), info)
+
+    async def pull(
+        self,
+        reference: Reference,
+        credentials: Credentials | None,
+        context: PullContext,
+        report: ProgressReporter,
+    ) -> Image:
+        """Copy an image from the registry and move the name to it."""
+        remote = self.registry.get(reference, credentials)
+        report(PullProgress(Phase.DOWNLOADING, 0, remote.size))
+        await self.download(remote)
+        report(PullProgress(Phase.DONE, remote.size, remote.size))
+        stored = self._stored.setdefault(remote.id, _Stored(remote))
+        stored.digests.add(reference.with_digest(remote.digest))
+        if reference.tag is not None:
+            for other in self._stored.values():
+                other.tags.discard(reference)
+            stored.tags.add(reference)
+        self._images = None
+        return stored.image()
+
+    async def download(self, remote: RemoteImage) -> None:
+        """Take no time; a test overrides it to take some."""
+
+    async def remove(self, lookup: Lookup) -> None:
+        """Forget the image with all its names."""
+        found = self._find(lookup)
+        if found is None:
+            return
+        if found.remote.id in self.in_use:
+            raise ImageInUse(f"image used by a container: {found.remote.id}")
+        del self._stored[found.remote.id]
+        self._images = None
+
+    async def usage(self) -> Usage:
+        """Return the sum of the sizes."""
+        used = sum(stored.remote.size for stored in self._stored.values())
+        usage = (FilesystemUsage("/", used, len(self._stored), time.time_ns()),)
+        return Usage(usage, usage)
+
+    def _find(self, lookup: Lookup) -> _Stored | None:
+        if lookup.id is not None:
+            return self._stored.get(lookup.id)
+        if lookup.id_prefix is not None:
+            matches = [key for key in self._stored if key.hex.startswith(lookup.id_prefix)]
+            if len(matches) == 1:
+                return self._stored[matches[0]]
+        if lookup.name is None:
+            return None
+        reference = lookup.name.qualified(lookup.name.domain or DEFAULT_DOMAIN)
+        for stored in self._stored.values():
+            if reference in stored.tags or reference in stored.digests:
+                return stored
+        return None
+
+
+class MemorySettings(BaseModel):
+    """There is nothing to set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@asynccontextmanager
+async def _open(_settings: MemorySettings) -> AsyncIterator[MemoryBackend]:
+    registry = Registry()
+    for tag in ("latest", "1"):
+        registry.put(f"example.com/demo:{tag}", RemoteImage(f"demo {tag}"))
+    yield MemoryBackend(registry)
+
+
+plugin = Plugin("memory", CONTRACT, MemorySettings, _open)
