@@ -1,0 +1,103 @@
+"""Credentials on their way to skopeo: in a file that exists in memory only (cri-o A8-A11, T12).
+
+Neither the command line nor the environment of a process keeps a secret from the machine's other users, and a file on
+disk may outlive us.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from criimage.credentials import Credentials
+
+__all__ = ["default_files", "in_memory", "render", "sendable"]
+
+_log = structlog.get_logger(__name__)
+
+
+def sendable(credentials: Credentials) -> bool:
+    """Tell whether an auth file can carry these: a registry token alone has no place in one."""
+    return bool(credentials.username or credentials.identity_token)
+
+
+def default_files(environment: Mapping[str, str], *, uid: int) -> list[Path]:
+    """Return where the tools look for credentials, the first that knows a registry wins (A8)."""
+    chosen = environment.get("REGISTRY_AUTH_FILE", "")
+    if chosen:
+        return [Path(chosen)]
+    home = Path(environment.get("HOME") or "/")
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    first = Path(runtime) / "containers/auth.json" if runtime else Path(f"/run/containers/{uid}/auth.json")
+    docker = Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
+    config = Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json"
+    return [first, config, docker]
+
+
+def render(credentials: Credentials, repositories: Sequence[str], others: Sequence[Path]) -> bytes:
+    """Return an auth file with the request's credentials for exactly these repositories. Blocks.
+
+    The full repository as key beats every entry of a host or namespace (A9). What the machine's files hold for other
+    names stays usable, for mirrors (A10). A file that cannot be read is as if it were not there: the request's own
+    credentials do not depend on it.
+
+    Args:
+        credentials: of the request, `sendable`.
+        repositories: `host/path` each.
+        others: the machine's own files, the first wins.
+    """
+    auths: dict[str, Any] = {}
+    helpers: dict[str, Any] = {}
+    for file in others:
+        found = _read(file)
+        auths = {**_table(found, "auths"), **auths}
+        helpers = {**_table(found, "credHelpers"), **helpers}
+    pair = f"{credentials.username}:{credentials.password}".encode("utf-8", "surrogateescape")
+    entry = {"auth": base64.b64encode(pair).decode()}
+    if credentials.identity_token:
+        entry["identitytoken"] = credentials.identity_token
+    for repository in repositories:
+        auths[repository] = entry
+        # A helper of the host would win over our entry (A9).
+        helpers.pop(repository.partition("/")[0], None)
+    return json.dumps({"auths": auths, "credHelpers": helpers}).encode("utf-8", "surrogateescape")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        # The type alone: a decoder's message may quote what it could not read.
+        _log.warning("auth file cannot be read", file=str(file), error=type(error).__name__)
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
+    table = document.get(key)
+    return table if isinstance(table, dict) else {}
+
+
+@contextlib.contextmanager
+def in_memory(content: bytes) -> Iterator[int]:
+    """Yield the descriptor of a file that no directory names, with this content; gone with the last descriptor.
+
+    A child that inherits it opens `/proc/self/fd/N` as often as it likes, each time from the beginning.
+    """
+    descriptor = os.memfd_create("auth", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.write(descriptor, content)  # a memory file takes everything at once
+        yield descriptor
+    finally:
+        os.close(descriptor)

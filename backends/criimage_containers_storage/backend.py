@@ -1,0 +1,186 @@
+"""The backend: each call of the contract, put together from the parts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from criimage.backend import ImageDetails, Usage
+from criimage.errors import ConfigurationError, InvalidRequest
+from criimage_containers_storage.gate import Gate
+from criimage_containers_storage.images import verbose_info
+from criimage_containers_storage.names import Resolver
+from criimage_containers_storage.pull import Puller
+from criimage_containers_storage.readiness import Readiness
+from criimage_containers_storage.registries import find_files
+from criimage_containers_storage.removal import Remover
+from criimage_containers_storage.skopeo import Skopeo
+from criimage_containers_storage.storage_conf import locate
+from criimage_containers_storage.store import Store
+from criimage_containers_storage.usage import UsageMeter
+from criimage_containers_storage.work_folder import work_folder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from criimage.backend import Image, Problem, ProgressReporter, PullContext
+    from criimage.credentials import Credentials
+    from criimage.reference import Lookup, Name, Pattern, Reference
+    from criimage_containers_storage.settings import Settings
+    from criimage_containers_storage.store import Snapshot, Stored
+
+__all__ = ["ContainersStorageBackend", "open_backend"]
+
+_GATE_PATIENCE = 2.0
+_DEFAULT_TMP = "/var/tmp"  # noqa: S108 - where skopeo itself keeps what is large; ours is a private folder in it
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBackend]:
+    """Open the backend; the store itself may not exist yet.
+
+    Raises:
+        ConfigurationError: storage.conf is not usable, or there is no place for downloads.
+    """
+    environment = dict(os.environ)
+    layout = await anyio.to_thread.run_sync(locate, settings, environment)
+    parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
+    with ExitStack() as stack:
+        try:
+            folder = await anyio.to_thread.run_sync(stack.enter_context, work_folder(parent))
+        except OSError as error:
+            raise ConfigurationError(f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir") from error
+        files = await anyio.to_thread.run_sync(
+            lambda: find_files(settings.registries_conf, environment, root=os.geteuid() == 0)
+        )
+        store = Store(layout)
+        gate = Gate(_GATE_PATIENCE)
+        skopeo = Skopeo(layout, environment)
+        resolver = Resolver(files, settings.short_name_mode)
+        remover = Remover(layout, environment, store, skopeo, gate)
+        puller = Puller(settings, environment, store, skopeo, gate, resolver, remover, folder)
+        readiness = Readiness(settings, layout, environment, files, folder)
+        meter = UsageMeter(layout, store)
+        try:
+            yield ContainersStorageBackend(
+                store, resolver, puller, remover, readiness, meter, untag=settings.remove == "untag"
+            )
+        finally:
+            await meter.close()
+            await anyio.to_thread.run_sync(stack.close)
+
+
+class ContainersStorageBackend:
+    """See `criimage.backend.Backend`."""
+
+    def __init__(
+        self,
+        store: Store,
+        resolver: Resolver,
+        puller: Puller,
+        remover: Remover,
+        readiness: Readiness,
+        meter: UsageMeter,
+        *,
+        untag: bool,
+    ) -> None:
+        self._store = store
+        self._resolver = resolver
+        self._puller = puller
+        self._remover = remover
+        self._readiness = readiness
+        self._meter = meter
+        self._untag = untag
+
+    @property
+    def reports_progress(self) -> bool:
+        """Bytes as they arrive, and the unpacking as activity."""
+        return True
+
+    async def check(self) -> tuple[Problem, ...]:
+        """Tell what is missing."""
+        return await anyio.to_thread.run_sync(self._readiness.problems)
+
+    async def resolve(self, name: Name) -> tuple[Reference, ...]:
+        """Return what a name may mean, by the machine's registries.conf and aliases."""
+        return await self._resolver.resolve(name)
+
+    async def images(self, pattern: Pattern | None = None) -> tuple[Image, ...]:
+        """List the images, in the store's order."""
+        snapshot = await self._store.snapshot()
+        if pattern is None:
+            return snapshot.images
+        if pattern.lookup is None:
+            return ()
+        found, _ = await self._find(snapshot, pattern.lookup)
+        return () if found is None else (found.image,)
+
+    async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
+        """Return one image.
+
+        Raises:
+            InvalidRequest: a short name cannot be resolved (S15), unless it could only be an ID (N7).
+        """
+        found, _ = await self._find(await self._store.snapshot(), lookup)
+        if found is None:
+            return None
+        info = {}
+        if verbose:
+            info = await anyio.to_thread.run_sync(verbose_info, found.folder, found.record, found.facts)
+        return ImageDetails(found.image, found.facts.user, found.facts.annotations, info)
+
+    async def pull(
+        self,
+        reference: Reference,
+        credentials: Credentials | None,
+        context: PullContext,
+        report: ProgressReporter,
+    ) -> Image:
+        """Copy an image from its registry with skopeo, if it is not here as the registry has it."""
+        return await self._puller.pull(reference, credentials, report)
+
+    async def remove(self, lookup: Lookup) -> None:
+        """Remove an image; with `remove = "untag"` and a name, that name.
+
+        Raises:
+            InvalidRequest: a short name cannot be resolved.
+        """
+        found, reference = await self._find(await self._store.snapshot(), lookup)
+        if found is None:
+            return
+        if self._untag and reference is not None:
+            await self._remover.untag(found, reference)
+        else:
+            await self._remover.remove(found)
+
+    async def usage(self) -> Usage:
+        """Return what the writable store takes; images and containers share its folder."""
+        measured = await self._meter.usage()
+        return Usage((measured,), (measured,))
+
+    async def _find(self, snapshot: Snapshot, lookup: Lookup) -> tuple[Stored | None, Reference | None]:
+        """Return the image that a lookup means, with the name by which it was found (S16, N6, N7)."""
+        if lookup.id is not None:
+            return snapshot.by_id.get(lookup.id.hex), None
+        if lookup.id_prefix is not None:
+            found = snapshot.with_prefix(lookup.id_prefix)
+            if found is not None:
+                return found, None
+        if lookup.name is None:
+            return None, None
+        try:
+            candidates = await self._resolver.resolve(lookup.name)
+        except InvalidRequest:
+            if lookup.id_prefix is not None:
+                return None, None
+            raise
+        for candidate in candidates:
+            found = snapshot.by_name.get(candidate)
+            if found is not None:
+                return found, candidate
+        return None, None

@@ -1,0 +1,58 @@
+"""Keeps deletions and copies apart (cri-o T10).
+
+A deletion can take away a layer that a running copy has decided to reuse; the copy then fails with `layer not known`
+and has to begin again. So a deletion waits for a moment in which nothing is copied, but not for long: a copy may take
+minutes or hang, and disk space is wanted now. The store itself stays consistent either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """Copies pass together; deletions one at a time, without copies if that can be had within `patience` seconds."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._copies = 0
+        self._no_copy = asyncio.Event()
+        self._no_copy.set()
+        self._deletion = asyncio.Lock()
+        self._no_deletion = asyncio.Event()
+        self._no_deletion.set()
+
+    @contextlib.asynccontextmanager
+    async def copying(self) -> AsyncIterator[None]:
+        """Hold while a copy runs; waits only for a deletion that runs already."""
+        while not self._no_deletion.is_set():
+            await self._no_deletion.wait()
+        self._copies += 1
+        self._no_copy.clear()
+        try:
+            yield
+        finally:
+            self._copies -= 1
+            if not self._copies:
+                self._no_copy.set()
+
+    @contextlib.asynccontextmanager
+    async def deleting(self) -> AsyncIterator[None]:
+        """Hold while a deletion runs."""
+        async with self._deletion:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    while self._copies:
+                        await self._no_copy.wait()
+            self._no_deletion.clear()
+            try:
+                yield
+            finally:
+                self._no_deletion.set()

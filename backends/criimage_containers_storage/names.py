@@ -1,0 +1,84 @@
+"""What a short name may mean (cri-o section 1), decided as podman and CRI-O decide it without a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from criimage.errors import InvalidRequest
+from criimage.reference import Name, shown
+from criimage_containers_storage.registries import Registries, read_registries
+
+if TYPE_CHECKING:
+    from criimage.reference import Reference
+    from criimage_containers_storage.registries import RegistriesFiles
+
+__all__ = ["Resolver", "candidates"]
+
+
+def candidates(name: Name, registries: Registries, mode: str = "") -> tuple[Reference, ...]:
+    """Return what a name may mean, the best first.
+
+    Args:
+        name: as typed; one with a registry means exactly itself (N8).
+        registries: the machine's configuration.
+        mode: overrides the configuration's mode if not empty (N11).
+
+    Raises:
+        InvalidRequest: there is no registry for a short name (N9), or several where the mode allows one (N11).
+    """
+    if name.domain is not None:
+        return (name.qualified(name.domain),)
+    alias = registries.aliases.get(name.path)
+    if alias:
+        target = Name.parse(alias)
+        found = Name(target.domain, target.path, name.tag, name.digest)
+        return candidates(found, registries, mode)
+    search = registries.search
+    if not search:
+        raise InvalidRequest(
+            "no registries configured while trying to pull an unqualified image: "
+            f"short-name {shown(str(name))} did not resolve to an alias and no unqualified-search registries are "
+            f'defined in "{registries.source}"'
+        )
+    # Unless someone said otherwise the tools are permissive, which without a terminal means all in order.
+    if (mode or registries.mode) == "enforcing" and len(search) > 1:
+        raise InvalidRequest(
+            f"short name mode is enforcing, but image name {shown(str(name))} returns ambiguous list of "
+            f"{len(search)} registries"
+        )
+    # A search registry may carry a path: `example.com/mirror`.
+    prefixes = (domain.partition("/") for domain in search)
+    paths = ((domain, f"{folder}/{name.path}" if folder else name.path) for domain, _, folder in prefixes)
+    return tuple(dict.fromkeys(Name(domain, path, name.tag, name.digest).qualified(domain) for domain, path in paths))
+
+
+class Resolver:
+    """Resolves names by registries.conf as it is at the time of the call."""
+
+    def __init__(self, files: RegistriesFiles, mode: str) -> None:
+        self._files = files
+        self._mode = mode
+        self._signature: tuple[object, ...] | None = None
+        self._registries = Registries()
+
+    async def registries(self) -> Registries:
+        """Return the configuration, read again if a file changed.
+
+        Raises:
+            ConfigurationError: a file is not valid.
+        """
+        return await anyio.to_thread.run_sync(self._current)
+
+    async def resolve(self, name: Name) -> tuple[Reference, ...]:
+        """Return the candidates of a name, see `candidates`."""
+        registries = Registries() if name.domain is not None else await self.registries()
+        return candidates(name, registries, self._mode)
+
+    def _current(self) -> Registries:
+        signature = self._files.signature()
+        if signature != self._signature:
+            self._registries = read_registries(self._files)
+            self._signature = signature
+        return self._registries

@@ -1,0 +1,95 @@
+"""What is missing for the backend to work (`check`)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from criimage.backend import Problem
+from criimage.errors import ConfigurationError
+from criimage_containers_storage.policy import find_policy, read_policy
+from criimage_containers_storage.registries import DEFAULT_HELPERS, read_registries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from criimage_containers_storage.registries import RegistriesFiles
+    from criimage_containers_storage.settings import Settings
+    from criimage_containers_storage.storage_conf import Layout
+
+__all__ = ["Readiness"]
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Looks for what is missing; files are read again only when they changed."""
+
+    settings: Settings
+    layout: Layout
+    environment: Mapping[str, str]
+    files: RegistriesFiles
+    work: Path
+    _signature: tuple[object, ...] | None = None
+    _of_files: tuple[Problem, ...] = ()
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return what is missing. Blocks on some stats."""
+        policy = find_policy(self.settings.policy, self.environment)
+        signature = (str(policy), _stat(policy), self.files.signature())
+        if signature != self._signature:
+            self._of_files = tuple(self._read(policy))
+            self._signature = signature
+        return (*self._tools(), *self._places(), *self._of_files)
+
+    def _tools(self) -> Iterator[Problem]:
+        path = self.environment.get("PATH")
+        if shutil.which("skopeo", path=path) is None:
+            yield Problem("skopeo is not installed", "install the package skopeo")
+        if self.settings.remove == "untag" and shutil.which("containers-storage", path=path) is None:
+            yield Problem(
+                "containers-storage is not installed",
+                'install the package containers-storage, or set remove = "image"',
+            )
+
+    def _places(self) -> Iterator[Problem]:
+        for place in (self.layout.root, self.layout.run_root):
+            if not _writable(place):
+                yield Problem(f"{place} is not writable", "run as the store's owner, or set root and run_root")
+        if not _writable(self.work):
+            yield Problem(f"{self.work.parent} is not writable", "set tmp_dir")
+
+    def _read(self, policy: Path) -> Iterator[Problem]:
+        try:
+            read_policy(policy)
+        except ConfigurationError as error:
+            yield Problem(error.text, f"write a policy.json(5) there or set policy; most use {_USUAL_POLICY}")
+        try:
+            registries = read_registries(self.files)
+        except ConfigurationError as error:
+            yield Problem(error.text, "mend the file; skopeo refuses it as well")
+        else:
+            if registries.helpers and DEFAULT_HELPERS[0] not in registries.helpers:
+                yield Problem(
+                    f"credential-helpers of {registries.source} leave out {DEFAULT_HELPERS[0]}",
+                    "add it: credentials of requests reach skopeo in an auth file",
+                )
+
+
+_USUAL_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
+
+
+def _writable(place: Path) -> bool:
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+
+def _stat(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

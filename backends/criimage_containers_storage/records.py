@@ -1,0 +1,180 @@
+"""The store's JSON files as values (cri-o section 11, L1-L3).
+
+Written by containers-storage 1.43 to 1.62; keys that we do not need are ignored, and a record that is not as expected
+is left out without hiding the others.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+__all__ = ["ImageRecord", "LayerRecord", "big_data_file", "chain_sizes", "read_images", "read_layers", "read_raw"]
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_PLAIN_KEY = re.compile(r"[0-9a-z.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One entry of images.json.
+
+    Attributes:
+        id: 64 hexadecimal digits.
+        layer: ID of the uppermost layer, or empty.
+        names: as stored, the newest first.
+        history: earlier names, the oldest first (S7).
+        data_digests: digest by key of each big-data item.
+        data_size: bytes of all big-data items and signatures (S9).
+    """
+
+    id: str
+    layer: str
+    names: tuple[str, ...]
+    history: tuple[str, ...]
+    data_digests: Mapping[str, str] = field(hash=False)
+    data_size: int = 0
+
+    @property
+    def manifest_digest(self) -> str:
+        """Digest of the platform's own manifest, or empty while it is not stored yet (S4, S5)."""
+        return self.data_digests.get("manifest", "")
+
+    @property
+    def manifest_digests(self) -> list[str]:
+        """All stored manifest digests in the order of their arrival (S4)."""
+        return list(dict.fromkeys(digest for key, digest in self.data_digests.items() if key.startswith("manifest")))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """One entry of layers.json.
+
+    Attributes:
+        parent: ID of the layer below, or empty.
+        diff_digest: digest of the uncompressed layer, or empty.
+        size: bytes uncompressed, or None where the store does not know (S9).
+        incomplete: being written, or left over from a writer that was killed.
+    """
+
+    parent: str
+    diff_digest: str
+    size: int | None
+    incomplete: bool
+
+
+def read_raw(file: Path) -> list[dict[str, Any]]:
+    """Read a JSON array of objects; missing or empty means none (L1).
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON array.
+    """
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return []
+    if not data.strip():
+        return []
+    found = json.loads(data)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise ValueError(f"{file.name} holds no JSON array")  # noqa: TRY004 - wrong content, not a wrong argument
+    return [record for record in found if isinstance(record, dict)]
+
+
+def read_images(raw: Iterable[dict[str, Any]]) -> dict[str, ImageRecord]:
+    """Read image records by ID in the store's order; of two with one ID the first counts (L10)."""
+    records: dict[str, ImageRecord] = {}
+    for entry in raw:
+        record = read_image(entry)
+        if record is not None:
+            records.setdefault(record.id, record)
+    return records
+
+
+def read_image(entry: dict[str, Any]) -> ImageRecord | None:
+    """Read one image record, or return None if it is none."""
+    identity = entry.get("id")
+    if not isinstance(identity, str) or not _ID.fullmatch(identity):
+        return None
+    digests = entry.get("big-data-digests")
+    sizes = entry.get("big-data-sizes")
+    layer = entry.get("layer")
+    return ImageRecord(
+        identity,
+        layer if isinstance(layer, str) else "",
+        _texts(entry.get("names")),
+        _texts(entry.get("names-history")),
+        {key: value for key, value in digests.items() if isinstance(value, str)} if isinstance(digests, dict) else {},
+        (_total(sizes.values()) if isinstance(sizes, dict) else 0) + _signature_size(entry.get("metadata")),
+    )
+
+
+def read_layers(raw: Iterable[dict[str, Any]]) -> dict[str, LayerRecord]:
+    """Read layer records by ID."""
+    layers: dict[str, LayerRecord] = {}
+    for entry in raw:
+        identity = entry.get("id")
+        if not isinstance(identity, str):
+            continue
+        size = entry.get("diff-size", 0)
+        known = bool(entry.get("diff-digest") or entry.get("toc-digest")) and isinstance(size, int)
+        flags = entry.get("flags")
+        layers[identity] = LayerRecord(
+            str(entry.get("parent") or ""),
+            str(entry.get("diff-digest") or ""),
+            max(0, size) if known else None,
+            isinstance(flags, dict) and bool(flags.get("incomplete")),
+        )
+    return layers
+
+
+def chain_sizes(layers: Mapping[str, LayerRecord]) -> dict[str, int | None]:
+    """Return for each layer the bytes of it and all below, None where one of them is unknown or missing (S9)."""
+    sums: dict[str, int | None] = {"": 0}
+    for start in layers:
+        path: list[str] = []
+        at = start
+        while at not in sums:
+            if at not in layers or at in path:
+                sums[at] = None
+                break
+            path.append(at)
+            at = layers[at].parent
+        below = sums[at]
+        for layer in reversed(path):
+            size = layers[layer].size
+            below = None if below is None or size is None else below + size
+            sums[layer] = below
+    return sums
+
+
+def big_data_file(key: str) -> str:
+    """Return the file name of a big-data item (L3)."""
+    return key if _PLAIN_KEY.fullmatch(key) else "=" + base64.b64encode(key.encode()).decode()
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
+
+
+def _total(values: Iterable[object]) -> int:
+    return sum(value for value in values if isinstance(value, int) and value > 0)
+
+
+def _signature_size(metadata: object) -> int:
+    try:
+        found = json.loads(metadata) if isinstance(metadata, str) and metadata else {}
+    except ValueError:
+        return 0
+    sizes = found.get("signature-sizes") if isinstance(found, dict) else None
+    return _total(sizes) if isinstance(sizes, list) else 0

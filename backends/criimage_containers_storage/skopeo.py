@@ -1,0 +1,122 @@
+"""The calls of skopeo that we make (cri-o section 10)."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from criimage.errors import ConfigurationError
+from criimage_containers_storage.auth_files import in_memory
+from criimage_containers_storage.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from criimage.reference import ImageID, Reference
+    from criimage_containers_storage.process import Outcome
+    from criimage_containers_storage.storage_conf import Layout
+
+__all__ = ["Access", "Skopeo"]
+
+_DELETE_PATIENCE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a registry is asked.
+
+    Attributes:
+        auth: an auth file's content for this request, or empty.
+        auth_file: the operator's auth file, if there is no `auth`.
+        anonymous: without any credentials, whatever the machine has.
+        certs_dir: certificates, or empty.
+        policy: the signature policy.
+        registries_conf: the registries' configuration, if it exists.
+    """
+
+    policy: Path
+    registries_conf: Path | None = None
+    auth: bytes = b""
+    auth_file: str = ""
+    anonymous: bool = False
+    certs_dir: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Access with {'credentials' if self.auth else 'none of its own'}>"
+
+
+class Skopeo:
+    """Runs skopeo on one store."""
+
+    def __init__(self, layout: Layout, environment: Mapping[str, str], program: str = "skopeo") -> None:
+        self._layout = layout
+        self._environment = environment
+        self._program = program
+
+    async def top_manifest(self, reference: Reference, access: Access, folder: Path) -> Outcome:
+        """Fetch the manifest or index that the registry has under this name, as `Outcome.out` (T5)."""
+        with self._credentials(access, "") as (flags, descriptors):
+            command = [*self._start(access, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
+            return await self._run(command, descriptors)
+
+    async def copy(self, reference: Reference, access: Access, folder: Path, started: Callable[[int], None]) -> Outcome:
+        """Copy an image from its registry into the store under its own name (T4).
+
+        Args:
+            reference: the image.
+            access: how to ask.
+            folder: for downloads; emptied by the caller whatever happens.
+            started: told the process ID.
+        """
+        with self._credentials(access, "src-") as (flags, descriptors):
+            verb = ["copy", "-q", *flags, f"docker://{reference}", self.stored(str(reference))]
+            return await self._run([*self._start(access, folder), *verb], descriptors, started=started)
+
+    async def delete(self, identity: ImageID) -> Outcome:
+        """Delete an image with all its names; refuses while a container uses it, and then changes nothing.
+
+        A deletion that has begun is not interrupted for some seconds: half of it would leave layers of no image.
+        """
+        command = [self._program, "delete", self.stored(f"@{identity.hex}")]
+        return await self._run(command, (), patience=_DELETE_PATIENCE)
+
+    def stored(self, name: str) -> str:
+        """Return what skopeo calls an image of our store (T2)."""
+        return f"containers-storage:{self._layout.spec}{name}"
+
+    def _start(self, access: Access, folder: Path) -> list[str]:
+        # T1: skopeo does not look at CONTAINERS_REGISTRIES_CONF.
+        registries = ["--registries-conf", str(access.registries_conf)] if access.registries_conf else []
+        return [self._program, *registries, "--policy", str(access.policy), "--tmpdir", str(folder)]
+
+    @contextlib.contextmanager
+    def _credentials(self, access: Access, side: str) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+        flags = [f"--{side}cert-dir", access.certs_dir] if access.certs_dir else []
+        if access.auth:
+            with in_memory(access.auth) as descriptor:
+                yield [*flags, f"--{side}authfile", f"/proc/self/fd/{descriptor}"], (descriptor,)
+        elif access.anonymous:
+            yield [*flags, f"--{side}no-creds"], ()
+        else:
+            yield flags + ([f"--{side}authfile", access.auth_file] if access.auth_file else []), ()
+
+    async def _run(
+        self,
+        command: Sequence[str],
+        descriptors: Sequence[int],
+        *,
+        patience: float = 0.0,
+        started: Callable[[int], None] | None = None,
+    ) -> Outcome:
+        try:
+            return await run(
+                command,
+                environment=self._environment,
+                descriptors=descriptors,
+                patience=patience,
+                started=started,
+            )
+        except FileNotFoundError:
+            raise ConfigurationError("skopeo is not installed; install the package skopeo") from None

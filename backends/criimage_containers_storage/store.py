@@ -1,0 +1,278 @@
+"""The images of a store, read from its files and kept until a file changes.
+
+No lock is taken, shared or other: the store's files are replaced by rename, so each read sees one complete state (L4),
+while any lock of ours would hold up every tool that starts (L8) and its own would hold us up for as long as a layer is
+unpacked (L9). Images are read before layers, as layers are written before images (L7): a record that is seen has its
+layers unless it is being removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+import structlog
+
+from criimage_containers_storage.images import convert, parse_names, read_facts
+from criimage_containers_storage.records import LayerRecord, chain_sizes, read_image, read_layers, read_raw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from criimage.backend import Image
+    from criimage.reference import Reference
+    from criimage_containers_storage.images import Facts
+    from criimage_containers_storage.records import ImageRecord
+    from criimage_containers_storage.storage_conf import Layout
+
+__all__ = ["Snapshot", "Store", "Stored"]
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 0.5
+_NAMELESS_SECONDS = 1.0
+
+FileIdentity = tuple[int, int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One image of the store.
+
+    Attributes:
+        image: as clients see it.
+        record: as the store has it.
+        facts: what its files say.
+        names: the record's names that are its own.
+        folder: holds its files.
+        read_only: it lies in an additional store (L12).
+        whole: every layer it needs is here and complete.
+    """
+
+    image: Image
+    record: ImageRecord
+    facts: Facts
+    names: tuple[Reference, ...]
+    folder: Path
+    read_only: bool
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All images at one time.
+
+    Attributes:
+        images: in the store's order, the writable store first.
+        by_id: by the 64 digits of the ID.
+        by_name: by every tag and digest.
+        layers: all layers by ID.
+        data_size: bytes of layers and records together, each counted once; an estimate of the disk space.
+    """
+
+    images: tuple[Image, ...] = ()
+    by_id: dict[str, Stored] = field(default_factory=dict)
+    by_name: dict[Reference, Stored] = field(default_factory=dict)
+    layers: dict[str, LayerRecord] = field(default_factory=dict)
+    data_size: int = 0
+
+    def with_prefix(self, prefix: str) -> Stored | None:
+        """Return the only image whose ID begins so (N6)."""
+        found = [identity for identity in self.by_id if identity.startswith(prefix)]
+        return self.by_id[found[0]] if len(found) == 1 else None
+
+
+@dataclass(slots=True)
+class _Place:
+    images_folder: Path
+    images_file: Path
+    layers_file: Path
+    read_only: bool
+
+
+class Store:
+    """Reads one store and the read-only ones beside it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._places = [
+            _Place(
+                root / f"{layout.driver}-images",
+                root / f"{layout.driver}-images" / "images.json",
+                root / f"{layout.driver}-layers" / "layers.json",
+                read_only,
+            )
+            for root, read_only in [(layout.root, False), *((path, True) for path in layout.additional)]
+        ]
+        self._watched = [str(file) for place in self._places for file in (place.images_file, place.layers_file)]
+        self._identities: list[FileIdentity] | None = None
+        self._snapshot = Snapshot()
+        self._read_again = float("inf")
+        self._reading = asyncio.Lock()
+        self._raw: dict[Path, dict[str, tuple[dict[str, Any], ImageRecord]]] = {}
+        self._facts: dict[tuple[Path, str], tuple[tuple[object, ...], Facts]] = {}
+        self._complained: set[tuple[str, str]] = set()
+
+    async def snapshot(self) -> Snapshot:
+        """Return the images as they are now: the very same value while no file has changed."""
+        if self._fresh():
+            return self._snapshot
+        async with self._reading:
+            # Whoever had to wait may find it done; what changed since must still be seen by callers that came later.
+            if not self._fresh():
+                await anyio.to_thread.run_sync(self._read)
+            return self._snapshot
+
+    def _fresh(self) -> bool:
+        # A handful of stats of files that are always in the kernel's cache: about a microsecond each, where a thread
+        # would cost a hundred. lstat, because the tools replace these files and never link them.
+        return self._identities == [_identity(file) for file in self._watched] and time.monotonic() < self._read_again
+
+    def _read(self) -> None:
+        # Before the reading: what is written meanwhile makes the next call read again.
+        identities = [_identity(file) for file in self._watched]
+        missed = False
+        layers: dict[str, LayerRecord] = {}
+        records: dict[str, tuple[_Place, ImageRecord]] = {}
+        for place in self._places:
+            found, complete = self._read_records(place)
+            missed |= not complete
+            for identity, record in found.items():
+                records.setdefault(identity, (place, record))  # L12: the writable store's own record wins
+        for place in reversed(self._places):
+            layers |= read_layers(self._tolerant(place.layers_file)[0])
+        readable = {}
+        for identity, (place, record) in records.items():
+            facts = self._facts_of(place, record)
+            if facts is None or _unnamed_yet(place, record):
+                missed = True
+            else:
+                readable[identity] = (place, record, facts)
+        self._facts = {key: value for key, value in self._facts.items() if key[1] in records}
+        self._snapshot = self._assemble(readable, layers)
+        self._identities = identities
+        self._read_again = time.monotonic() + _RETRY_SECONDS if missed else float("inf")
+
+    def _tolerant(self, file: Path) -> tuple[list[dict[str, Any]], bool]:
+        try:
+            return read_raw(file), True
+        except (OSError, ValueError) as error:
+            self._complain(str(file), type(error).__name__)
+            return [], False
+
+    def _read_records(self, place: _Place) -> tuple[dict[str, ImageRecord], bool]:
+        # Records that are as before keep their parsed value: comparing is far cheaper than parsing.
+        raw, complete = self._tolerant(place.images_file)
+        before = self._raw.get(place.images_folder, {})
+        now: dict[str, tuple[dict[str, Any], ImageRecord]] = {}
+        for entry in raw:
+            known = before.get(entry.get("id", "")) if isinstance(entry.get("id"), str) else None
+            record = known[1] if known is not None and known[0] == entry else read_image(entry)
+            if record is not None and record.id not in now:
+                now[record.id] = (entry, record)
+        if not complete and not now:
+            now = before
+        self._raw[place.images_folder] = now
+        return {identity: record for identity, (_, record) in now.items()}, complete
+
+    def _facts_of(self, place: _Place, record: ImageRecord) -> Facts | None:
+        key = (place.images_folder, record.id)
+        wanted = (tuple(record.data_digests.items()), record.layer)
+        known = self._facts.get(key)
+        if known is not None and known[0] == wanted:
+            return known[1]
+        try:
+            facts = read_facts(place.images_folder / record.id, record)
+        except (OSError, ValueError) as error:
+            # Being written or removed right now, most likely (L10): it is looked at again soon.
+            if record.names:
+                self._complain(record.id, str(error))
+            return None
+        self._facts[key] = (wanted, facts)
+        return facts
+
+    def _complain(self, what: str, why: str) -> None:
+        if (what, why) not in self._complained:
+            self._complained.add((what, why))
+            _log.warning("part of the store cannot be read and is left out", what=what, error=why)
+
+    def _assemble(
+        self, records: dict[str, tuple[_Place, ImageRecord, Facts]], layers: dict[str, LayerRecord]
+    ) -> Snapshot:
+        owners: dict[Reference, str] = {}
+        named = {identity: parse_names_cached(record.names) for identity, (_, record, _) in records.items()}
+        # The later of two records owns a name (L10), but never a read-only store's over ours.
+        for writable in (False, True):
+            for identity, (place, _, _) in records.items():
+                if place.read_only is not writable:
+                    owners.update(dict.fromkeys(named[identity], identity))
+        sizes = chain_sizes(layers)
+        before = self._snapshot.by_id
+        by_id: dict[str, Stored] = {}
+        for identity, (place, record, facts) in records.items():
+            names = tuple(name for name in named[identity] if owners[name] == identity)
+            image = convert(record, facts, names, sizes.get(record.layer))
+            old = before.get(identity)
+            if old is not None and old.image == image:
+                image = old.image
+            whole = _whole(record.layer, layers)
+            by_id[identity] = Stored(
+                image, record, facts, names, place.images_folder / identity, place.read_only, whole
+            )
+        total = sum(layer.size or 0 for layer in layers.values()) + sum(one.record.data_size for one in by_id.values())
+        return Snapshot(tuple(one.image for one in by_id.values()), by_id, _names(by_id), layers, total)
+
+
+@functools.lru_cache(maxsize=8192)
+def parse_names_cached(names: tuple[str, ...]) -> tuple[Reference, ...]:
+    """Read stored names; most are the same at every reading."""
+    return tuple(dict.fromkeys(parse_names(names)))
+
+
+def _identity(file: str) -> FileIdentity:
+    try:
+        found = os.lstat(file)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def _unnamed_yet(place: _Place, record: ImageRecord) -> bool:
+    # A pull writes the record and, in a separate step moments later, its name. Shown in between, it would look like an
+    # image that nobody wants.
+    if record.names or record.history:
+        return False
+    try:
+        age = time.time() - (place.images_folder / record.id / "manifest").stat().st_mtime
+    except OSError:
+        return False
+    return 0 <= age < _NAMELESS_SECONDS
+
+
+def _whole(layer: str, layers: dict[str, LayerRecord]) -> bool:
+    seen = set()
+    while layer:
+        record = layers.get(layer)
+        if record is None or record.incomplete or layer in seen:
+            return False
+        seen.add(layer)
+        layer = record.parent
+    return True
+
+
+def _names(by_id: dict[str, Stored]) -> dict[Reference, Stored]:
+    # S17. Two images may hold one index: the one that carries the digest as its name is meant, else the one whose own
+    # manifest it is, else the first.
+    found: dict[Reference, Stored] = {}
+    for one in by_id.values():
+        for name in one.image.digests:
+            found.setdefault(name, one)
+    for one in by_id.values():
+        found.update({name: one for name in one.image.digests if name.digest == one.record.manifest_digest})
+    for one in by_id.values():
+        found.update(dict.fromkeys(one.names, one))
+    return found

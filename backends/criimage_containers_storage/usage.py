@@ -1,0 +1,192 @@
+"""True disk usage of the images, known at once (cri-o F1-F3).
+
+What a complete layer takes does not change, so each is measured once; a later round looks at new layers and at the
+small files only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from criimage.backend import FilesystemUsage
+from criimage_containers_storage.process import settled
+from criimage_containers_storage.records import read_layers, read_raw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from criimage_containers_storage.storage_conf import Layout
+    from criimage_containers_storage.store import Snapshot, Store
+
+__all__ = ["UsageMeter", "measure_folder"]
+
+_PATIENCE = 0.03
+_FRESH_SECONDS = 1.0
+_BLOCK = 512
+
+Amount = tuple[int, int]
+"""Bytes on disk and number of files."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    bytes: int
+    files: int
+    at: int
+
+
+class _Stopped(Exception):
+    """The backend is being closed."""
+
+
+class UsageMeter:
+    """Measures one writable store in the background and answers from what it knows.
+
+    The answer counts the blocks of the driver's folder and of the layer and image records, without the containers' own
+    layers. While the first round of a large store is not finished, it is the sum of the sizes in the records, with no
+    number of files.
+    """
+
+    def __init__(self, layout: Layout, store: Store) -> None:
+        self._layout = layout
+        self._store = store
+        self._known: dict[tuple[str, int], Amount] = {}
+        self._measured: _Measured | None = None
+        self._started = 0.0
+        self._seen: Snapshot | None = None
+        self._round: asyncio.Task[None] | None = None
+        self._stop = threading.Event()
+
+    async def usage(self) -> FilesystemUsage:
+        """Return the figures; waits some milliseconds at most for new ones."""
+        snapshot = await self._store.snapshot()
+        stale = snapshot is not self._seen or time.monotonic() - self._started > _FRESH_SECONDS
+        if self._round is None and stale:
+            self._started = time.monotonic()
+            self._seen = snapshot
+            self._round = asyncio.create_task(self._measure())
+        if self._round is not None:
+            await asyncio.wait({self._round}, timeout=_PATIENCE)
+        mountpoint = str(self._layout.images_folder)
+        if self._measured is None:
+            return FilesystemUsage(mountpoint, snapshot.data_size, None, time.time_ns())
+        return FilesystemUsage(mountpoint, self._measured.bytes, self._measured.files, self._measured.at)
+
+    async def close(self) -> None:
+        """Stop a round that is running."""
+        self._stop.set()
+        if self._round is not None:
+            await settled(self._round)
+
+    async def _measure(self) -> None:
+        try:
+            self._measured = await anyio.to_thread.run_sync(self._walk)
+        except _Stopped:
+            pass
+        finally:
+            self._round = None
+
+    def _walk(self) -> _Measured:
+        at = time.time_ns()
+        root, driver = self._layout.root, self._layout.driver
+        # Clients look at the mount point; a new store has none yet. The tools take a folder that is there.
+        with contextlib.suppress(OSError):
+            self._layout.images_folder.mkdir(0o700, parents=True, exist_ok=True)
+        complete, containers = self._layers(root, driver)
+        layer_folder = root / driver / "dir" if driver == "vfs" else root / driver
+        known: dict[tuple[str, int], Amount] = {}
+        total, files = 0, 0
+        for folder in (root / f"{driver}-layers", root / f"{driver}-images"):
+            total, files = _plus((total, files), measure_folder(folder, self._stop))
+        for name, inode in _entries(layer_folder):
+            if name in containers:
+                continue
+            amount = self._known.get((name, inode)) or measure_folder(layer_folder / name, self._stop)
+            if name in complete:
+                known[name, inode] = amount
+            total, files = _plus((total, files), amount)
+        self._known = known
+        return _Measured(total, files, at)
+
+    @staticmethod
+    def _layers(root: Path, driver: str) -> tuple[set[str], set[str]]:
+        """Return the layers that are complete, and those that belong to a container."""
+        try:
+            layers = read_layers(read_raw(root / f"{driver}-layers" / "layers.json"))
+            containers = read_raw(root / f"{driver}-containers" / "containers.json")
+        except (OSError, ValueError):
+            return set(), set()
+        own = {str(container.get("layer", "")) for container in containers}
+        # A layer without a digest may be a writable one.
+        return {name for name, layer in layers.items() if layer.diff_digest and not layer.incomplete}, own
+
+
+def _plus(one: Amount, other: Amount) -> Amount:
+    return one[0] + other[0], one[1] + other[1]
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    yield entry.name, entry.inode()
+    except OSError:
+        return
+
+
+def measure_folder(folder: Path, stop: threading.Event) -> Amount:
+    """Return what a folder and all in it take on its own file system; what vanishes meanwhile is not counted. Blocks.
+
+    Files with several names count once; other file systems mounted inside are left out (a mounted layer would count
+    twice).
+
+    Raises:
+        _Stopped: `stop` was set.
+    """
+    try:
+        own = folder.lstat()
+    except OSError:
+        return 0, 0
+    total, files = own.st_blocks * _BLOCK, 1
+    linked: set[int] = set()
+    waiting = [str(folder)] if stat.S_ISDIR(own.st_mode) else []
+    while waiting:
+        if stop.is_set():
+            raise _Stopped
+        for found in _stats(waiting.pop(), waiting, own.st_dev):
+            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                if found.st_ino in linked:
+                    continue
+                linked.add(found.st_ino)
+            total += found.st_blocks * _BLOCK
+            files += 1
+    return total, files
+
+
+def _stats(folder: str, waiting: list[str], device: int) -> Iterator[os.stat_result]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                if found.st_dev != device:
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    waiting.append(entry.path)
+                yield found
+    except OSError:
+        return
