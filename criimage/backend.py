@@ -39,7 +39,9 @@ __all__ = [
     "User",
 ]
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, str]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ class ImageDetails:
 
     image: Image
     user: User | None = None
-    annotations: Mapping[str, str] = field(default=_NOTHING, hash=False)
-    info: Mapping[str, str] = field(default=_NOTHING, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=_nothing, hash=False)
+    info: Mapping[str, str] = field(default_factory=_nothing, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class PullContext:
 
     namespace: str = ""
     pod: str = ""
-    annotations: Mapping[str, str] = field(default=_NOTHING, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=_nothing, hash=False)
     runtime_handler: str = ""
     sandbox: bytes = b""
 

@@ -22,6 +22,9 @@ __all__ = ["LEVELS", "new_request_id", "set_level", "set_up"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
+_CHATTY = ("asyncio", "hpack")
+"""Libraries whose debug lines help nobody here; hpack's are one for every header, values included."""
+
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _counter = itertools.count(1)
 _process = f"{os.getpid():x}"
@@ -55,6 +58,8 @@ def set_up(level: str, log_format: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.getLogger().handlers[:] = [handler]
+    for library in _CHATTY:
+        logging.getLogger(library).setLevel(logging.WARNING)
     set_level(level)
     structlog.configure(
         processors=[
