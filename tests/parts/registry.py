@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from criimage.testing.registry_client import RegistryClient
 from parts.child import Child, StartError, child, free_port
 from parts.missing import need
 from parts.password_file import bcrypt_line
-
-from criimage.testing.registry_client import RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

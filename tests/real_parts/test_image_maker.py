@@ -11,11 +11,11 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from parts.registry import Registry, registry
-from parts.store import Store, store
 
 from criimage.testing.oci import Config, File, Link, image, index, layer, machine_architecture, noise_layer
 from criimage.testing.registry_client import RegistryClient, RegistryError
+from parts.registry import Registry, registry
+from parts.store import Store, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

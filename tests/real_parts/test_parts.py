@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from criimage.testing.oci import image, layer
 from parts import missing
 from parts.child import StartError, child
 from parts.clients import crictl, critest
 from parts.critest_images import push_all, registries_conf
 from parts.registry import registry
 from parts.store import store
-
-from criimage.testing.oci import image, layer
 
 
 @pytest.mark.engine

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from setup import clients, packages
 from setup.cache import cache_folder
 from setup.packages import Part, install
