@@ -25,7 +25,7 @@ SPECS = 12
 
 
 def test_every_image_spec_that_can_run_passes(tmp_path: Path) -> None:
-    """Critest's image specs pass, all but the pods' and the one whose digest cannot be reproduced (cri-protocol 3.2)."""
+    """All image specs pass but the pods' and the one whose digest cannot be reproduced (cri-protocol 3.2)."""
     need("skopeo", "docker-registry")
     need_root()
     program = critest()
