@@ -136,6 +136,10 @@ class PullProgress:
         layers_done: layers complete.
         layers_total: layers to fetch; None while unknown.
         activity: any number that changes while work goes on that moves none of the others, such as unpacking.
+        layers_reused: layers that were here already; None while unknown.
+        unchanged: nothing was fetched, because the registry has exactly what is here.
+        credential_source: where the credentials that were used come from, such as `request` or a file's path; empty
+            where the backend does not know. Never the credentials.
     """
 
     phase: Phase = Phase.RESOLVING
@@ -144,6 +148,9 @@ class PullProgress:
     layers_done: int = 0
     layers_total: int | None = None
     activity: int = 0
+    layers_reused: int | None = None
+    unchanged: bool = False
+    credential_source: str = ""
 
 
 ProgressReporter = Callable[[PullProgress], None]

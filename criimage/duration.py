@@ -1,0 +1,43 @@
+"""Lengths of time as operators write them: `60s`, `1m30s`, `500ms`, `0`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
+
+__all__ = ["Duration", "duration_text", "parse_duration"]
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def parse_duration(value: Any) -> float:  # noqa: ANN401 - whatever stands in the settings
+    """Return seconds.
+
+    Raises:
+        ValueError: no duration; a bare number other than 0 has no unit and is none.
+    """
+    text = str(value).strip()
+    if text == "0":
+        return 0.0
+    if isinstance(value, bool) or not _WHOLE.fullmatch(text):
+        raise ValueError('not a duration such as "60s", "1m30s", "500ms" or "0s"')
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def duration_text(seconds: float) -> str:
+    """Return the shortest text that `parse_duration` reads as `seconds`."""
+    parts = []
+    rest = round(seconds * 1000)
+    for unit, length in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(duration_text, return_type=str)]
+"""Seconds in code, text in settings."""

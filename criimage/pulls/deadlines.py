@@ -1,0 +1,112 @@
+"""Cuts off a pull that stands still or takes too long.
+
+The clock starts with the request to the registry, so a token or manifest that never comes counts as well (cri-o P15
+starts it with the first event, and such a pull then hangs for ever). Only a real change sets it back; unpacking is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from criimage.backend import Phase
+from criimage.duration import duration_text
+from criimage.errors import PullTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from criimage.backend import Image
+    from criimage.pulls.places import Place
+    from criimage.pulls.policy import RegistryPolicy
+    from criimage.pulls.running import RunningPull
+    from criimage.reference import Reference
+
+__all__ = ["STANDSTILL_SECONDS", "within_deadlines"]
+
+STANDSTILL_SECONDS = 5.0
+"""Seconds without progress after which a pull gives its place away (places.py)."""
+
+_DOING = {
+    Phase.RESOLVING: "while asking for token or manifest",
+    Phase.DOWNLOADING: "while downloading layers",
+    Phase.UNPACKING: "while unpacking",
+}
+
+
+class _Clock:
+    """The timers of one attempt, moved by every change."""
+
+    def __init__(self, policy: RegistryPolicy, place: Place, *, watches_progress: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._place = place
+        self._progress_timeout = policy.progress_timeout if watches_progress else 0.0
+        self._watches = watches_progress
+        self._end = self._loop.time() + policy.total_timeout if policy.total_timeout else None
+        self._standstill: asyncio.TimerHandle | None = None
+        self.limit = asyncio.timeout(None)
+
+    def moved(self) -> None:
+        """Set the clocks back."""
+        self._place.moves()
+        if self._standstill is not None:
+            self._standstill.cancel()
+        if self._watches:
+            self._standstill = self._loop.call_later(STANDSTILL_SECONDS, self._place.stands_still)
+        if not self.limit.expired():
+            self.limit.reschedule(self._next())
+
+    def _next(self) -> float | None:
+        still = self._loop.time() + self._progress_timeout if self._progress_timeout else None
+        return min((moment for moment in (still, self._end) if moment is not None), default=None)
+
+    @property
+    def total_is_over(self) -> bool:
+        return self._end is not None and self._loop.time() >= self._end
+
+    def stop(self) -> None:
+        if self._standstill is not None:
+            self._standstill.cancel()
+
+
+async def within_deadlines(
+    work: Awaitable[Image],
+    pull: RunningPull,
+    candidate: Reference,
+    policy: RegistryPolicy,
+    place: Place,
+    *,
+    watches_progress: bool,
+) -> Image:
+    """Await one attempt to pull; cancel it when a deadline passes.
+
+    Args:
+        work: the backend's pull.
+        pull: reports into it move the clock.
+        candidate: for the error's text.
+        policy: the deadlines.
+        place: is given away while nothing moves.
+        watches_progress: whether the backend reports enough that silence means a stall.
+
+    Raises:
+        PullTimeout: a deadline has passed; the work was cancelled and has ended.
+    """
+    clock = _Clock(policy, place, watches_progress=watches_progress)
+    try:
+        async with clock.limit:
+            pull.on_change = clock.moved
+            clock.moved()
+            return await work
+    except TimeoutError as error:
+        if not clock.limit.expired():
+            raise
+        # The configured time, not the measured one: texts must be stable (cri-protocol 2.4).
+        doing = _DOING.get(pull.progress.phase, "")
+        if clock.total_is_over:
+            text = f"not complete within {duration_text(policy.total_timeout)}"
+        else:
+            text = f"no progress for {duration_text(policy.progress_timeout)} {doing}".rstrip()
+        raise PullTimeout(f"pull cut off: {text}: {candidate}") from error
+    finally:
+        pull.on_change = None
+        clock.stop()

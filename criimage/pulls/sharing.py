@@ -1,0 +1,189 @@
+"""One pull for all who ask for the same, and the list of those that run.
+
+A caller that goes away leaves alone; when the last one has left, the pull is cancelled and stops at its source. A
+caller that comes after that starts afresh. A result is never shared across credentials: success proves that *these*
+may have the image (cri-protocol 2.5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from criimage.backend import Phase
+from criimage.errors import CriimageError, OperationFailed, PullCancelled
+from criimage.pulls import audit
+from criimage.pulls.candidates import pull_first
+from criimage.pulls.places import Places
+from criimage.pulls.policy import PullPolicy
+from criimage.pulls.running import Pulled, PullKey, PullView, RunningPull
+
+if TYPE_CHECKING:
+    from criimage.backend import Backend, PullContext
+    from criimage.credentials import Credentials
+    from criimage.reference import Name
+    from criimage.work import Work
+
+__all__ = ["PullFigures", "Pulled", "Pulls"]
+
+_log = structlog.get_logger(__name__)
+
+_ENDED_REMEMBERED = 1000
+
+
+class PullFigures(Protocol):
+    """Takes what is measured of pulls."""
+
+    def pulls_running(self, count: int) -> None:
+        """So many pulls are running or queued now."""
+
+    def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
+        """One pull ended; `outcome` is `pulled`, `unchanged` or an error's kind."""
+
+
+class Pulls:
+    """The pulls of one backend.
+
+    Args:
+        backend: does the pulling.
+        work: where pulls run, apart from the callers' tasks.
+        policy: deadlines and limits.
+        figures: takes what is measured, or None.
+    """
+
+    def __init__(
+        self, backend: Backend, work: Work, policy: PullPolicy | None = None, figures: PullFigures | None = None
+    ) -> None:
+        self._backend = backend
+        self._work = work
+        self._places = Places(policy or PullPolicy())
+        self._figures = figures
+        self._running: dict[PullKey, RunningPull] = {}
+        self._all: dict[str, RunningPull] = {}
+        self._ended: deque[tuple[int, PullView]] = deque(maxlen=_ENDED_REMEMBERED)
+        self._ended_count = 0
+        self._ids = itertools.count(1)
+        self._stopping = False
+
+    async def pull(self, name: Name, credentials: Credentials | None, context: PullContext) -> Pulled:
+        """Pull the image that `name` means, or join an equal pull that is running.
+
+        After a cancel the pull goes on for those who still wait, and is stopped if nobody does.
+
+        Raises:
+            CriimageError: as the backend's `resolve` and `pull` do; PullTimeout when a deadline cuts it off;
+                PullCancelled if the operator ends it or the server stops. Every caller gets an error of its own.
+        """
+        candidates = await self._backend.resolve(name)
+        if self._stopping:
+            raise PullCancelled("the image service is stopping")
+        key = PullKey(candidates, credentials, context.namespace)
+        pull = self._running.get(key)
+        if pull is None:
+            pull = RunningPull(str(next(self._ids)), key, name, context)
+            self._running[key] = self._all[pull.id] = pull
+            pull.task = self._work.start(self._run(pull), name=f"pull {name}")
+        return await self._wait(pull, context)
+
+    async def _wait(self, pull: RunningPull, context: PullContext) -> Pulled:
+        pull.waiters.append(context)
+        try:
+            await pull.done.wait()
+        finally:
+            pull.waiters.remove(context)
+            if not pull.waiters and not pull.done.is_set():
+                self._end(pull, PullCancelled("nobody waits for the pull any more"))
+        if isinstance(pull.outcome, CriimageError):
+            raise pull.outcome.for_another_waiter()
+        return pull.outcome
+
+    def running(self) -> tuple[PullView, ...]:
+        """Return the pulls that run or wait for their turn, in the order they began."""
+        return tuple(pull.view() for pull in self._all.values())
+
+    @property
+    def ended_count(self) -> int:
+        """How many pulls have ended so far, as a mark for `ended_since`."""
+        return self._ended_count
+
+    def ended_since(self, mark: int) -> tuple[PullView, ...]:
+        """Return the pulls that ended after `ended_count` was `mark`, as they were at their end."""
+        return tuple(view for number, view in self._ended if number > mark)
+
+    def cancel(self, pull_id: str) -> bool:
+        """End one pull by the operator's hand; its callers are told so. False if there is none with this ID."""
+        pull = self._all.get(pull_id)
+        if pull is None or pull.done.is_set():
+            return False
+        self._end(pull, PullCancelled(f"cancelled by the operator: {pull.name}"))
+        return True
+
+    def cancel_all(self) -> None:
+        """End every pull and take no more; the callers are told that the service is stopping."""
+        self._stopping = True
+        for pull in list(self._all.values()):
+            self._end(pull, PullCancelled("the image service is stopping"))
+
+    def set_policy(self, policy: PullPolicy) -> None:
+        """Keep other limits from now on; attempts under way keep their deadlines."""
+        self._places.policy = policy
+        self._places.admit()
+
+    def _end(self, pull: RunningPull, reason: PullCancelled) -> None:
+        if pull.done.is_set():
+            return
+        # The key is free at once, so that a new caller does not join a pull that is ending. The waiters are told here,
+        # because a task that is cancelled before its first step never gets to it.
+        self._settle(pull, reason)
+        if pull.task is not None:
+            pull.task.cancel()
+
+    def _settle(self, pull: RunningPull, outcome: Pulled | CriimageError) -> None:
+        pull.outcome = outcome
+        failed = isinstance(outcome, CriimageError)
+        pull.report(replace(pull.progress, phase=Phase.FAILED if failed else Phase.DONE))
+        if self._running.get(pull.key) is pull:
+            del self._running[pull.key]
+        del self._all[pull.id]
+        self._ended_count += 1
+        self._ended.append((self._ended_count, pull.view()))
+        pull.done.set()
+        audit.log_end(pull)
+        if self._figures is not None:
+            unchanged = "unchanged" if pull.progress.unchanged else "pulled"
+            kind = outcome.kind if isinstance(outcome, CriimageError) else unchanged
+            self._figures.pull_ended(pull.seconds, pull.progress.bytes_done, kind)
+            self._figures.pulls_running(len(self._all))
+
+    async def _run(self, pull: RunningPull) -> None:
+        if self._figures is not None:
+            self._figures.pulls_running(len(self._all))
+        audit.log_start(pull)
+        outcome: Pulled | CriimageError
+        ticking = asyncio.create_task(_tick(pull))
+        try:
+            outcome = await pull_first(self._backend, self._places, pull)
+        except CriimageError as error:
+            outcome = error
+        except asyncio.CancelledError:
+            if not pull.done.is_set():
+                self._settle(pull, PullCancelled("the image service is stopping"))
+            raise
+        except Exception:  # noqa: BLE001 - the callers must hear of it
+            _log.exception("fault in the backend", pull=pull.id)
+            outcome = OperationFailed("internal error, the log of the image service says more")
+        finally:
+            ticking.cancel()
+        if not pull.done.is_set():
+            self._settle(pull, outcome)
+
+
+async def _tick(pull: RunningPull) -> None:
+    while True:
+        await asyncio.sleep(audit.PROGRESS_SECONDS)
+        audit.log_progress(pull)
