@@ -1,0 +1,28 @@
+"""How Sphinx builds these pages: `tox -e docs` for HTML and the manual pages."""  # noqa: INP001 - Sphinx wants it here
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+
+project = "criimage"
+author = "the criimage developers"
+project_copyright = author
+release = installed_version("criimage")
+version = release
+
+extensions = ["myst_parser"]
+exclude_patterns = ["_build"]
+nitpicky = True
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+highlight_language = "none"
+
+html_theme = "furo"
+html_title = f"criimage {release}"
+html_show_copyright = False
+
+man_pages = [
+    ("reference/command-line", "criimage", "CRI image service for a Kubernetes node", [author], 8),
+    ("reference/settings", "criimage.toml", "settings of the CRI image service criimage", [author], 5),
+]
