@@ -7,9 +7,12 @@ from pathlib import Path
 
 from criimage.errors import ConfigurationError
 
-__all__ = ["DEFAULT_ENDPOINT", "socket_path"]
+__all__ = ["DEFAULT_ENDPOINT", "PASSED_SOCKET", "socket_path"]
 
 DEFAULT_ENDPOINT = "unix:///run/criimage/criimage.sock"
+PASSED_SOCKET = "fd://"
+"""A server's socket that systemd has opened."""
+
 _PATH_LENGTH_LIMIT = 107
 
 

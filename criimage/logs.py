@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
 __all__ = ["LEVELS", "new_request_id", "set_level", "set_up"]
 
@@ -78,11 +78,20 @@ def _renderers(log_format: str) -> list[Processor]:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # Tracebacks without local variables: those could hold a secret.
     traceback = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)]
+    return [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)]
+
+
+def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:
+    # A client's text must neither begin a line of its own nor talk to the operator's terminal.
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode()
+    return event
 
 
 class _PriorityFormatter(structlog.stdlib.ProcessorFormatter):
-    """Begins each line with syslog's priority, which journald takes off and files."""
+    """Begins each line, those of a traceback too, with syslog's priority, which journald takes off and files."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"<{_PRIORITIES.get(record.levelname.lower(), 6)}>{super().format(record)}"
+        priority = f"<{_PRIORITIES.get(record.levelname.lower(), 6)}>"
+        return "\n".join(priority + line for line in super().format(record).split("\n"))

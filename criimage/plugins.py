@@ -20,6 +20,7 @@ from criimage.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+    from importlib.metadata import Distribution
 
     from pydantic import BaseModel
 
@@ -76,10 +77,16 @@ def installed() -> tuple[InstalledBackend, ...]:
     found = set()
     for entry_point in entry_points(group=GROUP):
         # A source checkout on sys.path can show one distribution twice; that is no conflict.
-        distribution = entry_point.dist
-        name, version = (distribution.name, distribution.version) if distribution else ("unknown", "unknown")
-        found.add(InstalledBackend(entry_point.name, name, version, entry_point))
+        owner = (_fact(entry_point.dist, "Name"), _fact(entry_point.dist, "Version"))
+        found.add(InstalledBackend(entry_point.name, *owner, entry_point))
     return tuple(sorted(found, key=lambda backend: (backend.name, backend.distribution)))
+
+
+def _fact(distribution: Distribution | None, key: str) -> str:
+    # A distribution that was removed by half may have no metadata left.
+    if distribution is None or key not in distribution.metadata:
+        return "unknown"
+    return distribution.metadata[key]
 
 
 def load(name: str) -> Plugin[Any]:
@@ -87,8 +94,7 @@ def load(name: str) -> Plugin[Any]:
 
     Raises:
         ConfigurationError: not installed (the text lists what is), claimed by two distributions, cannot be imported,
-            is no
-            plugin, or was written for another contract.
+            is no plugin, calls itself otherwise, or was written for another contract.
     """
     claims = [backend for backend in installed() if backend.name == name]
     if not claims:
@@ -101,10 +107,12 @@ def load(name: str) -> Plugin[Any]:
     origin = f'backend "{name}" of {claim.distribution} {claim.version}'
     try:
         plugin = claim.entry_point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(f"{origin} cannot be imported: {type(error).__name__}: {error}") from error
     if not isinstance(plugin, Plugin):
         raise ConfigurationError(f"{origin} is no criimage.plugins.Plugin but {type(plugin).__name__}")
     if plugin.contract != CONTRACT:
         raise ConfigurationError(f"{origin} was written for contract {plugin.contract}, this criimage has {CONTRACT}")
+    if plugin.name != name:
+        raise ConfigurationError(f'{origin} calls itself "{plugin.name}", so its settings would not be found')
     return plugin

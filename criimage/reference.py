@@ -55,6 +55,11 @@ def _digest_fault(digest: str) -> str | None:
     return None
 
 
+def _is_id(text: str) -> bool:
+    digits = text.removeprefix("sha256:")
+    return len(digits) == _ID_LENGTH and _HEX.fullmatch(digits) is not None
+
+
 def _has_domain(first: str) -> bool:
     # N1: anything else before the first slash is part of a short name.
     return "." in first or ":" in first or first == "localhost"
@@ -81,11 +86,12 @@ class Name:
         """Read a name.
 
         Raises:
-            InvalidRequest: the text is empty, is an image ID (N5), or does not satisfy the grammar.
+            InvalidRequest: the text is empty, is an image ID in either spelling (N5), or does not satisfy the grammar.
         """
         if not text:
             raise InvalidRequest("no image specified")
-        if len(text) == _ID_LENGTH and _HEX.fullmatch(text):
+        if _is_id(text):
+            # `sha256:<64 hex>` would satisfy the grammar, as the tag of a repository called sha256.
             raise InvalidRequest(f"cannot parse an image ID as a name: {text}")
         head, at, digest = text.partition("@")
         domain, path, tag = cls._split(head)
@@ -106,7 +112,7 @@ class Name:
 
     @staticmethod
     def _fault(domain: str | None, path: str, tag: str | None) -> str | None:
-        if domain is not None and not _DOMAIN.fullmatch(domain):
+        if domain is not None and not (_has_domain(domain) and _DOMAIN.fullmatch(domain)):
             return "the registry host is not valid"
         if not _PATH.fullmatch(path):
             if _PATH.fullmatch(path.lower()):
@@ -122,14 +128,14 @@ class Name:
         """Return the complete reference that this name means in registry `domain` (N3, N4, N8).
 
         Raises:
-            InvalidRequest: the name becomes too long.
+            InvalidRequest: the name becomes too long, or `domain` is no registry host.
         """
         if domain == "index.docker.io":
             domain = DEFAULT_DOMAIN
         path = f"library/{self.path}" if domain == DEFAULT_DOMAIN and "/" not in self.path else self.path
-        if len(domain) + 1 + len(path) > _NAME_LENGTH_LIMIT:
-            fault = f"repository name must not be more than {_NAME_LENGTH_LIMIT} characters"
-            raise InvalidRequest(f"invalid reference {shown(str(self))}: {fault}")
+        fault = self._fault(domain, path, self.tag)
+        if fault is not None:
+            raise InvalidRequest(f"invalid reference {shown(f'{domain}/{self}')}: {fault}")
         if self.digest is not None:
             return Reference(domain, path, None, self.digest)
         return Reference(domain, path, self.tag or _DEFAULT_TAG, None)
@@ -204,10 +210,9 @@ class ImageID:
         Raises:
             ValueError: it is neither.
         """
-        digits = text.removeprefix("sha256:")
-        if len(digits) != _ID_LENGTH or not _HEX.fullmatch(digits):
+        if not _is_id(text):
             raise ValueError(f"not an image ID: {shown(text)}")
-        return cls(digits, prefixed=digits is not text)
+        return cls(text.removeprefix("sha256:"), prefixed=text.startswith("sha256:"))
 
     def __str__(self) -> str:
         return f"sha256:{self.hex}" if self.prefixed else self.hex
@@ -240,9 +245,9 @@ class Lookup:
         Raises:
             InvalidRequest: empty, or neither an ID, a prefix of one, nor a name.
         """
-        digits = text.removeprefix("sha256:")
-        if len(digits) == _ID_LENGTH and _HEX.fullmatch(digits):
+        if _is_id(text):
             return cls(text, id=ImageID.parse(text))
+        digits = text.removeprefix("sha256:")
         is_prefix = _PREFIX_MINIMUM <= len(digits) < _ID_LENGTH and _HEX.fullmatch(digits) is not None
         try:
             name = Name.parse(text)

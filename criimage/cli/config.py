@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
@@ -111,17 +110,19 @@ def _tables(model: type[BaseModel], name: str, values: BaseModel | None = None) 
     tables: list[tuple[str, type[BaseModel]]] = []
     if name:
         yield f"\n[{name}]"
+    # As JSON, because that is how a model masks its secrets and writes lengths of time.
+    shown = (values if values is not None else model.model_construct()).model_dump(mode="json", warnings=False)
     for key, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             tables.append((key, kind))
             continue
-        value = getattr(values, key) if values is not None else field.get_default(call_default_factory=True)
+        value = shown.get(key)
         if isinstance(value, dict) and not name:
             continue  # the backends' tables are printed by their own models
-        for line in filter(None, [field.description]):
+        for line in (field.description or "").splitlines():
             yield f"# {line}"
-        yield f"{key} = {_toml(value)}" if value is not PydanticUndefined and value is not None else f"# {key} ="
+        yield f"{key} = {_toml(value)}" if value is not None else f"# {key} ="
     for key, kind in tables:
         yield from _tables(kind, f"{name}.{key}" if name else key, getattr(values, key) if values is not None else None)
 
@@ -131,8 +132,13 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
-    return json.dumps(str(value))  # a JSON string is a TOML basic string
+        return "{" + ", ".join(f"{_quoted(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    return _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML basic string, but for surrogate pairs and DEL.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

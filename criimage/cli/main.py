@@ -6,27 +6,32 @@ Exit codes: 0; 1 what was asked failed; 2 usage or configuration.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from criimage import __version__
 from criimage.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 __all__ = ["main"]
 
 _COMMANDS = {
-    "serve": "criimage.cli.serve:serve",
-    "images": "criimage.cli.client:images",
-    "pull": "criimage.cli.client:pull",
-    "inspect": "criimage.cli.client:inspect",
-    "rmi": "criimage.cli.client:rmi",
-    "fsinfo": "criimage.cli.client:fsinfo",
-    "version": "criimage.cli.client:version",
-    "config": "criimage.cli.config:config",
-    "backends": "criimage.cli.config:backends",
-    "completion": "criimage.cli.completion:completion",
+    "serve": ("criimage.cli.serve:serve", "Serve CRI's ImageService."),
+    "images": ("criimage.cli.client:images", "List images."),
+    "pull": ("criimage.cli.pull:pull", "Pull an image."),
+    "inspect": ("criimage.cli.client:inspect", "Show all that is known of an image."),
+    "rmi": ("criimage.cli.client:rmi", "Remove images."),
+    "fsinfo": ("criimage.cli.client:fsinfo", "Show where images lie and what they take."),
+    "pulls": ("criimage.cli.pulls:pulls", "Show the pulls that run, or end one."),
+    "version": ("criimage.cli.client:version", "Show what answers at the endpoint."),
+    "config": ("criimage.cli.config:config", "Print or check settings."),
+    "backends": ("criimage.cli.config:backends", "List the installed backends."),
+    "completion": ("criimage.cli.completion:completion", "Print a script for a shell's completion."),
 }
+"""Where each command is, and what help and completion say of it without importing it."""
 
 
 class _Commands(click.Group):
@@ -38,9 +43,20 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module, _, name = _COMMANDS[cmd_name].partition(":")
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        known = [(name, summary) for name, (_, summary) in _COMMANDS.items() if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [CompletionItem(name, help=summary) for name, summary in known] + options
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
         try:

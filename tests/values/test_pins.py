@@ -1,0 +1,69 @@
+"""Pins: which images garbage collection leaves alone (cri-o S12)."""
+
+from __future__ import annotations
+
+import pytest
+
+from criimage.backend import Image
+from criimage.pins import Pins
+from criimage.reference import ImageID, Reference
+
+DIGEST = f"sha256:{'ab' * 32}"
+
+
+def image(*names: str) -> Image:
+    """An image with these tags and digests."""
+    references = [Reference.parse(name) for name in names]
+    return Image(
+        ImageID("0" * 64),
+        tags=tuple(reference for reference in references if reference.tag),
+        digests=tuple(reference for reference in references if reference.digest),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.9", True),
+        ("Registry.K8S.io/Pause:3.9", "registry.k8s.io/pause:3.9", True),
+        ("registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.10", False),
+        ("pause:3.9", "registry.k8s.io/pause:3.9", False),
+        ("registry.k8s.io/pause", "registry.k8s.io/pause:3.9", False),
+        (f"a.b/x@{DIGEST}", f"a.b/x@{DIGEST}", True),
+        ("*pause*", "registry.k8s.io/pause:3.9", True),
+        ("*PAUSE*", "registry.k8s.io/pause:3.9", True),
+        ("*paused*", "registry.k8s.io/pause:3.9", False),
+        ("registry.k8s.io/*", "registry.k8s.io/pause:3.9", True),
+        ("REGISTRY.k8s.io/*", "registry.k8s.io/pause:3.9", True),
+        ("pause*", "registry.k8s.io/pause:3.9", True),
+        ("k8s.io/*", "registry.k8s.io/pause:3.9", True),
+        ("other/*", "registry.k8s.io/pause:3.9", False),
+        ("*pause:3.9", "registry.k8s.io/pause:3.9", False),
+        ("*", "registry.k8s.io/pause:3.9", True),
+        ("**", "registry.k8s.io/pause:3.9", True),
+        ("", "registry.k8s.io/pause:3.9", False),
+        ("registryXk8s.io/*", "registry.k8s.io/pause:3.9", False),
+        ("registry.k8s.io/pause:3.9\n", "registry.k8s.io/pause:3.9", False),
+        ("a.b/c:1+", "a.b/c:1", False),
+        ("(", "a.b/c:1", False),
+        ("[*", "a.b/c:1", False),
+    ],
+)
+def test_a_pattern_matches_as_in_cri_o(pattern: str, name: str, expected: bool) -> None:
+    """S12: `*kw*` anywhere, `abc*` anywhere with anything behind, else the whole name; case never counts."""
+    assert Pins([pattern]).match(image(name)) is expected
+
+
+def test_any_name_and_any_pattern_are_enough() -> None:
+    """S12: tags and digests count, and one match of many."""
+    stored = image("a.b/x:1", "c.d/y:2", f"e.f/z@{DIGEST}")
+
+    assert Pins(["nothing", "c.d/y:2"]).match(stored)
+    assert Pins([f"e.f/z@{DIGEST}"]).match(stored)
+    assert not Pins(["nothing", "else"]).match(stored)
+
+
+@pytest.mark.parametrize("patterns", [[], [""], ["*"]])
+def test_an_image_without_names_is_pinned_by_no_pattern(patterns: list[str]) -> None:
+    """S12: patterns match names, so that dangling images can always be collected."""
+    assert not Pins(patterns).match(image())
