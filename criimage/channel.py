@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from grpclib.client import Channel as GrpclibChannel
@@ -11,6 +12,7 @@ from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -85,19 +87,40 @@ class Channel:
         Raises:
             CallError: the server answered something else than OK, or nobody answers.
         """
-        if self._channel is None:
-            raise RuntimeError("the channel is not open")
-        try:
-            async with self._channel.request(method, Cardinality.UNARY_UNARY, bytes, bytes, timeout=seconds) as stream:
+        with self._errors_translated(seconds):
+            async with self._open.request(method, Cardinality.UNARY_UNARY, bytes, bytes, timeout=seconds) as stream:
                 await stream.send_message(request, end=True)
                 reply = await stream.recv_message()
-        except GRPCError as error:
-            raise CallError(error.status, error.message or error.status.name.lower()) from None
-        except TimeoutError:
-            raise CallError(Status.DEADLINE_EXCEEDED, f"no answer within {seconds:g} s") from None
-        except (OSError, ProtocolError, StreamTerminatedError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise CallError(Status.UNAVAILABLE, f"cannot reach {self._path}: {reason}") from None
         if reply is None:
             raise CallError(Status.INTERNAL, "the server sent no reply")
         return reply
+
+    async def stream(self, method: str, request: bytes) -> AsyncGenerator[bytes, None]:
+        """Call a method that answers with a stream, and yield its messages until it ends.
+
+        Closing the generator ends the call. Raises as `unary` does.
+        """
+        with self._errors_translated(None):
+            async with self._open.request(method, Cardinality.UNARY_STREAM, bytes, bytes) as stream:
+                await stream.send_message(request, end=True)
+                async for message in stream:
+                    yield message
+
+    @property
+    def _open(self) -> GrpclibChannel:
+        if self._channel is None:
+            raise RuntimeError("the channel is not open")
+        return self._channel
+
+    @contextmanager
+    def _errors_translated(self, seconds: float | None) -> Iterator[None]:
+        try:
+            yield
+        except GRPCError as error:
+            raise CallError(error.status, error.message or error.status.name.lower()) from None
+        except TimeoutError:
+            limit = "" if seconds is None else f" within {seconds:g} s"
+            raise CallError(Status.DEADLINE_EXCEEDED, f"no answer{limit}") from None
+        except (OSError, ProtocolError, StreamTerminatedError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise CallError(Status.UNAVAILABLE, f"cannot reach {self._path}: {reason}") from None

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, PlainSerializer
 __all__ = ["Duration", "duration_text", "parse_duration"]
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PLAIN_SECONDS = 120_000
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
@@ -29,14 +30,16 @@ def parse_duration(value: Any) -> float:  # noqa: ANN401 - whatever stands in th
 
 
 def duration_text(seconds: float) -> str:
-    """Return the shortest text that `parse_duration` reads as `seconds`."""
+    """Return text that `parse_duration` reads as `seconds`, to the millisecond; seconds up to two minutes."""
     parts = []
     rest = round(seconds * 1000)
+    if rest <= _PLAIN_SECONDS and rest % 1000 == 0:
+        return f"{rest // 1000}s"
     for unit, length in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, rest = divmod(rest, length)
         if count:
             parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"
+    return "".join(parts)
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(duration_text, return_type=str)]

@@ -15,8 +15,11 @@ from criimage.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from prometheus_client import CollectorRegistry
+
 __all__ = ["Metrics", "NoMetrics", "PrometheusMetrics", "serve_metrics"]
 
+_PULL_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
 
 
@@ -26,9 +29,21 @@ class Metrics(Protocol):
     def observe(self, operation: str, seconds: float, error_kind: str | None) -> None:
         """Count one call of `operation`, and its error if it had one."""
 
+    def pulls_running(self, count: int) -> None:
+        """Take how many pulls are running or queued now."""
+
+    def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
+        """Count one pull; `outcome` is `pulled`, `unchanged` or an error's kind."""
+
 
 class NoMetrics:
     """Takes figures and drops them: nobody could read them."""
+
+    def pulls_running(self, count: int) -> None:
+        """Do nothing."""
+
+    def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
+        """Do nothing."""
 
     def observe(self, operation: str, seconds: float, error_kind: str | None) -> None:
         """Do nothing."""
@@ -60,8 +75,10 @@ class PrometheusMetrics:
             registry=self.registry,
             buckets=_SECONDS,
         )
+        self._pulls = _PullMetrics(backend, self.registry)
         Info("criimage_build", "This criimage.", registry=self.registry).info({"version": __version__})
         kinds = tuple(error_kinds)
+        self._pulls.begin(kinds)
         for operation in operations:
             self._total.labels(backend, operation)
             self._seconds.labels(backend, operation)
@@ -74,6 +91,54 @@ class PrometheusMetrics:
         self._seconds.labels(self._backend, operation).observe(seconds)
         if error_kind is not None:
             self._errors.labels(self._backend, operation, error_kind).inc()
+
+    def pulls_running(self, count: int) -> None:
+        """Show how many pulls are running or queued now."""
+        self._pulls.running.set(count)
+
+    def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
+        """Count one pull; `outcome` is `pulled`, `unchanged` or an error's kind."""
+        self._pulls.ended(seconds, bytes_done, outcome)
+
+
+class _PullMetrics:
+    """What is measured of pulls, apart from the calls that ask for them: one pull can serve several."""
+
+    def __init__(self, backend: str, registry: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge, Histogram
+
+        labels = ["backend"]
+        running = Gauge("criimage_pulls_in_progress", "Pulls running or queued.", labels, registry=registry)
+        done = Counter("criimage_pulls_success", "Pulls that succeeded.", labels, registry=registry)
+        unchanged = Counter("criimage_pulls_unchanged", "Pulls that had nothing to fetch.", labels, registry=registry)
+        fetched = Counter("criimage_pulls_bytes", "Compressed bytes fetched.", labels, registry=registry)
+        seconds = Histogram(
+            "criimage_pulls_seconds", "Time that a pull took.", labels, registry=registry, buckets=_PULL_SECONDS
+        )
+        self.running, self._done, self._unchanged = (
+            running.labels(backend),
+            done.labels(backend),
+            unchanged.labels(backend),
+        )
+        self._bytes, self._seconds = fetched.labels(backend), seconds.labels(backend)
+        self._failed = Counter(
+            "criimage_pulls_failures", "Pulls that failed, by kind.", ["backend", "kind"], registry=registry
+        )
+        self._backend = backend
+
+    def begin(self, kinds: Iterable[str]) -> None:
+        """Show every kind of failure at 0."""
+        for kind in kinds:
+            self._failed.labels(self._backend, kind)
+
+    def ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
+        self._seconds.observe(seconds)
+        self._bytes.inc(bytes_done)
+        if outcome in {"pulled", "unchanged"}:
+            self._done.inc()
+            self._unchanged.inc(outcome == "unchanged")
+        else:
+            self._failed.labels(self._backend, outcome).inc()
 
 
 def error_kinds() -> list[str]:

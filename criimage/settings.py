@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from criimage.endpoint import DEFAULT_ENDPOINT
+from criimage.duration import Duration
+from criimage.endpoint import DEFAULT_ENDPOINT, PASSED_SOCKET, socket_path
 from criimage.errors import ConfigurationError
 from criimage.plugins import installed
+from criimage.pulls.policy import PullPolicy, RegistryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +32,8 @@ __all__ = ["DEFAULT_CONFIG", "Layers", "LogSettings", "MetricsSettings", "Settin
 DEFAULT_CONFIG = Path("/etc/criimage/config.toml")
 _ENVIRONMENT_PREFIX = "CRIIMAGE_"
 _NOT_SETTINGS = frozenset({"CRIIMAGE_ENDPOINT", "CRIIMAGE_CONFIG"})
+
+_PORT_LIMIT = 65535
 
 Table = dict[str, Any]
 
@@ -49,9 +53,47 @@ class MetricsSettings(_Section):
     @classmethod
     def _has_host_and_port(cls, address: str) -> str:
         host, _, port = address.rpartition(":")
-        if address and not (host and port.isdecimal()):
+        if address and not (host and port.isascii() and port.isdecimal() and int(port) <= _PORT_LIMIT):
             raise ValueError("not of the form HOST:PORT")
         return address
+
+
+class RegistryPullSettings(_Section):
+    """A table `[pulls.registry."HOST"]`: what is set here wins over `[pulls]` for this registry."""
+
+    progress_timeout: Duration | None = Field(default=None, description="as in [pulls]")
+    total_timeout: Duration | None = Field(default=None, description="as in [pulls]")
+    max_parallel: int | None = Field(default=None, ge=0, description="pulls from this registry at once; 0 = no limit")
+
+
+class PullSettings(_Section):
+    """The table `[pulls]`."""
+
+    progress_timeout: Duration = Field(
+        default=60.0,
+        description="a pull without a new byte and without unpacking for so long is cut off; 0s = never; only where "
+        "the backend reports progress",
+    )
+    total_timeout: Duration = Field(default=0.0, description="a pull that takes longer is cut off; 0s = never")
+    max_parallel: int = Field(default=0, ge=0, description="pulls at once; the rest queue, visibly; 0 = no limit")
+    max_parallel_per_registry: int = Field(default=0, ge=0, description="pulls from one registry at once; 0 = no limit")
+    registry: dict[str, RegistryPullSettings] = Field(
+        default_factory=dict, description='a table [pulls.registry."HOST"] sets any of these for one registry'
+    )
+
+    def policy(self) -> PullPolicy:
+        """Return the limits as pulls keep them."""
+        default = RegistryPolicy(self.progress_timeout, self.total_timeout, self.max_parallel_per_registry)
+        own = {host: _registry_policy(table, default) for host, table in self.registry.items()}
+        return PullPolicy(default, own, self.max_parallel)
+
+
+def _registry_policy(own: RegistryPullSettings, default: RegistryPolicy) -> RegistryPolicy:
+    return RegistryPolicy(
+        default.progress_timeout if own.progress_timeout is None else own.progress_timeout,
+        default.total_timeout if own.total_timeout is None else own.total_timeout,
+        default.parallel if own.max_parallel is None else own.max_parallel,
+    )
 
 
 class LogSettings(_Section):
@@ -79,9 +121,20 @@ class Settings(_Section):
         default=(),
         description="names that image garbage collection leaves alone; word* and *word* match anywhere in a name",
     )
+    pulls: PullSettings = PullSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict, description="a table for each backend")
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_endpoint(cls, listen: str) -> str:
+        if listen != PASSED_SOCKET:
+            try:
+                socket_path(listen)
+            except ConfigurationError as error:
+                raise ValueError(error.text) from error
+        return listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +176,7 @@ class Layers:
         lines = []
         for fault in error.errors(include_url=False, include_input=False):
             key = ".".join((*above, *(str(part) for part in fault["loc"])))
-            text = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"]
+            text = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
             lines.append(f"{self._origin(key)}: {key}: {text}")
         return ConfigurationError("\n".join(lines))
 
@@ -164,9 +217,10 @@ def read_layers(
 def read_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
     """Read text from a flag or a variable as a TOML value; what is none is the text itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        found = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
         return text
+    return found["value"] if found.keys() == {"value"} else text
 
 
 def _keys(variable: str) -> list[str]:
@@ -179,9 +233,13 @@ def _keys(variable: str) -> list[str]:
 
 
 def _files(config: Path | None) -> list[Path]:
-    main = [] if config is None and not DEFAULT_CONFIG.exists() else [config or DEFAULT_CONFIG]
-    drop_ins = (config or DEFAULT_CONFIG).parent / "conf.d"
-    return main + sorted(path for path in drop_ins.glob("*.toml") if path.is_file())
+    main = config or DEFAULT_CONFIG
+    drop_ins = main.parent / "conf.d"
+    try:
+        found = [main] if config is not None or main.exists() else []
+        return found + sorted(path for path in drop_ins.glob("*.toml") if path.is_file())
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename or main.parent}: {error.strerror}") from error
 
 
 def _read(path: Path) -> Table:

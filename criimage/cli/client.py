@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from criimage.channel import Channel
 from criimage.cli import output
-from criimage.cli.connection import ask
+from criimage.cli.connection import ask, client_options, talk_to
 from criimage.cri.runtime import v1
-from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from criimage.channel import Channel
 
-__all__ = ["fsinfo", "images", "inspect", "pull", "rmi", "version"]
-
-Command = Any
-
-
-def _client_options(command: Command) -> Command:
-    endpoint = click.option(
-        "--endpoint",
-        default=DEFAULT_ENDPOINT,
-        envvar="CRIIMAGE_ENDPOINT",
-        show_default=True,
-        show_envvar=True,
-        metavar="unix:///PATH",
-        help="Socket of the image service.",
-    )
-    form = click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-    return endpoint(form(command))
-
-
-def _talk(endpoint: str, talk: Callable[[Channel], Awaitable[None]]) -> None:
-    async def connected() -> None:
-        async with Channel(socket_path(endpoint)) as channel:
-            await talk(channel)
-
-    asyncio.run(connected())
+__all__ = ["fsinfo", "images", "inspect", "rmi", "version"]
 
 
 @click.command()
 @click.argument("pattern", default="")
-@_client_options
+@client_options
 def images(pattern: str, endpoint: str, form: str) -> None:
     """List images, or those that PATTERN matches."""
 
@@ -58,44 +30,12 @@ def images(pattern: str, endpoint: str, form: str) -> None:
         else:
             output.images_table(found)
 
-    _talk(endpoint, talk)
+    talk_to(endpoint, talk)
 
 
 @click.command()
 @click.argument("reference")
-@click.option("--username", "-u", help="User name for the registry; the password is asked for.")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead.")
-@_client_options
-def pull(reference: str, username: str | None, password_stdin: bool, endpoint: str, form: str) -> None:
-    """Pull the image REFERENCE and print what identifies it."""
-    auth = _credentials(username, password_stdin=password_stdin)
-
-    async def talk(channel: Channel) -> None:
-        request = v1.PullImageRequest(image=v1.ImageSpec(image=reference))
-        if auth is not None:
-            request.auth = auth
-        pulled = await ask(channel, "PullImage", request, v1.PullImageResponse, seconds=None)
-        if form == "json":
-            output.document({"image_ref": pulled.image_ref})
-        else:
-            click.echo(pulled.image_ref)
-
-    _talk(endpoint, talk)
-
-
-def _credentials(username: str | None, *, password_stdin: bool) -> v1.AuthConfig | None:
-    if username is None:
-        if password_stdin:
-            raise click.UsageError("--password-stdin needs --username")
-        return None
-    # Never an option: whoever lists the processes would read it.
-    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else click.prompt("Password", hide_input=True)
-    return v1.AuthConfig(username=username, password=password)
-
-
-@click.command()
-@click.argument("reference")
-@_client_options
+@client_options
 def inspect(reference: str, endpoint: str, form: str) -> None:
     """Show all that is known of the image REFERENCE: a name, an ID or the beginning of one."""
 
@@ -107,7 +47,7 @@ def inspect(reference: str, endpoint: str, form: str) -> None:
         else:
             output.fields_table(fields)
 
-    _talk(endpoint, talk)
+    talk_to(endpoint, talk)
 
 
 async def _status(channel: Channel, reference: str, *, verbose: bool = False) -> v1.ImageStatusResponse:
@@ -120,7 +60,7 @@ async def _status(channel: Channel, reference: str, *, verbose: bool = False) ->
 
 @click.command()
 @click.argument("references", nargs=-1, required=True)
-@_client_options
+@client_options
 def rmi(references: tuple[str, ...], endpoint: str, form: str) -> None:
     """Remove images by name, ID or the beginning of an ID, each with all its names."""
     removed: list[dict[str, Any]] = []
@@ -144,7 +84,7 @@ def rmi(references: tuple[str, ...], endpoint: str, form: str) -> None:
                 failed.append(error.message)
                 click.echo(f"Error: {error.message}", err=True)
 
-    _talk(endpoint, talk)
+    talk_to(endpoint, talk)
     if form == "json":
         output.document({"removed": removed, "errors": failed})
     if failed:
@@ -152,7 +92,7 @@ def rmi(references: tuple[str, ...], endpoint: str, form: str) -> None:
 
 
 @click.command()
-@_client_options
+@client_options
 def fsinfo(endpoint: str, form: str) -> None:
     """Show where images lie and what they take."""
 
@@ -168,11 +108,11 @@ def fsinfo(endpoint: str, form: str) -> None:
         else:
             output.filesystems_table(found.image_filesystems)
 
-    _talk(endpoint, talk)
+    talk_to(endpoint, talk)
 
 
 @click.command()
-@_client_options
+@client_options
 def version(endpoint: str, form: str) -> None:
     """Show what answers at the endpoint."""
 
@@ -191,4 +131,4 @@ def version(endpoint: str, form: str) -> None:
         else:
             output.fields_table(fields)
 
-    _talk(endpoint, talk)
+    talk_to(endpoint, talk)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import betterproto
 import click
+from grpclib.const import Status
 
 from criimage.channel import CallError, Channel
+from criimage.cri.criimage.v1 import WatchPullsRequest, WatchPullsResponse
+from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
 
-__all__ = ["ask"]
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from criimage.cri.criimage.v1 import Pull
+
+__all__ = ["ask", "client_options", "talk_to", "watch_pulls"]
+
+Command = Any
 
 SECONDS = 30.0
 """Deadline of every call but pulls and removals."""
@@ -35,3 +47,44 @@ async def ask(
         return reply().parse(await channel.unary(f"/{service}/{method}", bytes(request), seconds))
     except CallError as error:
         raise click.ClickException(error.text) from error
+
+
+async def watch_pulls(channel: Channel) -> AsyncGenerator[list[Pull], None]:
+    """Yield the server's pulls at once and after every change; nothing from a server that cannot tell.
+
+    Raises:
+        click.ClickException: the connection is lost.
+    """
+    messages = channel.stream("/criimage.v1.PullService/WatchPulls", bytes(WatchPullsRequest()))
+    try:
+        async with aclosing(messages):
+            async for message in messages:
+                yield WatchPullsResponse().parse(message).pulls
+    except CallError as error:
+        if error.status is not Status.UNIMPLEMENTED:
+            raise click.ClickException(error.text) from error
+
+
+def client_options(command: Command) -> Command:
+    """Give a command the options of every client command: endpoint and form of the output."""
+    endpoint = click.option(
+        "--endpoint",
+        default=DEFAULT_ENDPOINT,
+        envvar="CRIIMAGE_ENDPOINT",
+        show_default=True,
+        show_envvar=True,
+        metavar="unix:///PATH",
+        help="Socket of the image service.",
+    )
+    form = click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+    return endpoint(form(command))
+
+
+def talk_to(endpoint: str, talk: Callable[[Channel], Awaitable[None]]) -> None:
+    """Connect to an endpoint and run `talk` on the channel."""
+
+    async def connected() -> None:
+        async with Channel(socket_path(endpoint)) as channel:
+            await talk(channel)
+
+    asyncio.run(connected())

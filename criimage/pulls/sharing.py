@@ -53,22 +53,23 @@ class Pulls:
         backend: does the pulling.
         work: where pulls run, apart from the callers' tasks.
         policy: deadlines and limits.
-        figures: takes what is measured, or None.
     """
 
-    def __init__(
-        self, backend: Backend, work: Work, policy: PullPolicy | None = None, figures: PullFigures | None = None
-    ) -> None:
+    def __init__(self, backend: Backend, work: Work, policy: PullPolicy | None = None) -> None:
         self._backend = backend
         self._work = work
         self._places = Places(policy or PullPolicy())
-        self._figures = figures
+        self._figures: PullFigures | None = None
         self._running: dict[PullKey, RunningPull] = {}
         self._all: dict[str, RunningPull] = {}
         self._ended: deque[tuple[int, PullView]] = deque(maxlen=_ENDED_REMEMBERED)
         self._ended_count = 0
         self._ids = itertools.count(1)
         self._stopping = False
+
+    def measure_with(self, figures: PullFigures) -> None:
+        """Tell `figures` about every pull from now on."""
+        self._figures = figures
 
     async def pull(self, name: Name, credentials: Credentials | None, context: PullContext) -> Pulled:
         """Pull the image that `name` means, or join an equal pull that is running.

@@ -19,10 +19,11 @@ import structlog
 from criimage import __version__, logs, metrics, plugins
 from criimage.errors import ConfigurationError
 from criimage.pins import Pins
-from criimage.pulls import Pulls
+from criimage.pulls.sharing import Pulls
 from criimage.server.health import HealthService
 from criimage.server.images import ImageRef, ImageService
 from criimage.server.observe import CallObserver
+from criimage.server.pull_service import PullService
 from criimage.server.reflection import ReflectionService
 from criimage.server.runtime import RuntimeService
 from criimage.server.server import Server
@@ -71,14 +72,17 @@ class Assembly:
         figures: Callable[[list[str]], metrics.Metrics],
         shown: dict[str, Any],
     ) -> None:
-        self.pulls = Pulls(backend, work)
+        self.pulls = Pulls(backend, work, settings.pulls.policy())
         pins, image_ref = Pins(settings.pinned_images), ImageRef(settings.image_ref)
         self.images = ImageService(backend, self.pulls, work, pins, image_ref)
         methods = [*self.images.methods(), *RuntimeService(backend, __version__, shown).methods()]
+        methods += PullService(self.pulls).methods()
         services = sorted({method.service for method in methods})
         methods += HealthService(backend, services).methods() + ReflectionService(services).methods()
         operations = sorted({method.operation for method in methods} | {"unknown"})
-        self.server = Server(methods, CallObserver(figures(operations)))
+        measured = figures(operations)
+        self.pulls.measure_with(measured)
+        self.server = Server(methods, CallObserver(measured))
         self._work = work
 
     async def stop(self) -> None:
@@ -96,8 +100,8 @@ class Assembly:
 async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    SIGHUP reads the settings again: log level and pinned images change while running; anything invalid is reported
-    and the old ones stay.
+    SIGHUP reads the settings again: log level, pinned images and the limits of pulls change while running; anything
+    invalid is reported and the old ones stay.
 
     Args:
         layers: settings as read.
@@ -163,6 +167,7 @@ def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
         return
     logs.set_level(settings.log.level)
     assembly.images.repin(Pins(settings.pinned_images))
+    assembly.pulls.set_policy(settings.pulls.policy())
     _log.info("settings reloaded", level=settings.log.level, pinned_images=list(settings.pinned_images))
 
 

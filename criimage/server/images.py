@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from criimage.backend import Backend, Image
     from criimage.pins import Pins
-    from criimage.pulls import Pulled, Pulls
+    from criimage.pulls.running import Pulled
+    from criimage.pulls.sharing import Pulls
     from criimage.work import Work
 
 __all__ = ["ImageRef", "ImageService"]
