@@ -25,7 +25,9 @@ _FATAL = re.compile(r'level=fatal msg=(?:"((?:[^"\\]|\\.)*)"|(\S+))')
 _MIRRORS = re.compile(r"\(Mirrors also failed: .*\]\): ", re.DOTALL)
 # Names may spell anything, `denied` too: they are taken out before the words are looked at.
 _NAMES = re.compile(
-    r'reading manifest \S+ in \S+|(?:docker|https?|containers-storage)://?[^\s"]+|"[^"]*/[^"]*"', re.IGNORECASE
+    r"reading manifest \S+ in \S+|container registry \S+|lookup \S+"
+    r'|(?:docker|https?|containers-storage):/?/?[^\s"]+|"[^"]*/[^"]*"',
+    re.IGNORECASE,
 )
 _NOT_FOUND_CODE = 2
 
@@ -139,11 +141,11 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Iterable[str] = ()) ->
     plain = _NAMES.sub("…", words)
     for pattern, kind, text in _PULL:
         if pattern.search(plain):
-            return kind(f"{name}: {text or tidy(_reason(words), secrets)}")
+            return kind(f"{text or tidy(_reason(words), secrets)}: {name}")
     if outcome.code == _NOT_FOUND_CODE and "msg=" in outcome.err:
-        return errors.RemoteImageMissing(f"{name}: manifest unknown")
+        return errors.RemoteImageMissing(f"manifest unknown: {name}")
     kind = errors.OperationFailed if outcome.code < 0 else errors.PullError
-    return kind(f"{name}: skopeo: {tidy(words, secrets)}")
+    return kind(f"cannot pull {name}: skopeo: {tidy(words, secrets)}")
 
 
 def _reason(words: str) -> str:

@@ -56,7 +56,6 @@ class _Order:
     access: Access
     folder: Path
     secrets: tuple[str, ...]
-    withheld: str
     may_skip: bool
 
 
@@ -90,19 +89,16 @@ class Puller:
         registry = registries.find(reference)
         if registry is not None and registry.blocked:
             # skopeo looks at the rewritten name only (C5).
-            raise PullError(f"{reference}: registry {registry.prefix} is blocked in {registries.source}")
-        withheld = _withheld(reference, credentials)
-        sent = None if credentials is not None and not credentials.meant_for(reference.domain) else credentials
+            raise PullError(f"registry {registry.prefix} is blocked in {registries.source}: {reference}")
         try:
             async with for_one_pull(self._folder) as folder:
-                access, may_skip = await anyio.to_thread.run_sync(self._prepare, reference, sent, registries)
-                secrets = _secrets(credentials)
-                order = _Order(reference, access, folder, secrets, withheld, may_skip)
+                access, may_skip = await anyio.to_thread.run_sync(self._prepare, reference, credentials, registries)
+                order = _Order(reference, access, folder, _secrets(credentials), may_skip)
                 image = await self._unchanged(order) or await self._copy(order, report)
         except OSError as error:
             if error.errno == _NO_SPACE:
-                raise StorageFull(f"{reference}: no space left on device") from error
-            raise OperationFailed(f"{reference}: {error.strerror or type(error).__name__}") from error
+                raise StorageFull(f"no space left on device: {reference}") from error
+            raise OperationFailed(f"cannot pull {reference}: {error.strerror or type(error).__name__}") from error
         report(PullProgress(Phase.DONE))
         return image
 
@@ -160,12 +156,13 @@ class Puller:
                     await self._verify(order.reference, stored, before, snapshot)
                     return stored.image
                 if not left:
-                    raise OperationFailed(f"{order.reference}: the image was removed while it was pulled")
+                    raise OperationFailed(f"the image was removed while it was pulled: {order.reference}")
             # T10: another tool's deletion took a layer that this copy had counted on.
             elif not left or LAYER_GONE not in last_words(outcome):
                 error = pull_failure(outcome, str(order.reference), secrets=order.secrets)
-                if order.withheld and isinstance(error, AccessDenied):
-                    raise error.with_text(f"{error.text}; {order.withheld}")
+                if order.access.anonymous and isinstance(error, AccessDenied):
+                    # No auth file holds a registry token, and nowhere else may a secret stand.
+                    raise error.with_text(f"{error.text}; a registry token alone cannot be sent by this backend")
                 raise error
         raise AssertionError  # the last attempt returns or raises
 
@@ -187,7 +184,7 @@ class Puller:
         if not stored.facts.config_digest or promised == _layer_digests(stored, snapshot):
             return
         await self._remover.undo(reference, stored, before)
-        raise ContentInvalid(f"{reference}: the layers do not match the image's config")
+        raise ContentInvalid(f"the layers do not match the image's config: {reference}")
 
 
 def _holder(snapshot: Snapshot, reference: Reference) -> Stored | None:
@@ -229,14 +226,3 @@ def _secrets(credentials: Credentials | None) -> tuple[str, ...]:
     if credentials is None:
         return ()
     return credentials.password, credentials.identity_token, credentials.registry_token
-
-
-def _withheld(reference: Reference, credentials: Credentials | None) -> str:
-    """Say why credentials of the request were not sent, if they were not."""
-    if credentials is None:
-        return ""
-    if not credentials.meant_for(reference.domain):
-        return "the credentials of the request are meant for another registry and were not sent"
-    if not sendable(credentials):
-        return "a registry token alone cannot be sent by this backend"
-    return ""

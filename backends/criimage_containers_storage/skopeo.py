@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import anyio.to_thread
 
 from criimage.errors import ConfigurationError
 from criimage_containers_storage.auth_files import in_memory
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Access", "Skopeo"]
 
 _DELETE_PATIENCE = 3.0
+_TRY_OUT_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,32 @@ class Skopeo:
         self._layout = layout
         self._environment = environment
         self._program = program
+        self._trying_out = asyncio.Lock()
+        self._tried_out = asyncio.Event()
 
     async def top_manifest(self, reference: Reference, access: Access, folder: Path) -> Outcome:
         """Fetch the manifest or index that the registry has under this name, as `Outcome.out` (T5)."""
         with self._credentials(access, "") as (flags, descriptors):
             command = [*self._start(access, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
             return await self._run(command, descriptors)
+
+    async def try_out_store(self) -> None:
+        """Let the driver try out what this kernel can, where that has not been done since the last restart.
+
+        An overlay store's first user mounts a test or two inside the store. Cancelled in that moment, skopeo would
+        leave the mounts behind, so this is done by a run of its own that nobody interrupts.
+        """
+        if self._layout.driver != "overlay" or self._tried_out.is_set():
+            return
+        async with self._trying_out:
+            if not self._tried_out.is_set() and not await anyio.to_thread.run_sync(self._results_are_there):
+                nothing = self.stored("@" + "0" * 64)
+                await self._run([self._program, "inspect", "--raw", nothing], (), patience=_TRY_OUT_PATIENCE)
+            self._tried_out.set()
+
+    def _results_are_there(self) -> bool:
+        # The last result that the driver writes down (containers-storage 1.43, drivers/overlay).
+        return any((self._layout.run_root / self._layout.driver).glob("native-diff*"))
 
     async def copy(self, reference: Reference, access: Access, folder: Path, started: Callable[[int], None]) -> Outcome:
         """Copy an image from its registry into the store under its own name (T4).
@@ -70,6 +94,7 @@ class Skopeo:
             folder: for downloads; emptied by the caller whatever happens.
             started: told the process ID.
         """
+        await self.try_out_store()
         with self._credentials(access, "src-") as (flags, descriptors):
             verb = ["copy", "-q", *flags, f"docker://{reference}", self.stored(str(reference))]
             return await self._run([*self._start(access, folder), *verb], descriptors, started=started)

@@ -1,0 +1,173 @@
+"""Settings, storage.conf, policy.json and auth files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from criimage import plugins
+from criimage.credentials import Credentials
+from criimage.errors import ConfigurationError
+from criimage.reference import Reference
+from criimage_containers_storage import Settings, plugin
+from criimage_containers_storage.auth_files import default_files, in_memory, render, sendable
+from criimage_containers_storage.policy import accepts_anything, read_policy
+from criimage_containers_storage.storage_conf import locate
+
+ANYTHING = [{"type": "insecureAcceptAnything"}]
+REJECT = [{"type": "reject"}]
+
+
+def test_the_plugin_is_found_and_cheap() -> None:
+    """The entry point leads here, and importing it brings in neither the store nor any tool's part."""
+    assert plugins.load("containers-storage") is plugin
+    check = (
+        "import criimage_containers_storage, sys; print([m for m in sys.modules if m.endswith(('.backend', '.pull'))])"
+    )
+    answer = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"unknown": "x"},
+        {"root": "relative"},
+        {"root": "/a,b"},
+        {"root": "/a]b"},
+        {"remove": "all"},
+        {"short_name_mode": "ask"},
+        {"options": ["overlay"]},
+        {"options": ["overlay.mountopt=a,b"]},
+        {"driver": "../x"},
+        {"policy": "policy.json"},
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    """What cannot work, or could break out of the store's name on a command line, is refused at once (T2)."""
+    with pytest.raises(ValidationError):
+        Settings.model_validate(wrong)
+
+
+def storage_conf(folder: Path, text: str) -> dict[str, str]:
+    """An environment that leads to this storage.conf."""
+    (folder / "storage.conf").write_text(text)
+    return {"CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"), "HOME": str(folder)}
+
+
+def test_storage_conf_fills_what_is_unset(tmp_path: Path) -> None:
+    """Settings, then the environment, then storage.conf; the store is named completely for the tools (L13, T2, L12)."""
+    environment = storage_conf(
+        tmp_path,
+        '[storage]\ndriver = "overlay"\ngraphroot = "/g"\nrunroot = "/r"\n'
+        '[storage.options]\nadditionalimagestores = ["/more"]\n'
+        '[storage.options.overlay]\nignore_chown_errors = "true"\nmountopt = "nodev,metacopy=on"\n',
+    )
+    layout = locate(Settings(), environment)
+    assert layout.spec == "[overlay@/g+/r:overlay.ignore_chown_errors=true,overlay.imagestore=/more]"
+    assert layout.additional == (Path("/more"),)
+    assert locate(Settings(root="/mine", driver="vfs"), environment).spec == "[vfs@/mine+/r:vfs.imagestore=/more]"
+    assert locate(Settings(), environment | {"STORAGE_DRIVER": "vfs"}).driver == "vfs"
+    options = locate(Settings(options=("overlay.imagestore=/x", "overlay.size=1G")), environment)
+    assert options.spec == "[overlay@/g+/r:overlay.size=1G,overlay.imagestore=/more,overlay.imagestore=/x]"
+
+
+def test_the_driver_of_an_existing_store_is_found(tmp_path: Path) -> None:
+    """Without a word about the driver the store's folders tell, overlay where there are none (L13)."""
+    environment = storage_conf(tmp_path, f'[storage]\ngraphroot = "{tmp_path}/g"\n')
+    assert locate(Settings(), environment).driver == "overlay"
+    (tmp_path / "g" / "vfs-images").mkdir(parents=True)
+    assert locate(Settings(), environment).driver == "vfs"
+
+
+@pytest.mark.parametrize("text", ["[[storage", 'storage = "x"', '[storage]\ngraphroot = "/a+b"\n'])
+def test_an_unusable_storage_conf_is_named(tmp_path: Path, text: str) -> None:
+    """A file that the tools could not use is a configuration error with its name (L13)."""
+    with pytest.raises(ConfigurationError, match=r"storage\.conf"):
+        locate(Settings(), storage_conf(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("scopes", "accepted"),
+    [
+        ({}, True),
+        ({"": REJECT}, False),
+        ({"h.io": REJECT}, False),
+        ({"h.io": REJECT, "h.io/a": ANYTHING}, True),
+        ({"h.io/a/x": REJECT, "h.io/a": ANYTHING}, False),
+        ({"h.io/a/x:1": ANYTHING, "h.io/a/x": REJECT}, True),
+        ({"*.io": REJECT}, False),
+        ({"h.i": REJECT, "h.io/b": REJECT}, True),
+        ({"h.io": [{"type": "signedBy"}, *ANYTHING]}, False),
+        ({"h.io": "broken"}, False),
+    ],
+)
+def test_whether_a_policy_looks_at_an_image(scopes: dict[str, object], accepted: bool) -> None:
+    """The most specific scope decides; only a plain accept lets an unchanged image be skipped (P9)."""
+    policy = {"default": ANYTHING, "transports": {"docker": scopes}}
+    assert accepts_anything(policy, Reference.parse("h.io/a/x:1")) is accepted
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"default": []}', '{"default": [{}], "transports": []}'])
+def test_an_unusable_policy_is_named(tmp_path: Path, text: str | None) -> None:
+    """A missing or broken policy.json is a configuration error with its name (section 8, table)."""
+    file = tmp_path / "policy.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"policy\.json"):
+        read_policy(file)
+
+
+def test_an_auth_file_is_for_one_repository(tmp_path: Path) -> None:
+    """The full repository is the key, helpers of its host are out, other hosts' entries stay for mirrors (T12, A9)."""
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    first.write_text(
+        json.dumps({"auths": {"h.io": {"auth": "Zmlyc3Q6MQ=="}}, "credHelpers": {"h.io": "x", "g.io": "y"}})
+    )
+    second.write_text(json.dumps({"auths": {"h.io": {"auth": "bm86MQ=="}, "m.io": {"auth": "bToy"}}}))
+    missing, broken = tmp_path / "missing.json", tmp_path / "broken.json"
+    broken.write_text("{")
+    made = json.loads(render(Credentials("u", "p:w"), ["h.io/a/x"], [first, missing, broken, second]))
+    assert base64.b64decode(made["auths"].pop("h.io/a/x")["auth"]) == b"u:p:w"
+    assert made == {
+        "auths": {"h.io": {"auth": "Zmlyc3Q6MQ=="}, "m.io": {"auth": "bToy"}},
+        "credHelpers": {"g.io": "y"},
+    }
+
+
+def test_exact_bytes_and_tokens() -> None:
+    """Bytes that are no UTF-8 arrive as they were; an identity token has its place, a registry token none (A4, A7)."""
+    odd = Credentials.from_request(auth=base64.b64encode(b"u\xff:p\xfe").decode())
+    assert odd is not None
+    assert base64.b64decode(json.loads(render(odd, ["h/x"], []))["auths"]["h/x"]["auth"]) == b"u\xff:p\xfe"
+    token = json.loads(render(Credentials(identity_token="t"), ["h/x"], []))["auths"]["h/x"]  # noqa: S106
+    assert token == {"auth": base64.b64encode(b":").decode(), "identitytoken": "t"}
+    assert not sendable(Credentials(registry_token="t"))  # noqa: S106
+
+
+def test_the_order_of_the_machines_auth_files() -> None:
+    """The tools' own order; a chosen file stands alone (A8)."""
+    assert default_files({"REGISTRY_AUTH_FILE": "/x", "HOME": "/h"}, uid=0) == [Path("/x")]
+    found = default_files({"HOME": "/h"}, uid=7)
+    assert found[:3] == [
+        Path("/run/containers/7/auth.json"),
+        Path("/h/.config/containers/auth.json"),
+        Path("/h/.docker/config.json"),
+    ]
+
+
+def test_a_file_in_memory_is_read_from_its_beginning_each_time() -> None:
+    """A child may open it several times; afterwards it is gone (T12)."""
+    with in_memory(b"content") as descriptor:
+        path = Path(f"/proc/self/fd/{descriptor}")
+        assert [path.read_bytes(), path.read_bytes()] == [b"content", b"content"]
+        assert not os.get_inheritable(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

@@ -1,0 +1,115 @@
+"""What skopeo says becomes an error by situation."""
+
+from __future__ import annotations
+
+import pytest
+
+from criimage import errors
+from criimage_containers_storage.failures import last_words, pull_failure, store_failure, tidy
+from criimage_containers_storage.process import Outcome
+
+NAME = "127.0.0.1:5000/denied/unauthorized:x509"
+
+
+def fatal(message: str, code: int = 1) -> Outcome:
+    """What skopeo leaves behind when it fails so."""
+    quoted = message.replace("\\", "\\\\").replace('"', '\\"')
+    line = f'time="2026-01-01T00:00:00Z" level=fatal msg="{quoted}"\n'
+    return Outcome(code, b"", 'time="2026-01-01T00:00:00Z" level=warning msg="something else"\n' + line)
+
+
+SOURCE = f"initializing source docker://{NAME}: "
+PING = 'pinging container registry 127.0.0.1:5000: Get "https://127.0.0.1:5000/v2/": '
+
+TABLE = [
+    (SOURCE + f"reading manifest x509 in {NAME[:-5]}: manifest unknown: manifest unknown", errors.RemoteImageMissing),
+    (SOURCE + "unable to retrieve auth token: invalid username/password: unauthorized", errors.AccessDenied),
+    (SOURCE + f"reading manifest x509 in {NAME[:-5]}: unauthorized: authentication required", errors.AccessDenied),
+    (SOURCE + "Requesting bearer token: invalid status code from registry 403 (Forbidden)", errors.AccessDenied),
+    (SOURCE + "reading manifest a in b: denied: requested access to the resource is denied", errors.AccessDenied),
+    (SOURCE + PING + "dial tcp 127.0.0.1:5000: connect: connection refused", errors.RegistryUnavailable),
+    (SOURCE + PING + "dial tcp: lookup denied.invalid on 1.1.1.1:53: no such host", errors.RegistryUnavailable),
+    (SOURCE + PING + "dial tcp 10.0.0.1:443: i/o timeout", errors.RegistryUnavailable),
+    (SOURCE + "received unexpected HTTP status: 503 Service Unavailable", errors.RegistryUnavailable),
+    (SOURCE + "received unexpected HTTP status: 502 Bad Gateway", errors.RegistryUnavailable),
+    (SOURCE + 'StatusCode: 504, "<html>..."', errors.RegistryUnavailable),
+    (SOURCE + "received unexpected HTTP status: 500 Internal Server Error", errors.PullError),
+    (SOURCE + PING + "http: server gave HTTP response to HTTPS client", errors.PullError),
+    (SOURCE + PING + "x509: certificate signed by unknown authority", errors.PullError),
+    (SOURCE + PING + "tls: failed to verify certificate: x509: certificate has expired", errors.PullError),
+    (SOURCE + "reading manifest a in b: toomanyrequests: slow down", errors.RateLimited),
+    ('writing blob: storing blob to file "/t/storage1/2": happened during read: unexpected EOF', errors.ContentInvalid),
+    ("copying system image: writing blob: layer: flate: corrupt input before offset 5", errors.ContentInvalid),
+    ("Manifest does not match provided manifest digest sha256:0", errors.ContentInvalid),
+    ("choosing image: no image found in image index for architecture amd64, variant", errors.PlatformMissing),
+    ("choosing image: no image found in manifest list for architecture amd64", errors.PlatformMissing),
+    ('storing blob to file "/t/storage1/2": write /t/storage1/2: no space left on device', errors.StorageFull),
+    ("writing blob: ApplyLayer stdout:  stderr: no space left on device exit status 1", errors.StorageFull),
+    (SOURCE + "registry 127.0.0.1:5000 is blocked in /etc/containers/registries.conf", errors.PullError),
+    ("Source image rejected: Running image docker://x is rejected by policy.", errors.SignatureRejected),
+    ("Source image rejected: A signature was required, but no signature exists", errors.SignatureRejected),
+    ("Error loading trust policy: open /x/policy.json: no such file or directory", errors.ConfigurationError),
+    ('unsupported image-specific operation on artifact with type "x"', errors.ContentInvalid),
+]
+
+
+@pytest.mark.parametrize(("message", "kind"), TABLE)
+def test_situations(message: str, kind: type[errors.CriimageError]) -> None:
+    """Every row of the table has its kind, though the names in it spell other situations (section 8, E2-E5)."""
+    error = pull_failure(fatal(message), NAME)
+    assert type(error) is kind
+    assert NAME in error.text
+
+
+@pytest.mark.parametrize("message", [message for message, _ in TABLE])
+def test_texts_are_stable(message: str) -> None:
+    """The same situation gives the same text whatever path and port it happened with (design section 4)."""
+    varied = message.replace("/t/storage1/2", "/t/storage999/7")
+    assert pull_failure(fatal(message), NAME).text == pull_failure(fatal(varied), NAME).text
+
+
+def test_the_registry_itself_decides_not_its_mirrors() -> None:
+    """With mirrors the last error counts (E4)."""
+    words = (
+        "initializing source docker://a.io/x:1: (Mirrors also failed: [m.io/x:1: reading manifest 1 in m.io/x: "
+        "unauthorized: authentication required]): a.io/x:1: reading manifest 1 in a.io/x: manifest unknown"
+    )
+    assert isinstance(pull_failure(fatal(words), "a.io/x:1"), errors.RemoteImageMissing)
+
+
+def test_the_second_exit_code_of_newer_tools() -> None:
+    """Since 1.16 skopeo says by code 2 that something is not there (V1)."""
+    assert isinstance(pull_failure(fatal("something new", 2), NAME), errors.RemoteImageMissing)
+    assert not isinstance(pull_failure(Outcome(2, b"", "panic: oops\n"), NAME), errors.RemoteImageMissing)
+
+
+def test_killed_and_silent() -> None:
+    """A tool that was killed is no fault of the registry."""
+    error = pull_failure(Outcome(-9, b"", ""), NAME)
+    assert isinstance(error, errors.OperationFailed)
+    assert "signal 9" in error.text
+
+
+def test_quotes_come_back() -> None:
+    """The log line is unquoted before it is looked at."""
+    assert last_words(fatal('Get "http://x/": EOF')) == 'Get "http://x/": EOF'
+
+
+def test_nothing_secret_or_passing_in_an_unknown_text() -> None:
+    """Passwords, proxies' users, our folders, ports of ours and HTML are gone from what is passed on (T12, E5)."""
+    words = (
+        "strange: hunter2 via http://me:pw@proxy:3128/ read tcp 127.0.0.1:43210->10.0.0.1:443 "
+        "/var/tmp/criimage-work-ab12/pull-x/storage1/2 <html><body>big</body></html>"
+    )
+    text = tidy(words, ["hunter2"])
+    for hidden in ("hunter2", "me:pw", "43210", "criimage-work", "<html", "storage1"):
+        assert hidden not in text
+    assert text.startswith("strange: … via http://proxy:3128/ read tcp 10.0.0.1:443")
+
+
+def test_in_use() -> None:
+    """The container is named in the tools' own words (R5)."""
+    words = "image used by abc: image is in use by a container"
+    error = store_failure(fatal(words), "removing")
+    assert isinstance(error, errors.ImageInUse)
+    assert error.text == words

@@ -1,0 +1,189 @@
+"""What short names mean: registries.conf, aliases and modes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from criimage.errors import ConfigurationError, InvalidRequest
+from criimage.reference import Name, Reference
+from criimage_containers_storage.names import Resolver, candidates
+from criimage_containers_storage.registries import Registries, RegistriesFiles, read_registries
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def files(folder: Path, main: str = "", aliases: str = "", **drop_ins: str) -> RegistriesFiles:
+    """Configuration files in a folder; a drop-in's name is its file's."""
+    (folder / "registries.conf").write_text(main)
+    (folder / "aliases.conf").write_text(aliases)
+    (folder / "d").mkdir(exist_ok=True)
+    for name, text in drop_ins.items():
+        (folder / "d" / f"{name}.conf").write_text(text)
+    return RegistriesFiles(folder / "registries.conf", (folder / "d",), folder / "aliases.conf")
+
+
+@pytest.mark.parametrize(
+    ("name", "search", "expected"),
+    [
+        ("busybox", ["quay.io", "docker.io"], ["quay.io/busybox:latest", "docker.io/library/busybox:latest"]),
+        ("foo/bar:1", ["docker.io"], ["docker.io/foo/bar:1"]),
+        ("localhost/x", ["quay.io"], ["localhost/x:latest"]),
+        ("localhost", ["quay.io"], ["quay.io/localhost:latest"]),
+        ("h:5000", ["quay.io"], ["quay.io/h:5000"]),
+        ("docker.io/busybox", ["quay.io"], ["docker.io/library/busybox:latest"]),
+        ("index.docker.io/a/b", [], ["docker.io/a/b:latest"]),
+        (f"image:t@{DIGEST}", ["q.io", "docker.io"], [f"q.io/image@{DIGEST}", f"docker.io/library/image@{DIGEST}"]),
+        ("x", ["docker.io", "index.docker.io", "quay.io"], ["docker.io/library/x:latest", "quay.io/x:latest"]),
+        ("x", ["quay.io/mirror"], ["quay.io/mirror/x:latest"]),
+    ],
+)
+def test_search_registries_in_order(name: str, search: list[str], expected: list[str]) -> None:
+    """A short name has one candidate per search registry, in order, without duplicates (N8, N13)."""
+    found = candidates(Name.parse(name), Registries(search=tuple(search)))
+    assert [str(reference) for reference in found] == expected
+
+
+def test_no_search_registry_is_told_in_both_generations_words() -> None:
+    """Clients know the old phrase, people the new one (N9)."""
+    with pytest.raises(InvalidRequest) as caught:
+        candidates(Name.parse("busybox"), Registries(source="/etc/r.conf"))
+    assert "no registries configured while trying to pull an unqualified image" in caught.value.text
+    assert 'short-name "busybox" did not resolve to an alias' in caught.value.text
+    assert "/etc/r.conf" in caught.value.text
+
+
+@pytest.mark.parametrize(("own", "configured"), [("enforcing", ""), ("", "enforcing"), ("enforcing", "disabled")])
+def test_enforcing_refuses_several(own: str, configured: str) -> None:
+    """Enforcing takes one registry or an alias, not a choice; our key overrides the file's (N11)."""
+    registries = Registries(search=("a.io", "b.io"), mode=configured, aliases={"known": "c.io/known"})
+    with pytest.raises(InvalidRequest, match="short name mode is enforcing, but image name"):
+        candidates(Name.parse("x"), registries, own)
+    assert str(candidates(Name.parse("known:1"), registries, own)[0]) == "c.io/known:1"
+    assert len(candidates(Name.parse("x"), Registries(search=("a.io",)), "enforcing")) == 1
+
+
+@pytest.mark.parametrize(("own", "configured"), [("", ""), ("permissive", "enforcing"), ("disabled", "enforcing")])
+def test_the_other_modes_try_all(own: str, configured: str) -> None:
+    """Without a terminal permissive and disabled are the same: all in order (N11)."""
+    assert len(candidates(Name.parse("x"), Registries(search=("a.io", "b.io"), mode=configured), own)) == 2
+
+
+def test_aliases(tmp_path: Path) -> None:
+    """An alias is the only candidate, keeps tag and digest; the people's own file wins, an empty one cancels (N10)."""
+    registries = read_registries(
+        files(
+            tmp_path,
+            'unqualified-search-registries = ["q.io"]\n'
+            '[aliases]\nalpine = "docker.io/library/alpine"\ngone = "x.io/g"\n',
+            aliases='[aliases]\nmine = "docker.io/mine"\n"open/leap" = "r.io/leap"\n',
+            a='[aliases]\ngone = ""\nmine = "y.io/other"\n',
+        )
+    )
+    vectors = {
+        "alpine": "docker.io/library/alpine:latest",
+        "alpine:3": "docker.io/library/alpine:3",
+        f"alpine:3@{DIGEST}": f"docker.io/library/alpine@{DIGEST}",
+        "mine": "docker.io/library/mine:latest",
+        "open/leap": "r.io/leap:latest",
+        "gone": "q.io/gone:latest",
+        "other/alpine": "q.io/other/alpine:latest",
+    }
+    found = {name: [str(one) for one in candidates(Name.parse(name), registries)] for name in vectors}
+    assert found == {name: [target] for name, target in vectors.items()}
+
+
+def test_drop_ins_replace_and_merge(tmp_path: Path) -> None:
+    """Drop-ins in lexical order replace lists and tables of equal prefix, and merge aliases (C2)."""
+    registries = read_registries(
+        files(
+            tmp_path,
+            'unqualified-search-registries = ["a.io"]\nshort-name-mode = "enforcing"\n'
+            '[[registry]]\nlocation = "r.io"\n[[registry]]\nlocation = "s.io"\nblocked = true\n',
+            b='unqualified-search-registries = ["b.io"]\n[[registry]]\nlocation = "s.io"\n',
+            a='unqualified-search-registries = ["c.io"]\nshort-name-mode = "disabled"\n',
+        )
+    )
+    assert registries.search == ("b.io",)
+    assert registries.mode == "disabled"
+    assert {one.prefix: one.blocked for one in registries.registries} == {"r.io": False, "s.io": False}
+
+
+def test_the_first_format_of_the_file(tmp_path: Path) -> None:
+    """Tables registries.search, insecure and block are read in the main file (C2)."""
+    registries = read_registries(
+        files(tmp_path, '[registries.search]\nregistries = ["a.io"]\n[registries.block]\nregistries = ["bad.io"]\n')
+    )
+    assert registries.search == ("a.io",)
+    found = registries.find(Reference.parse("bad.io/x"))
+    assert found is not None
+    assert found.blocked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no toml",
+        'short-name-mode = "sometimes"',
+        '[aliases]\nx = "norepo"',
+        '[aliases]\nx = "a.io/x:tag"',
+        '[aliases]\n"a.io/x" = "b.io/x"',
+        '[[registry]]\nprefix = "a.io"',
+        'unqualified-search-registries = "docker.io"',
+        'unqualified-search-registries = ["nohost"]',
+        'unqualified-search-registries = ["a.io"]\n[registries.search]\nregistries = ["b.io"]',
+    ],
+)
+def test_what_the_tools_refuse_is_refused(tmp_path: Path, text: str) -> None:
+    """A file that skopeo would stumble over is named, once for all names (C2, N10)."""
+    with pytest.raises(ConfigurationError, match=r"registries\.conf"):
+        read_registries(files(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name", "covered"),
+    [
+        ("a.io", "a.io/x:1", True),
+        ("a.io", "a.io:5000/x:1", True),
+        ("a.io", "a.ioo/x:1", False),
+        ("a.io/x", "a.io/x:1", True),
+        ("a.io/x", "a.io/x/y:1", True),
+        ("a.io/x", "a.io/xy:1", False),
+        ("a.io/x", f"a.io/x@{DIGEST}", True),
+        ("*.io", "a.io/x:1", True),
+        ("*.b.io", "a.b.io:5000/x:1", True),
+        ("*.io", "a.org/x.io:1", False),
+    ],
+)
+def test_prefixes_end_at_a_boundary(prefix: str, name: str, covered: bool) -> None:
+    """A prefix covers whole parts of a name only; a wildcard covers subdomains (C3)."""
+    registries = read_registries_text(f'[[registry]]\nprefix = "{prefix}"\nlocation = "z.io"\n')
+    assert (registries.find(Reference.parse(name)) is not None) is covered
+
+
+def read_registries_text(text: str) -> Registries:
+    """Registries of one text."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_registries(files(Path(folder), text))
+
+
+def test_endpoints_mirrors_first() -> None:
+    """Mirrors in order, the rewritten registry last; a mirror may be for digests or tags only (C3, C4)."""
+    registries = read_registries_text(
+        '[[registry]]\nprefix = "a.io/x"\nlocation = "b.io/y"\n'
+        '[[registry.mirror]]\nlocation = "m.io/z"\n'
+        '[[registry.mirror]]\nlocation = "d.io"\npull-from-mirror = "digest-only"\n'
+    )
+    assert registries.endpoints(Reference.parse("a.io/x/img:1")) == ["m.io/z/img", "b.io/y/img"]
+    assert registries.endpoints(Reference.parse(f"a.io/x/img@{DIGEST}")) == ["m.io/z/img", "d.io/img", "b.io/y/img"]
+    assert registries.endpoints(Reference.parse("c.io/img:1")) == ["c.io/img"]
+
+
+async def test_a_changed_file_counts_at_the_next_name(tmp_path: Path) -> None:
+    """The configuration is the one on disk at the time of the call, drop-ins that appear included (C2)."""
+    resolver = Resolver(files(tmp_path, 'unqualified-search-registries = ["a.io"]'), "")
+    assert str((await resolver.resolve(Name.parse("x")))[0]) == "a.io/x:latest"
+    files(tmp_path, 'unqualified-search-registries = ["a.io"]', z='unqualified-search-registries = ["zz.io"]')
+    assert str((await resolver.resolve(Name.parse("x")))[0]) == "zz.io/x:latest"

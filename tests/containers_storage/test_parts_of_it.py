@@ -1,0 +1,241 @@
+"""Running tools, the gate, folders for downloads, and the disk meter."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from containers_storage.written_store import WrittenStore
+from criimage_containers_storage.gate import Gate
+from criimage_containers_storage.process import run
+from criimage_containers_storage.store import Store
+from criimage_containers_storage.usage import UsageMeter, measure_folder
+from criimage_containers_storage.work_folder import for_one_pull, work_folder
+
+ENVIRONMENT = {"PATH": os.environ["PATH"]}
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_tool_that_ends() -> None:
+    """Code and both outputs come back, however large."""
+    outcome = await run(["sh", "-c", "head -c 300000 /dev/zero; echo oops >&2; exit 3"], environment=ENVIRONMENT)
+    assert (outcome.code, len(outcome.out), outcome.err) == (3, 300000, "oops\n")
+    with pytest.raises(FileNotFoundError):
+        await run(["/does/not/exist"], environment=ENVIRONMENT)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("trap", ["", "trap '' TERM;"])
+async def test_a_cancel_takes_the_whole_family(tmp_path: Path, times: int, trap: str) -> None:
+    """When the cancellation leaves, the tool and its children are gone, deaf ones too, cancelled twice too (T14)."""
+    script = f"{trap} sh -c '{trap} echo $$ > {tmp_path}/child; while :; do sleep 0.05; done' & wait; sleep 60"
+    started: list[int] = []
+    task = asyncio.create_task(run(["sh", "-c", script], environment=ENVIRONMENT, started=started.append))
+    child = await asyncio.to_thread(written_number, tmp_path / "child")
+    before = time.monotonic()
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - before < 1.5
+    assert not alive(started[0])
+    assert not alive(child)
+
+
+def written_number(file: Path) -> int:
+    """Waits until a number is in a file."""
+    for _ in range(1000):
+        if file.exists() and file.read_text().strip():
+            return int(file.read_text())
+        time.sleep(0.01)
+    raise TimeoutError(file)
+
+
+async def test_a_cancel_by_anyio_scope() -> None:
+    """An anyio deadline ends the tool as well, and the scope sees its own cancellation (python-stack 4)."""
+    started: list[int] = []
+    with anyio.move_on_after(0.1) as scope:
+        await run(["sleep", "60"], environment=ENVIRONMENT, started=started.append)
+    assert scope.cancelled_caught
+    assert not alive(started[0])
+
+
+async def test_patience_lets_a_short_work_end(tmp_path: Path) -> None:
+    """What had better not be interrupted is given its time; the cancellation comes after."""
+    task = asyncio.create_task(
+        run(["sh", "-c", f"sleep 0.3; touch {tmp_path}/done"], environment=ENVIRONMENT, patience=5)
+    )
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (tmp_path / "done").exists()
+
+
+async def test_copies_together_deletions_alone() -> None:
+    """Copies pass together; a deletion waits for them, and new copies for a deletion that runs (T10)."""
+    gate = Gate(5)
+    seen: list[str] = []
+
+    async def copy(name: str, seconds: float) -> None:
+        async with gate.copying():
+            seen.append(f"+{name}")
+            await asyncio.sleep(seconds)
+            seen.append(f"-{name}")
+
+    async def delete() -> None:
+        async with gate.deleting():
+            seen.append("+d")
+            await asyncio.sleep(0.05)
+            seen.append("-d")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(copy("a", 0.05))
+        group.create_task(copy("b", 0.1))
+        await asyncio.sleep(0.01)
+        group.create_task(delete())
+        await asyncio.sleep(0.12)
+        group.create_task(copy("c", 0))
+    assert seen == ["+a", "+b", "-a", "-b", "+d", "-d", "+c", "-c"]
+
+
+async def test_a_deletion_does_not_wait_for_ever() -> None:
+    """A copy that hangs keeps disk space from being freed for a moment only (T10, T15)."""
+    gate = Gate(0.05)
+    async with gate.copying(), asyncio.timeout(1), gate.deleting():
+        pass
+    # Neither a cancelled deletion nor a cancelled copy leaves the gate shut.
+    async with gate.copying():
+        task = asyncio.create_task(enter(gate))
+        await asyncio.sleep(0)
+        task.cancel()
+    async with asyncio.timeout(1), gate.deleting():
+        pass
+    async with asyncio.timeout(1), gate.copying():
+        pass
+
+
+async def enter(gate: Gate) -> None:
+    """Deletes nothing."""
+    async with gate.deleting():
+        pass
+
+
+async def test_folders_for_downloads(tmp_path: Path) -> None:
+    """Ours alone, and gone with what is in them, after a cancel too (T14)."""
+    with work_folder(tmp_path) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        async with for_one_pull(folder) as one:
+            (one / "storage1").mkdir()
+            (one / "storage1" / "1").write_bytes(b"x")
+        assert not one.exists()
+        task = asyncio.create_task(hold(folder))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [entry.name for entry in folder.iterdir()] == ["lock"]
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - a Path would block in a coroutine, says the linter
+
+
+async def hold(folder: Path) -> None:
+    """Holds a folder until cancelled."""
+    async with for_one_pull(folder) as one:
+        (one / "file").write_bytes(b"x")
+        await asyncio.sleep(60)
+
+
+def test_the_sweep_takes_what_a_killed_server_left(tmp_path: Path) -> None:
+    """Folders whose owner is gone go at the start; a living one's, a stranger's and a link stay (T14)."""
+    dead = tmp_path / "criimage-work-dead"
+    (dead / "pull-1" / "storage1").mkdir(parents=True)
+    (dead / "lock").touch()
+    unfinished = tmp_path / "criimage-work-new"
+    unfinished.mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "lock").touch()
+    (tmp_path / "criimage-work-link").symlink_to(outside)
+    with work_folder(tmp_path) as living, work_folder(tmp_path) as second:
+        assert not dead.exists()
+        assert living.exists()
+        assert second.exists()
+        assert unfinished.exists()
+        assert outside.exists()
+
+
+def test_measuring_counts_blocks_once(tmp_path: Path) -> None:
+    """Blocks on disk, each file once however many names it has (F3)."""
+    (tmp_path / "a").write_bytes(b"x" * 100_000)
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c").symlink_to("/")
+    total, files = measure_folder(tmp_path, threading.Event())
+    du = subprocess.run(["du", "-s", "-B1", str(tmp_path)], capture_output=True, text=True, check=True)
+    assert total == int(du.stdout.split()[0])
+    assert files == 4
+    assert measure_folder(tmp_path / "none", threading.Event()) == (0, 0)
+
+
+async def test_usage_without_the_containers_layers(tmp_path: Path) -> None:
+    """Images' data only, new images seen at the next call, and the mount point exists (F1, F3)."""
+    written = WrittenStore(tmp_path / "store")
+    meter = UsageMeter(written.layout, Store(written.layout))
+    assert (await meter.usage()).used_bytes > 0
+    assert written.images_folder.is_dir()
+    for name in ("image", "container"):
+        folder = written.root / "overlay" / name / "diff"
+        folder.mkdir(parents=True)
+        (folder / "data").write_bytes(b"x" * 1_000_000)
+    written.layers = [{"id": "image", "diff-digest": "sha256:1", "diff-size": 1}, {"id": "container"}]
+    (written.root / "overlay-containers").mkdir()
+    (written.root / "overlay-containers" / "containers.json").write_text('[{"id": "c", "layer": "container"}]')
+    written.add("a.io/x:1")
+    written.write()
+    found = await meter.usage()
+    assert 1_000_000 <= found.used_bytes < 1_100_000
+    assert found.inodes_used is not None
+    shutil.rmtree(written.root / "overlay" / "image")
+    written.layers = []
+    written.write()
+    assert (await meter.usage()).used_bytes < 100_000
+    await meter.close()
+
+
+async def test_usage_answers_before_it_has_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first count that takes long is answered for by the records' sizes, at once, and stops with the backend (F3)."""
+    written = WrittenStore(tmp_path)
+    written.layers = [{"id": "a", "diff-digest": "sha256:1", "diff-size": 5_000_000}]
+    written.add("a.io/x:1", layer="a")
+    written.write()
+    (written.root / "overlay" / "a").mkdir(parents=True)
+    monkeypatch.setattr("criimage_containers_storage.usage._entries", slow_entries)
+    meter = UsageMeter(written.layout, Store(written.layout))
+    before = time.monotonic()
+    found = await meter.usage()
+    assert time.monotonic() - before < 0.2
+    assert found.used_bytes >= 5_000_000
+    assert found.inodes_used is None
+    await meter.close()
+
+
+def slow_entries(folder: Path) -> list[tuple[str, int]]:
+    """A disk that takes its time."""
+    time.sleep(0.3)
+    return [(entry.name, entry.stat().st_ino) for entry in folder.iterdir()]

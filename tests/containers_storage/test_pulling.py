@@ -1,0 +1,441 @@
+"""Pulls with a real skopeo into a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from containers_storage.hanging_registry import HangingRegistry, hanging_registry
+from containers_storage.opened import opened, texts
+from criimage import errors
+from criimage.backend import Phase, User
+from criimage.credentials import Credentials
+from criimage.reference import Name
+from criimage.testing.oci import Config, image, index, layer, machine_architecture, noise_layer
+from parts.registry import registry
+from parts.store import insecure_registries, store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.engine
+
+DRIVERS = pytest.mark.parametrize("driver", ["overlay", "vfs"])
+SMALL = image(
+    layer({"etc/motd": b"hello"}),
+    noise_layer(100_000),
+    config=Config(user="1000:50", labels={"colour": "blue"}),
+    annotations={"note": "n"},
+)
+SECRET = "correct.horse"  # noqa: S105 - of a registry that lives as long as the test
+
+
+def other_architecture() -> str:
+    """One that this machine is not."""
+    return "arm64" if machine_architecture() != "arm64" else "amd64"
+
+
+@DRIVERS
+async def test_a_first_pull_and_every_way_to_find_it(driver: str) -> None:
+    """From a store that does not exist yet to the same image by ID, short ID, tag and digest (P12, S16, L1)."""
+    with registry() as hub, store(driver=driver) as local:
+        name = hub.push(SMALL, "team/small", "1")
+        async with opened(local) as under_test:
+            assert await under_test.backend.check() == ()
+            assert await under_test.backend.images() == ()
+            pulled = await under_test.pull(name)
+            assert str(pulled.id) == SMALL.id.removeprefix("sha256:")
+            assert texts(pulled.tags) == [name]
+            assert texts(pulled.digests) == [f"{hub.address}/team/small@{SMALL.digest}"]
+            assert await under_test.backend.images() == (pulled,)
+            for text in (str(pulled.id), f"sha256:{pulled.id}", str(pulled.id)[:7], name, str(pulled.digests[0])):
+                found = await under_test.status(text)
+                assert found is not None
+                assert found.image is pulled
+                assert found.user == User(uid=1000)
+                assert found.annotations == {"note": "n"}
+                assert found.info == {}
+            verbose = await under_test.status(name, verbose=True)
+            assert verbose is not None
+            assert json.loads(verbose.info["info"])["labels"] == {"colour": "blue"}
+        # What skopeo itself says of it.
+        inspected = json.loads(local.skopeo("inspect", local.reference(name)).stdout)
+        assert inspected["Digest"] == SMALL.digest
+        assert inspected["Labels"] == {"colour": "blue"}
+
+
+async def test_tag_digest_both_and_none() -> None:
+    """A missing tag means latest, a digest wins over a tag beside it and is itself the name (N3, N4, P12)."""
+    with registry() as hub, store() as local:
+        hub.push(SMALL, "team/small", "1", "latest")
+        repository = f"{hub.address}/team/small"
+        async with opened(local) as under_test:
+            assert texts((await under_test.pull(repository)).tags) == [f"{repository}:latest"]
+            by_both = await under_test.pull(f"{repository}:nothing@{SMALL.digest}")
+            assert texts(by_both.tags) == [f"{repository}:latest"]
+            assert await under_test.status(f"{repository}@{SMALL.digest}") is not None
+        assert set(local.images()[str(by_both.id)]) == {f"{repository}:latest", f"{repository}@{SMALL.digest}"}
+
+
+async def test_an_index() -> None:
+    """Index and instance are both found, the index first; a machine that is not listed is told so (P12, S4)."""
+    foreign = image(layer({"x": b"x"}), config=Config(architecture=other_architecture()))
+    both = index(foreign, SMALL)
+    with registry() as hub, store() as local:
+        name = hub.push(both, "multi", "1")
+        alien = hub.push(index(foreign), "alien", "1")
+        async with opened(local) as under_test:
+            pulled = await under_test.pull(name)
+            expected = [f"{hub.address}/multi@{digest}" for digest in (both.digest, SMALL.digest)]
+            assert texts(pulled.digests) == expected
+            for text in expected:
+                found = await under_test.status(text)
+                assert found is not None
+                assert found.image is pulled
+            with pytest.raises(errors.PlatformMissing):
+                await under_test.pull(alien)
+            assert await under_test.backend.images() == (pulled,)
+
+
+async def test_private_images_ask_for_these_credentials() -> None:
+    """Right ones work; none and wrong ones are refused, also when the image is here already (P4, protocol 2.5b)."""
+    with registry(username="bob", password=SECRET) as hub, store() as local:
+        name = hub.push(SMALL, "private", "1")
+        async with opened(local) as under_test:
+            with pytest.raises(errors.AccessDenied, match="unauthorized"):
+                await under_test.pull(name)
+            assert await under_test.backend.images() == ()
+            await under_test.pull(name, Credentials("bob", SECRET))
+            for wrong in (None, Credentials("bob", "wrong"), Credentials("eve", SECRET)):
+                with pytest.raises(errors.AccessDenied) as caught:
+                    await under_test.pull(name, wrong)
+                assert SECRET not in caught.value.text
+            assert len(await under_test.backend.images()) == 1
+            with pytest.raises(errors.AccessDenied, match="registry token"):
+                await under_test.pull(name, Credentials(registry_token="t"))  # noqa: S106
+
+
+async def test_the_machines_auth_file_serves_those_who_bring_none(tmp_path: Path) -> None:
+    """`auth_file` is used for pulls without credentials and never in place of the caller's (A8-A10)."""
+    with registry(username="bob", password=SECRET) as hub, store() as local:
+        name = hub.push(SMALL, "private", "1")
+        auth = base64.b64encode(f"bob:{SECRET}".encode()).decode()
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": {hub.address: {"auth": auth}}}))
+        async with opened(local, auth_file=str(tmp_path / "auth.json")) as under_test:
+            await under_test.pull(name)
+            with pytest.raises(errors.AccessDenied):
+                await under_test.pull(name, Credentials("bob", "wrong"))
+
+
+async def test_mirrors_never_get_what_was_meant_for_the_registry(tmp_path: Path) -> None:
+    """A mirror on another host is asked with the machine's entry for it, the registry with the caller's (A10, C4)."""
+    with registry(username="mirror", password="m1") as mirror, store() as local:  # noqa: S106
+        mirror.push(SMALL, "copy/app", "1")
+        local.write_registries(
+            insecure_registries("127.0.0.1")
+            + f'[[registry]]\nprefix = "hub.invalid/app"\nlocation = "hub.invalid/app"\n'
+            f'[[registry.mirror]]\nlocation = "{mirror.address}/copy/app"\ninsecure = true\n'
+        )
+        auth = base64.b64encode(b"mirror:m1").decode()
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": {mirror.address: {"auth": auth}}}))
+        async with opened(local, auth_file=str(tmp_path / "auth.json")) as under_test:
+            pulled = await under_test.pull("hub.invalid/app:1", Credentials("caller", SECRET))
+            assert texts(pulled.tags) == ["hub.invalid/app:1"]
+        async with opened(local, auth_file=str(tmp_path / "none.json"), skip_unchanged=False) as under_test:
+            with pytest.raises(errors.RegistryUnavailable):  # the registry's own error, not the mirror's (E4)
+                await under_test.pull("hub.invalid/app:1", Credentials("mirror", "m1"))
+
+
+async def test_unchanged_is_asked_for_but_not_copied() -> None:
+    """The second pull asks for the manifest alone; a moved tag, `skip_unchanged = false` and a policy copy (P5-P9)."""
+    with registry() as hub, store() as local:
+        name = hub.push(index(SMALL), "app", "1")
+        async with opened(local) as under_test:
+            first = await under_test.pull(name)
+            before = len(hub.requests())
+            assert await under_test.pull(name) is first
+            asked = hub.requests()[before:]
+            assert [line for line in asked if "/manifests/" in line]
+            assert not [line for line in asked if "/blobs/" in line]
+            assert {report.phase for report in under_test.reports} <= {
+                Phase.RESOLVING,
+                Phase.DOWNLOADING,
+                Phase.UNPACKING,
+                Phase.DONE,
+            }
+            hub.push(image(layer({"new": b"1"})), "app", "1")
+            moved = await under_test.pull(name)
+            assert moved.id != first.id
+            assert texts(moved.tags) == [name]
+            old = await under_test.status(str(first.id))
+            assert old is not None
+            assert old.image.tags == ()
+            assert old.image.digests == first.digests
+        local.policy.write_text('{"default": [{"type": "reject"}]}')
+        async with opened(local) as under_test:
+            with pytest.raises(errors.SignatureRejected):
+                await under_test.pull(name)
+
+
+async def test_an_image_that_was_removed_is_copied_again() -> None:
+    """What another tool removed is noticed (P7, L6)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            first = await under_test.pull(name)
+            local.skopeo("delete", local.reference(name))
+            assert await under_test.backend.images() == ()
+            assert (await under_test.pull(name)) == first
+
+
+@DRIVERS
+async def test_an_image_that_lies_about_its_layers(driver: str) -> None:
+    """Refused and taken back, and the name returns to the image that had it (T16, contract)."""
+    with registry() as hub, store(driver=driver) as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            good = await under_test.pull(name)
+            hub.push(image(layer({"x": b"x"}), diff_ids=["sha256:" + "0" * 64]), "app", "1")
+            with pytest.raises(errors.ContentInvalid):
+                await under_test.pull(name)
+            assert await under_test.backend.images() == (good,)
+
+
+async def test_what_a_registry_can_do_wrong() -> None:
+    """Each situation has its kind and the store stays empty (section 8)."""
+    big = image(noise_layer(50_000))
+    with store() as local:
+        async with opened(local) as under_test:
+            for setting, kind in (
+                ({"status": 404, "body": b"<html>no</html>"}, errors.RemoteImageMissing),
+                ({"status": 403, "body": b"no"}, errors.AccessDenied),
+                ({"status": 503, "body": b"<html>later</html>"}, errors.RegistryUnavailable),
+                ({"hang_after": 100, "cut": True}, errors.ContentInvalid),
+                ({"corrupt": True}, errors.ContentInvalid),
+            ):
+                with hanging_registry(HangingRegistry(big, **setting)) as hub:
+                    name = f"127.0.0.1:{hub.port}/app:1"
+                    with pytest.raises(errors.PullError) as caught:
+                        await under_test.pull(name)
+                    assert type(caught.value) is kind, caught.value.text
+                    assert name in caught.value.text
+                    assert "<" not in caught.value.text
+            with pytest.raises(errors.RegistryUnavailable, match="connection refused"):
+                await under_test.pull("127.0.0.1:1/app:1")
+            with pytest.raises(errors.RegistryUnavailable, match="no such host"):
+                await under_test.pull("registry.invalid/app:1")
+            assert await under_test.backend.images() == ()
+        assert [entry.name for entry in local.tmp.iterdir()] == []
+
+
+async def test_blocked_by_its_own_name() -> None:
+    """A blocked name is refused although it leads elsewhere, before anything is asked (C5)."""
+    with registry() as hub, store() as local:
+        hub.push(SMALL, "app", "1")
+        local.write_registries(
+            insecure_registries("127.0.0.1")
+            + f'[[registry]]\nprefix = "bad.io"\nlocation = "{hub.address}"\nblocked = true\n'
+        )
+        before = hub.requests()
+        async with opened(local) as under_test:
+            with pytest.raises(errors.PullError, match=r"registry bad\.io is blocked in"):
+                await under_test.pull("bad.io/app:1")
+        assert hub.requests() == before
+
+
+async def test_a_short_name_by_the_machines_registries() -> None:
+    """Search registries and aliases lead to the image; its stored name is the full one (N8, N10, N12)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        local.write_registries(
+            f'unqualified-search-registries = ["127.0.0.1:1", "{hub.address}"]\n'
+            f'[aliases]\nnick = "{hub.address}/app"\n' + insecure_registries("127.0.0.1")
+        )
+        async with opened(local) as under_test:
+            candidates = await under_test.backend.resolve(Name.parse("app:1"))
+            assert texts(candidates) == ["127.0.0.1:1/app:1", name]
+            pulled = await under_test.pull("nick:1")
+            for text in ("app:1", "nick:1", name):
+                found = await under_test.status(text)
+                assert found is not None
+                assert found.image is pulled
+
+
+@DRIVERS
+async def test_a_cancel_leaves_nothing(driver: str) -> None:
+    """Within a second neither process nor file is left, and the next pull succeeds (T14, P14)."""
+    big = image(noise_layer(2_000_000))
+    with (
+        hanging_registry(HangingRegistry(big, hang_after=500_000)) as hub,
+        store(driver=driver) as local,
+    ):
+        name = f"127.0.0.1:{hub.port}/app:1"
+        async with opened(local) as under_test:
+            task = asyncio.create_task(under_test.pull(name))
+            await asyncio.to_thread(hub.reached.wait, 10)
+            await asyncio.sleep(0.6)
+            running = children()
+            assert any("skopeo" in line for line in running.values())
+            before = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - before < 1
+            assert not running.keys() & children().keys()
+            assert max(report.bytes_done for report in under_test.reports) >= 500_000
+            assert not [file for file in local.tmp.rglob("*") if file.is_file() and file.name != "lock"]
+            assert await under_test.backend.images() == ()
+            assert local.images() == {}
+            hub.hang_after = None
+            await under_test.pull(name)
+
+
+async def test_a_cancel_before_anything_began() -> None:
+    """A pull that is cancelled at once leaves nothing, whichever step it was in; no mount of a new store either."""
+    for pause in (0, 0.003, 0.006, 0.01, 0.015, 0.02, 0.03, 0.04):
+        with registry() as hub, store() as local:
+            name = hub.push(SMALL, "app", "1")
+            async with opened(local) as under_test:
+                task = asyncio.create_task(under_test.pull(name))
+                await asyncio.sleep(pause)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert not any("skopeo" in line for line in children().values())
+                assert [file.name for file in local.tmp.glob("*/*")] == ["lock"]
+                assert f"{local.root}/overlay/" not in Path("/proc/self/mountinfo").read_text()  # noqa: ASYNC240
+                await under_test.pull(name)
+
+
+async def test_the_secret_is_in_no_process_and_no_file() -> None:
+    """While a pull runs the password stands in no command line, environment or file on disk (T12)."""
+    big = image(noise_layer(2_000_000))
+    with hanging_registry(HangingRegistry(big, hang_after=500_000)) as hub, store() as local:
+        async with opened(local) as under_test:
+            credentials = Credentials("bob", SECRET)
+            task = asyncio.create_task(under_test.pull(f"127.0.0.1:{hub.port}/app:1", credentials))
+            await asyncio.to_thread(hub.reached.wait, 10)
+            hidden = [SECRET.encode(), base64.b64encode(f"bob:{SECRET}".encode())]
+            looked_at = 0
+            for process in children():
+                for kind in ("cmdline", "environ"):
+                    content = Path(f"/proc/{process}/{kind}").read_bytes()  # noqa: ASYNC240
+                    assert not [secret for secret in hidden if secret in content]
+                    looked_at += 1
+            assert looked_at >= 2
+            for file in (path for path in local.folder.rglob("*") if path.is_file()):
+                assert not [secret for secret in hidden if secret in file.read_bytes()]
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+async def test_a_killed_skopeo_is_an_error_of_this_pull_only() -> None:
+    """Something else may kill the tool; the caller hears of it and the next pull works."""
+    big = image(noise_layer(2_000_000))
+    with hanging_registry(HangingRegistry(big, hang_after=500_000)) as hub, store() as local:
+        async with opened(local) as under_test:
+            task = asyncio.create_task(under_test.pull(f"127.0.0.1:{hub.port}/app:1"))
+            await asyncio.to_thread(hub.reached.wait, 10)
+            for process, line in children().items():
+                if "skopeo" in line:
+                    os.kill(process, signal.SIGKILL)
+            with pytest.raises(errors.OperationFailed, match="signal 9"):
+                await task
+            hub.hang_after = None
+            await under_test.pull(f"127.0.0.1:{hub.port}/app:1")
+
+
+@DRIVERS
+async def test_pulls_and_removals_at_once(driver: str) -> None:
+    """Images that share layers come and go together; nothing fails and nothing is left (T10, T11, R6)."""
+    shared = [noise_layer(200_000, seed=number) for number in range(3)]
+    with registry() as hub, store(driver=driver) as local:
+        names = [hub.push(image(*shared, layer({"n": bytes([n])})), f"app{n}", "1") for n in range(4)]
+        async with opened(local) as one, opened(local) as another:
+
+            async def come_and_go(name: str, number: int) -> None:
+                under_test = (one, another)[number % 2]
+                for _ in range(3):
+                    await under_test.pull(name)
+                    await under_test.remove(name)
+
+            await asyncio.gather(*(come_and_go(name, number) for number, name in enumerate(names)))
+            assert await one.backend.images() == ()
+        assert local.layers() == set()
+        assert local.layer_folders() == set()
+
+
+async def test_lists_never_wait_for_an_unpack() -> None:
+    """While a tool holds the layers' lock for writing, lists and statuses answer at once (L9)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            await under_test.pull(name)
+            with locked(local.root / "overlay-layers" / "layers.lock"):
+                before = time.monotonic()
+                assert len(await under_test.backend.images()) == 1
+                assert await under_test.status(name) is not None
+                assert time.monotonic() - before < 0.1
+
+
+async def test_missing_skopeo_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without skopeo, or without a policy, check and pull say so (contract, section 8)."""
+    with store() as local:
+        local.policy.unlink()
+        monkeypatch.setenv("PATH", str(tmp_path))
+        async with opened(local) as under_test:
+            problems = [problem.text for problem in await under_test.backend.check()]
+            assert problems[0] == "skopeo is not installed"
+            assert problems[1].startswith("there is no signature policy")
+            with pytest.raises(errors.ConfigurationError, match="no signature policy"):
+                await under_test.pull("127.0.0.1:1/x:1")
+            local.policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+            assert [problem.text for problem in await under_test.backend.check()] == ["skopeo is not installed"]
+            with pytest.raises(errors.ConfigurationError, match="skopeo is not installed"):
+                await under_test.pull("127.0.0.1:1/x:1")
+
+
+def children() -> dict[int, str]:
+    """Command lines of all processes below this one, by ID."""
+    parents, lines = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+            lines[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if status[0] != "Z":
+            parents[int(folder.name)] = int(status[1])
+
+    def below(process: int) -> Iterator[int]:
+        for child, parent in parents.items():
+            if parent == process:
+                yield child
+                yield from below(child)
+
+    return {process: lines[process] for process in below(os.getpid()) if "docker-registry" not in lines[process]}
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Holds a tool's lock file as a writer does, from a process of its own (L5)."""
+    script = "import fcntl,sys; f=open(sys.argv[1],'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.communicate(b"\n")
