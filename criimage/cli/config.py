@@ -135,7 +135,8 @@ def _toml(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quoted(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+        known = {key: item for key, item in value.items() if item is not None}  # TOML has no null
+        return "{" + ", ".join(f"{_quoted(key)} = {_toml(item)}" for key, item in known.items()) + "}"
     return _quoted(str(value))
 
 

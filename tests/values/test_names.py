@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from docker_image.reference import Reference as Upstream
+from docker_image.reference import Reference as Upstream  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
