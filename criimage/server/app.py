@@ -20,6 +20,7 @@ from criimage import __version__, logs, metrics, plugins
 from criimage.errors import ConfigurationError
 from criimage.pins import Pins
 from criimage.pulls.sharing import Pulls
+from criimage.server import systemd
 from criimage.server.health import HealthService
 from criimage.server.images import ImageRef, ImageService
 from criimage.server.observe import CallObserver
@@ -127,11 +128,14 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             await _report_problems(backend)
             assembly = Assembly(backend, work, settings, figures, shown)
             stopped = asyncio.Event()
-            with _signals(stopped, lambda: _reload(assembly, reread)):
+            with _signals(stopped, lambda: work.start(_reload(assembly, reread), name="reload")):
                 await assembly.server.start(bound.socket)
                 _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
-                await stopped.wait()
+                systemd.ready(f"serving {plugin.name}")
+                async with systemd.watchdog():
+                    await stopped.wait()
                 _log.info("stopping")
+                systemd.stopping()
                 await assembly.stop()
     _log.info("stopped")
 
@@ -159,22 +163,25 @@ def _shown(settings: Settings, plugin: Plugin[Any], backend_settings: Any) -> di
     return {**shown, "backends": {plugin.name: backend_settings.model_dump(mode="json")}}
 
 
-def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
+async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
+    systemd.reloading()
     try:
-        settings = reread().settings()
+        settings = await asyncio.to_thread(lambda: reread().settings())
     except ConfigurationError as error:
         _log.error("settings not reloaded: the old ones stay", error=error.text)
+        systemd.reloaded(f"settings not reloaded: {' '.join(error.text.split())}")
         return
     logs.set_level(settings.log.level)
     assembly.images.repin(Pins(settings.pinned_images))
     assembly.pulls.set_policy(settings.pulls.policy())
+    systemd.reloaded("settings reloaded")
     _log.info("settings reloaded", level=settings.log.level, pinned_images=list(settings.pinned_images))
 
 
 @contextmanager
-def _signals(stopped: asyncio.Event, reload: Callable[[], None]) -> Iterator[None]:
+def _signals(stopped: asyncio.Event, reload: Callable[[], object]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    handlers: dict[signal.Signals, Callable[[], None]] = {
+    handlers: dict[signal.Signals, Callable[[], object]] = {
         signal.SIGTERM: stopped.set,
         signal.SIGINT: stopped.set,
         signal.SIGHUP: reload,
