@@ -1,0 +1,174 @@
+"""The backend: each call of the contract, put together from the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from criimage.backend import ImageDetails, Problem
+from criimage.errors import BackendUnavailable, InvalidRequest, OperationFailed
+from criimage_docker.address import find_address
+from criimage_docker.engine import NOT_FOUND, Engine, Refusal
+from criimage_docker.events import follow
+from criimage_docker.info import verbose_info
+from criimage_docker.names import familiar_filter, qualified
+from criimage_docker.pull import Puller
+from criimage_docker.records import user_of
+from criimage_docker.removal import Remover
+from criimage_docker.usage import UsageMeter
+from criimage_docker.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from criimage.backend import Image, ProgressReporter, PullContext, Usage, User
+    from criimage.credentials import Credentials
+    from criimage.reference import ImageID, Lookup, Name, Pattern, Reference
+    from criimage_docker.settings import Settings
+    from criimage_docker.snapshot import Snapshot
+
+__all__ = ["DockerBackend", "open_backend"]
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings) -> AsyncIterator[DockerBackend]:
+    """Open the backend; the engine itself may be down.
+
+    Raises:
+        ConfigurationError: the engine's address or certificates cannot be used.
+    """
+    address = await anyio.to_thread.run_sync(find_address, settings, dict(os.environ))
+    engine = Engine(address, settings.request_timeout)
+    view = View(engine, enabled=settings.cache, ttl=settings.cache_ttl)
+    meter = UsageMeter(engine, view, settings.mountpoint)
+    following = asyncio.create_task(follow(engine, view), name="follow the engine") if settings.cache else None
+    try:
+        yield DockerBackend(engine, view, meter)
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.wait({following})
+        await meter.close()
+        await view.close()
+        await engine.close()
+
+
+class DockerBackend:
+    """See `criimage.backend.Backend`."""
+
+    def __init__(self, engine: Engine, view: View, meter: UsageMeter) -> None:
+        self._engine = engine
+        self._view = view
+        self._meter = meter
+        self._puller = Puller(engine, view)
+        self._remover = Remover(engine, view)
+        # What an ID stands for never changes.
+        self._users: dict[ImageID, User | None] = {}
+        self._filtered: tuple[Snapshot, dict[str, tuple[Image, ...]]] | None = None
+
+    @property
+    def reports_progress(self) -> bool:
+        """Every message of the engine is looked at."""
+        return True
+
+    async def check(self) -> tuple[Problem, ...]:
+        """Ask the engine for a sign of life."""
+        try:
+            await self._engine.ping()
+        except BackendUnavailable as error:
+            return (Problem(error.text, "start the engine, or set host to where it listens"),)
+        return ()
+
+    async def resolve(self, name: Name) -> tuple[Reference, ...]:
+        """Return the one reference that a name means; a short name is docker.io's (P6)."""
+        return (qualified(name),)
+
+    async def images(self, pattern: Pattern | None = None) -> tuple[Image, ...]:
+        """List the images, newest first (L5).
+
+        With a pattern the engine decides which images a reference matches, globs included (L2, L6); IDs and prefixes of
+        IDs match as well. Each match comes with all its names: the engine would leave out those that do not match (L7).
+
+        Raises:
+            InvalidRequest: the engine cannot read the pattern.
+        """
+        snapshot = await self._view.snapshot()
+        if pattern is None:
+            return snapshot.images
+        if pattern.lookup is not None and pattern.lookup.id is not None:
+            found = snapshot.with_id(pattern.lookup.id.hex)
+            return () if found is None else (found,)
+        if self._filtered is None or self._filtered[0] is not snapshot:
+            self._filtered = (snapshot, {})
+        kept = self._filtered[1]
+        if pattern.text not in kept:
+            matches = await self._matches(snapshot, pattern)
+            if len(kept) < _FILTERS_KEPT:
+                kept[pattern.text] = matches
+        return kept.get(pattern.text) or ()
+
+    async def _matches(self, snapshot: Snapshot, pattern: Pattern) -> tuple[Image, ...]:
+        lookup = pattern.lookup
+        wanted: set[str] = set()
+        if lookup is not None and lookup.id_prefix is not None:
+            found = snapshot.with_prefix(lookup.id_prefix)
+            wanted |= set() if found is None else {found.id.hex}
+        if lookup is None or lookup.name is not None:
+            text = familiar_filter(pattern.text, None if lookup is None else lookup.name)
+            try:
+                listed = await self._engine.images(text)
+            except Refusal as refusal:
+                if "syntax error in pattern" in refusal.message:
+                    raise InvalidRequest(f"the filter is no valid pattern: {pattern.text}") from refusal
+                raise OperationFailed(f"the Docker engine cannot list its images: {refusal.message}") from refusal
+            wanted |= {str(one.get("Id")).removeprefix("sha256:") for one in listed}
+        return tuple(image for image in snapshot.images if image.id.hex in wanted)
+
+    async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
+        """Return one image; asks the engine for what its list does not tell, once for each image unless verbose."""
+        image = (await self._view.snapshot()).find(lookup)
+        if image is None:
+            return None
+        if not verbose and image.id in self._users:
+            return ImageDetails(image, self._users[image.id])
+        try:
+            inspected = await self._engine.inspect(image.id)
+            history = await self._engine.history(image.id) if verbose else []
+        except Refusal as refusal:
+            if refusal.status != NOT_FOUND:
+                raise OperationFailed(f"the Docker engine cannot inspect the image: {refusal.message}") from refusal
+            # Removed since it was listed.
+            self._view.changed()
+            image = (await self._view.snapshot()).find(lookup)
+            return None if image is None else ImageDetails(image)
+        user = user_of(inspected)
+        if len(self._users) >= _USERS_KEPT:
+            self._users.clear()
+        self._users[image.id] = user
+        return ImageDetails(image, user, info=verbose_info(inspected, history) if verbose else {})
+
+    async def pull(
+        self,
+        reference: Reference,
+        credentials: Credentials | None,
+        context: PullContext,
+        report: ProgressReporter,
+    ) -> Image:
+        """Have the engine pull an image."""
+        return await self._puller.pull(reference, credentials, report)
+
+    async def remove(self, lookup: Lookup) -> None:
+        """Remove an image with all its names."""
+        await self._remover.remove(lookup)
+
+    async def usage(self) -> Usage:
+        """Return what the engine's images take; for containers it has no other place."""
+        return await self._meter.usage()
+
+
+_FILTERS_KEPT = 100
+_USERS_KEPT = 10_000

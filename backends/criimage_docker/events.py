@@ -1,0 +1,65 @@
+"""Follows the engine's image events for as long as the backend is open.
+
+aiodocker's own follower ends for good with the first broken connection (A6), so this one holds its own request and
+comes back by itself: after a restart of the engine, an upgrade, or a time without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from criimage.errors import BackendUnavailable
+from criimage_docker.engine import Refusal
+from criimage_docker.json_stream import JSONStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from criimage_docker.engine import Engine
+    from criimage_docker.view import View
+
+__all__ = ["follow"]
+
+_log = structlog.get_logger(__name__)
+
+# These change no image.
+_HARMLESS = frozenset({"save", "push"})
+_FILTERS = '{"type":["image"]}'
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+# Of the engine's clock, which its Date header gives in whole seconds.
+_LOOK_BACK = 2
+
+
+async def follow(engine: Engine, view: View) -> None:
+    """Tell the view about every change, until cancelled; never raises anything else."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            pulse = await engine.ping()
+            # The engine subscribes a moment after it has sent the headers: what happens in between is only seen if it
+            # is asked for by time. A repeated event costs one listing.
+            since = {"since": str(int(pulse.date) - _LOOK_BACK)} if pulse.date is not None else {}
+            async with engine.stream("GET", "events", {"filters": _FILTERS, **since}) as chunks:
+                _log.debug("following the engine's events")
+                pause = _FIRST_PAUSE
+                view.live(True)
+                await _tell(chunks, view)
+        except (BackendUnavailable, Refusal, ValueError) as error:
+            _log.debug("the engine's events cannot be followed", reason=str(error))
+        finally:
+            view.live(False)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _tell(chunks: AsyncIterator[bytes], view: View) -> None:
+    stream = JSONStream()
+    async for chunk in chunks:
+        for event in stream.feed(chunk):
+            # Newer engines leave out `status` (API 1.52), none has left out `Action`.
+            if (event.get("Action") or event.get("status")) not in _HARMLESS:
+                view.changed()

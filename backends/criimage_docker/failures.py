@@ -1,0 +1,119 @@
+"""What the engine's words about a failed pull mean (P12-P16).
+
+The engine passes on what registries say, so the words come from three places: the engine, its registry client (two of
+them: the graph drivers' and containerd's) and the registry. The kinds below were seen on 20.10 and 26.1, see
+docs/backends/docker.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from criimage import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from criimage.reference import Reference
+
+__all__ = ["pull_failure", "tidy"]
+
+_UNAVAILABLE_CODES = frozenset({502, 503, 504})
+
+_KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
+    (re.compile(words, re.IGNORECASE), kind)
+    for words, kind in (
+        (r"no space left on device|disk quota exceeded", errors.StorageFull),
+        (r"invalid reference format|repository name must be|invalid tag format", errors.InvalidRequest),
+        # P15: dockerd no longer sends the code that the seed looks for, only these words.
+        (
+            (
+                r"received unexpected http status: 50[234]|unexpected status\b.*\b50[234]\b"
+                r"|error parsing http 50[234] response"
+            ),
+            errors.RegistryUnavailable,
+        ),
+        (
+            (
+                r"\bdial (tcp|udp)\b|connection refused|no such host|server misbehaving|i/o timeout|handshake timeout"
+                r"|deadline exceeded|client\.timeout|timed out|connection reset|broken pipe|network is unreachable"
+                r"|no route to host|: eof\b"
+            ),
+            errors.RegistryUnavailable,
+        ),
+        (r"no match(ing manifest)? for (linux|windows|platform)", errors.PlatformMissing),
+        (r"toomanyrequests|too many requests|http 429\b|status.* 429\b", errors.RateLimited),
+        (
+            (
+                r"unauthorized|no basic auth credentials|authentication required|authorization failed"
+                r"|insufficient_scope|http 401\b|status.* 401\b"
+            ),
+            errors.AccessDenied,
+        ),
+        (r"(?<!permission )denied|forbidden|http 403\b|status.* 403\b", errors.AccessDenied),
+        (
+            r"manifest unknown|name unknown|repository name not known|not found|http 404\b|status.* 404\b",
+            errors.RemoteImageMissing,
+        ),
+        (
+            (
+                r"verification failed|does not match|don't match|mismatch|unexpected commit digest|failed size validation"
+                r"|unexpected eof|invalid tar|invalid checksum|corrupt input|media ?type|unsupported|unknown type"
+                r"|invalid character|failed to extract|applylayer|failed to register layer|invalid rootfs"
+            ),
+            errors.ContentInvalid,
+        ),
+    )
+)
+
+
+def pull_failure(
+    message: str, reference: Reference, *, code: int | None = None, secrets: Iterable[str] = ()
+) -> errors.CriimageError:
+    """Return the error for a pull that the engine refused or gave up.
+
+    Args:
+        message: the engine's words.
+        reference: what was pulled.
+        code: of an `errorDetail` in the stream; 502, 503 and 504 mean that the registry cannot serve now ([seed] P13).
+            The status of the HTTP answer is not such a code: dockerd answers 500 for a registry's 502 (P12).
+        secrets: never to be seen in the text.
+    """
+    text = tidy(message, secrets) or "the engine gave no reason"
+    if str(reference) not in text and reference.path not in text:
+        text = f"{text}: {reference}"
+    if code in _UNAVAILABLE_CODES:
+        return errors.RegistryUnavailable(text)
+    # Names may spell anything, `denied` too: they are taken out before the words are looked at.
+    plain = message.replace(reference.repository, "…").replace(reference.path, "…")
+    for pattern, kind in _KINDS:
+        if pattern.search(plain):
+            return kind(text)
+    return errors.PullError(text)
+
+
+def tidy(message: str, secrets: Iterable[str] = ()) -> str:
+    """Return the engine's words without what nobody can use or may read.
+
+    A page of HTML, which a proxy may have sent instead of an answer, becomes its title or nothing (P14). Ports of
+    outgoing connections and query strings with tokens go too: the same failure always has the same text.
+    """
+    for secret in secrets:
+        if secret:
+            message = message.replace(secret, "…")
+    for pattern, replacement in _VOLATILE:
+        message = pattern.sub(replacement, message)
+    message = " ".join(message.split())
+    return message if len(message) <= _LENGTH_LIMIT else message[:_LENGTH_LIMIT] + "…"
+
+
+_LENGTH_LIMIT = 256
+_VOLATILE = (
+    (re.compile(r":? *\\?[\"']?\s*<(?:!doctype|\?xml|html|head|body)\b.*", re.IGNORECASE | re.DOTALL), ""),
+    (re.compile(r": invalid character '<' looking for beginning of value"), ""),
+    (re.compile(r"//[^/@\s\"]+@"), "//"),
+    (re.compile(r"[0-9a-fA-F.:\[\]]+:\d+->"), ""),
+    (re.compile(r"\blookup (\S+) on \S+:"), r"lookup \1:"),
+    (re.compile(r"\?[^\s\"]*"), ""),
+)

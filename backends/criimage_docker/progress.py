@@ -1,0 +1,125 @@
+"""How far a pull is, from the messages of its stream (P10, P17-P19)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from criimage.backend import Phase, PullProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from criimage.backend import ProgressReporter
+
+__all__ = ["Tracker"]
+
+_ANNOUNCED = frozenset({"Pulling fs layer", "Waiting"})
+_PRESENT = "Already exists"
+_ARRIVED = frozenset({"Verifying Checksum", "Download complete", "Extracting", "Pull complete"})
+_DOWNLOADING = "Downloading"
+
+
+@dataclass(slots=True)
+class _Layer:
+    """What the messages about one layer have said; `arrived`: all its bytes are here."""
+
+    bytes: int = 0
+    total: int | None = None
+    arrived: bool = False
+
+
+class Tracker:
+    """Turns messages into snapshots, and reports each that differs from the last.
+
+    `activity` counts real changes: a message whose id, status and number are those of the last one about the same layer
+    does not count, because the containerd store repeats an unchanged number ten times a second, for ever if a registry
+    hangs (P19). A retry counts: its text counts seconds down.
+
+    Args:
+        report: takes the snapshots.
+    """
+
+    def __init__(self, report: ProgressReporter) -> None:
+        self._report = report
+        self._layers: dict[str, _Layer] = {}
+        self._last: dict[str, tuple[object, object]] = {}
+        self._activity = 0
+        self._done = 0
+        self._downloading = False
+        self._reported: PullProgress | None = None
+
+    def start(self) -> None:
+        """Report that the registry is being asked."""
+        self._tell(PullProgress(Phase.RESOLVING))
+
+    def see(self, message: Mapping[str, Any]) -> None:
+        """Take one message of the stream."""
+        layer, status = str(message.get("id") or ""), message.get("status")
+        detail = message.get("progressDetail")
+        numbers = detail if isinstance(detail, dict) else {}
+        now = (status, numbers.get("current"))
+        if self._last.get(layer) == now:
+            return
+        self._last[layer] = now
+        self._activity += 1
+        if layer and isinstance(status, str):
+            self._of_layer(layer, status, numbers)
+        self._tell(self._snapshot())
+
+    def finish(self) -> None:
+        """Report that everything is here."""
+        snapshot = self._snapshot()
+        total = snapshot.bytes_total or snapshot.bytes_done
+        layers = snapshot.layers_total or 0
+        self._tell(PullProgress(Phase.DONE, max(total, self._done), total, layers, layers, self._activity))
+
+    def _of_layer(self, key: str, status: str, numbers: Mapping[str, Any]) -> None:
+        if status in _ANNOUNCED:
+            self._layers.setdefault(key, _Layer())
+        elif status == _PRESENT:
+            # Announced by the containerd store before it looks.
+            self._layers.pop(key, None)
+        elif status == _DOWNLOADING or status in _ARRIVED:
+            self._moved(self._layers.setdefault(key, _Layer()), status, numbers)
+        # Retrying, and the line that names the repository, say nothing of bytes.
+
+    def _moved(self, layer: _Layer, status: str, numbers: Mapping[str, Any]) -> None:
+        self._downloading = True
+        total, current = numbers.get("total"), numbers.get("current")
+        if isinstance(total, int) and total > 0:
+            layer.total = total
+        if status == _DOWNLOADING:
+            layer.arrived = False
+            if isinstance(current, int):
+                layer.bytes = current
+        else:
+            layer.arrived = True
+            layer.bytes = layer.total or layer.bytes
+
+    def _snapshot(self) -> PullProgress:
+        layers = self._layers.values()
+        # A retry begins at byte 0 again; clients are never told less than before.
+        self._done = max(self._done, sum(layer.bytes for layer in layers))
+        # All layers are announced before the first one moves. A small one arrives without ever telling its size.
+        sized = self._downloading and all(layer.total is not None or layer.arrived for layer in layers)
+        total = max(self._done, sum(layer.total or 0 for layer in layers)) if sized else None
+        return PullProgress(
+            self._phase(),
+            self._done,
+            total,
+            sum(layer.arrived for layer in layers),
+            len(self._layers) if self._downloading else None,
+            self._activity,
+        )
+
+    def _phase(self) -> Phase:
+        if not self._layers:
+            return Phase.RESOLVING
+        # Nothing is left to come: what goes on now is unpacking, of which the containerd store tells nothing.
+        return Phase.UNPACKING if all(layer.arrived for layer in self._layers.values()) else Phase.DOWNLOADING
+
+    def _tell(self, snapshot: PullProgress) -> None:
+        if snapshot != self._reported:
+            self._reported = snapshot
+            self._report(snapshot)

@@ -1,0 +1,117 @@
+"""One pull: the engine's own, followed message by message (P1-P21)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from criimage.errors import BackendUnavailable, OperationFailed, PullError
+from criimage_docker.auth import registry_auth
+from criimage_docker.engine import Refusal
+from criimage_docker.failures import pull_failure
+from criimage_docker.json_stream import JSONStream
+from criimage_docker.names import familiar_repository
+from criimage_docker.progress import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from criimage.backend import Image, ProgressReporter
+    from criimage.credentials import Credentials
+    from criimage.reference import Reference
+    from criimage_docker.engine import Engine
+    from criimage_docker.view import View
+
+__all__ = ["Puller"]
+
+_RESULT = "Status: "
+
+
+class Puller:
+    """Pulls into one engine.
+
+    Args:
+        engine: does it.
+        view: is told, and asked for the result.
+    """
+
+    def __init__(self, engine: Engine, view: View) -> None:
+        self._engine = engine
+        self._view = view
+
+    async def pull(self, reference: Reference, credentials: Credentials | None, report: ProgressReporter) -> Image:
+        """Pull one image, see `criimage.backend.Backend.pull`.
+
+        The engine asks the registry each time, and shares the transfer among pulls of the same layers (P21). After a
+        cancel the connection is closed, which ends the engine's work within half a second (P20).
+        """
+        tracker = Tracker(report)
+        tracker.start()
+        try:
+            await self._follow(reference, credentials, tracker)
+        except Refusal as refusal:
+            raise pull_failure(refusal.message, reference, secrets=_secrets(credentials)) from refusal
+        finally:
+            self._view.changed()
+        # The stream's last line is a promise (A4); that the image is there is what counts.
+        image = (await self._view.snapshot()).with_name(reference)
+        if image is None:
+            raise OperationFailed(f"the image was removed while it was pulled: {reference}")
+        tracker.finish()
+        return image
+
+    async def _follow(self, reference: Reference, credentials: Credentials | None, tracker: Tracker) -> None:
+        parameters = {
+            # Never without a tag or digest: the engine would pull every tag there is (P7).
+            "fromImage": familiar_repository(reference),
+            "tag": reference.digest or reference.tag or "latest",
+        }
+        headers = {"X-Registry-Auth": registry_auth(credentials, reference.domain)}
+        async with self._engine.stream("POST", "images/create", parameters, headers) as chunks:
+            try:
+                ended = await self._read(chunks, reference, credentials, tracker)
+            except ValueError as error:
+                raise PullError(f"{error}: {reference}") from error
+        if not ended:
+            raise BackendUnavailable(f"the Docker engine ended the pull of {reference} without a result")
+
+    async def _read(
+        self,
+        chunks: AsyncIterator[bytes],
+        reference: Reference,
+        credentials: Credentials | None,
+        tracker: Tracker,
+    ) -> bool:
+        """Read the stream to its end, and tell whether it ended with a result."""
+        stream = JSONStream()
+        ended = False
+        async for chunk in chunks:
+            for message in stream.feed(chunk):
+                failure = _failure(message)
+                if failure is not None:
+                    text, code = failure
+                    if text == "context canceled":
+                        # Not by us: then nobody would be reading. The engine is going down.
+                        raise BackendUnavailable(f"the Docker engine gave up the pull of {reference}")
+                    raise pull_failure(text, reference, code=code, secrets=_secrets(credentials))
+                tracker.see(message)
+                ended = ended or str(message.get("status", "")).startswith(_RESULT)
+        stream.end()
+        return ended
+
+
+def _failure(message: Mapping[str, Any]) -> tuple[str, int | None] | None:
+    """Return text and code of an error message; `error` alone is the older way to tell (P10)."""
+    detail = message.get("errorDetail")
+    if isinstance(detail, dict) and (detail.get("message") or detail.get("code")):
+        code = detail.get("code")
+        text = detail.get("message") or message.get("error") or ""
+        return str(text), code if isinstance(code, int) else None
+    if message.get("error"):
+        return str(message["error"]), None
+    return None
+
+
+def _secrets(credentials: Credentials | None) -> tuple[str, ...]:
+    if credentials is None:
+        return ()
+    return credentials.password, credentials.identity_token, credentials.registry_token

@@ -1,0 +1,80 @@
+"""From the engine's JSON to what clients see (C1-C10)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from criimage.backend import Image, User
+from criimage.reference import ImageID
+from criimage_docker.names import only_digests, only_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["convert", "created", "labels_of", "section", "user_of"]
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INT64_LIMIT = 2**63
+
+
+def convert(summary: Mapping[str, Any]) -> Image:
+    """Return the image of one entry of the engine's list.
+
+    `Size` is read, not `VirtualSize`: it is the same number where both exist, and the other one is gone from API 1.44
+    on (C3). An empty image counts one byte, because clients refuse 0.
+
+    Raises:
+        ValueError: the entry has no ID or no size that could be one (C10).
+    """
+    found = summary.get("Id")
+    if not isinstance(found, str):
+        raise ValueError("the image has no ID")  # noqa: TRY004 - wrong content, not a wrong argument
+    size = summary.get("Size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError("the image has no size")
+    return Image(
+        ImageID.parse(found),
+        only_tags(_texts(summary.get("RepoTags"))),
+        only_digests(_texts(summary.get("RepoDigests"))),
+        max(1, size),
+    )
+
+
+def created(summary: Mapping[str, Any]) -> int:
+    """Return when the image of a list's entry was made, seconds since the epoch; 0 where it does not say."""
+    found = summary.get("Created")
+    return found if isinstance(found, int) else 0
+
+
+def user_of(inspected: Mapping[str, Any]) -> User | None:
+    """Return the user that an inspected image starts as (C4).
+
+    What follows a colon is a group; a decimal number that fits into 64 bits is a user ID, 0 included; anything else is
+    a name. Python's own `int` would take white space, underscores and other scripts' digits.
+    """
+    text = section(inspected, "Config").get("User")
+    name = text.partition(":")[0] if isinstance(text, str) else ""
+    if not name:
+        return None
+    if _INTEGER.fullmatch(name) and -_INT64_LIMIT <= int(name) < _INT64_LIMIT:
+        return User(uid=int(name))
+    return User(name=name)
+
+
+def labels_of(inspected: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels of an inspected image; none is empty (S7)."""
+    found = section(inspected, "Config").get("Labels")
+    if not isinstance(found, dict):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}
+
+
+def section(inspected: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return an object inside an answer; empty where it is null or left out, as newer engines do (C7)."""
+    found = inspected.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
