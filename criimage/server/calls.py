@@ -11,6 +11,7 @@ import re
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -114,6 +115,8 @@ class Call:
             if not prefix:
                 return None
             compressed, length = struct.unpack(">BI", prefix)
+            if compressed and self.header("grpc-encoding") in {"", "identity"}:
+                raise CallFailed(Status.INTERNAL, "the request message is marked as compressed, but by nothing")
             if compressed:
                 raise CallFailed(Status.UNIMPLEMENTED, "compressed messages are not supported")
             if length > MESSAGE_LIMIT:
@@ -128,8 +131,12 @@ class Call:
         return message
 
     async def send(self, message: bytes) -> None:
-        """Send one message of several."""
-        async with asyncio.timeout(SEND_LIMIT):
+        """Send one message of several.
+
+        Raises:
+            CallFailed: the client does not take it.
+        """
+        async with _send_limit():
             if not self._headers_sent:
                 await self._stream.send_headers(_RESPONSE_HEADERS)
                 self._headers_sent = True
@@ -147,7 +154,9 @@ class Call:
         self.status = status
         trailers = [("grpc-status", str(status.value))]
         if text:
-            trailers.append(("grpc-message", encode_grpc_message(text)))
+            # A text may come from bytes that were no text; what cannot be sent must not cost the client its answer.
+            sendable = text.encode("utf-8", "replace").decode("utf-8")
+            trailers.append(("grpc-message", encode_grpc_message(sendable)))
         if status is Status.UNIMPLEMENTED:
             trailers.append(("grpc-accept-encoding", "identity"))
         await self._end(trailers)
@@ -161,12 +170,22 @@ class Call:
     async def _end(self, trailers: hardening.Headers) -> None:
         if not self._stream.closable:
             return
-        async with asyncio.timeout(SEND_LIMIT):
+        async with _send_limit():
             headers = trailers if self._headers_sent else [*_RESPONSE_HEADERS, *trailers]
             await self._stream.send_headers(headers, end_stream=True)
         if self._stream.closable:
             # The client has not ended its side: nothing more of it will be read.
             self._stream.reset_nowait()
+
+
+@asynccontextmanager
+async def _send_limit() -> AsyncIterator[None]:
+    limit = asyncio.timeout(SEND_LIMIT)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        raise CallFailed(Status.UNKNOWN, "the client does not take the answer") from None
 
 
 def _framed(message: bytes) -> bytes:
@@ -176,7 +195,8 @@ def _framed(message: bytes) -> bytes:
 def _check_binary(name: str, value: str) -> None:
     text = value.strip()
     try:
-        binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+        # With padding or without, but not with half of it.
+        binascii.a2b_base64(text if "=" in text else text + "=" * (-len(text) % 4), strict_mode=True)
     except (binascii.Error, ValueError):
         raise CallFailed(Status.INVALID_ARGUMENT, f"header {name[:50]} is not valid base64") from None
 
@@ -301,15 +321,14 @@ class ConnectionCalls(AbstractHandler):
         error: BaseException | None = None
         try:
             await self._answer(call, method, operation)
-        except (CriimageError, CallFailed, TimeoutError) as failure:
-            error = failure
-            await _end_failed(call, failure)
         except ProtocolError:
             call.status = Status.CANCELLED  # the stream closed under the answer
         except asyncio.CancelledError as cancelled:
             error = cancelled
-            call.status = Status.CANCELLED
-            raise
+            if _cancelled_by_us():
+                call.status = Status.CANCELLED
+                raise
+            await _end_failed(call, cancelled)
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not leave the client without an answer
             error = fault
             await _end_failed(call, fault)
@@ -330,6 +349,8 @@ class ConnectionCalls(AbstractHandler):
             return
         limit = asyncio.timeout(call.seconds)
         try:
+            if not call.seconds:
+                raise CallFailed(Status.DEADLINE_EXCEEDED, "the client's deadline has passed")
             async with limit:
                 await method.handler(call)
         except TimeoutError:
@@ -338,16 +359,20 @@ class ConnectionCalls(AbstractHandler):
             raise
 
 
-async def _end_failed(call: Call, error: Exception) -> None:
+def _cancelled_by_us() -> bool:
+    """Tell a cancel of this call from one that escaped from a library, whose client still waits for an answer."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _end_failed(call: Call, error: BaseException) -> None:
     if isinstance(error, CriimageError):
         status, text = status_of(error)
     elif isinstance(error, CallFailed):
         status, text = error.status, error.text
-    elif isinstance(error, TimeoutError):
-        status, text = Status.UNKNOWN, "the client does not take the answer"
     else:
         status, text = Status.INTERNAL, "internal error, the log of the image service says more"
     try:
         await call.finish(status, text)
-    except (ProtocolError, TimeoutError):
+    except (ProtocolError, CallFailed):
         call.status = status  # the stream closed under the answer

@@ -72,6 +72,8 @@ class HardenedProtocol(H2Protocol):
         super().connection_made(transport)
         h2 = self.connection._connection
         h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MAX_CONCURRENT_STREAMS})
+        # In force now, not when the client says so: it may open its streams before it has read this.
+        h2.local_settings.acknowledge()
         h2._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS_REMEMBERED)
         self.connection.flush()
         self.processor = _Events(self.handler, self.connection)

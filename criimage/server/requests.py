@@ -48,36 +48,45 @@ def _message(value: wire.Value) -> bytes:
     return value
 
 
-def _flag(value: wire.Value) -> bool:
-    if not isinstance(value, int):
-        raise InvalidRequest("the request cannot be decoded")
-    return value != 0
+def _flag(data: bytes, wanted: int) -> bool:
+    flag = False
+    for number, wire_type, value in wire.fields(data):
+        if number == wanted:
+            if wire_type != wire.VARINT:
+                raise InvalidRequest("the request cannot be decoded")
+            flag = value != 0
+    return flag
 
 
-def _spec_text(spec: bytes, before: str | None) -> str:
-    """Return field 1 of an ImageSpec; a spec that comes in pieces is merged, as protobuf demands."""
-    image = before or ""
+def _submessages(data: bytes, *wanted: int) -> list[bytes | None]:
+    """Return the submessages that stand in these fields; one that comes in pieces is merged, as protobuf demands."""
+    pieces: dict[int, list[bytes]] = {number: [] for number in wanted}
+    for number, _, value in wire.fields(data):
+        if number in pieces:
+            pieces[number].append(_message(value))
+    return [b"".join(found) if found else None for found in pieces.values()]
+
+
+def _spec_text(spec: bytes) -> str:
+    """Return field 1 of an ImageSpec."""
+    image = ""
     for number, _, value in wire.fields(spec):
         if number == 1:
             image = wire.text(value)
     return image
 
 
-def _required(image: str | None) -> str:
-    if image is None:
+def _required(spec: bytes | None) -> bytes:
+    if spec is None:
         raise InvalidRequest("no image specified")
-    return image
+    return spec
 
 
 def read_filter(data: bytes) -> str:
     """Return the text that ListImages or StreamImages filters by; empty for all (cri-protocol 3.1)."""
-    image = ""
-    for number, _, value in wire.fields(data):
-        if number == 1:
-            for inner, _, spec in wire.fields(_message(value)):
-                if inner == 1:
-                    image = _spec_text(_message(spec), image)
-    return image
+    (image_filter,) = _submessages(data, 1)
+    (spec,) = _submessages(image_filter or b"", 1)
+    return _spec_text(spec or b"")
 
 
 def read_status(data: bytes) -> ImageRequest:
@@ -86,23 +95,14 @@ def read_status(data: bytes) -> ImageRequest:
     Raises:
         InvalidRequest: undecodable, or without ImageSpec.
     """
-    image: str | None = None
-    verbose = False
-    for number, _, value in wire.fields(data):
-        if number == 1:
-            image = _spec_text(_message(value), image)
-        elif number == 2:
-            verbose = _flag(value)
-    return ImageRequest(_required(image), verbose)
+    (spec,) = _submessages(data, 1)
+    return ImageRequest(_spec_text(_required(spec)), _flag(data, 2))
 
 
 def read_remove(data: bytes) -> ImageRequest:
     """Read a RemoveImageRequest; raises as `read_status` does."""
-    image: str | None = None
-    for number, _, value in wire.fields(data):
-        if number == 1:
-            image = _spec_text(_message(value), image)
-    return ImageRequest(_required(image))
+    (spec,) = _submessages(data, 1)
+    return ImageRequest(_spec_text(_required(spec)))
 
 
 def read_pull(data: bytes) -> PullRequest:
@@ -113,29 +113,18 @@ def read_pull(data: bytes) -> PullRequest:
     Raises:
         InvalidRequest: undecodable, without ImageSpec, or with credentials that cannot be decoded.
     """
-    parts = {1: b"", 2: b"", 3: b""}
-    present = set()
-    for number, _, value in wire.fields(data):
-        if number in parts:
-            parts[number] += _message(value)  # pieces of one message merge by being joined
-            present.add(number)
-    if 1 not in present:
-        raise InvalidRequest("no image specified")
-    spec = parse(ImageSpec, parts[1])
-    metadata = _sandbox_metadata(parts[3])
+    spec_bytes, auth, sandbox = _submessages(data, 1, 2, 3)
+    spec = parse(ImageSpec, _required(spec_bytes))
+    (metadata_bytes,) = _submessages(sandbox or b"", 1)
+    metadata = parse(PodSandboxMetadata, metadata_bytes or b"")
     context = PullContext(
         namespace=metadata.namespace,
         pod=metadata.name,
         annotations=dict(spec.annotations),
         runtime_handler=spec.runtime_handler,
-        sandbox=parts[3],
+        sandbox=sandbox or b"",
     )
-    return PullRequest(spec.image, _credentials(parts[2]), context)
-
-
-def _sandbox_metadata(sandbox: bytes) -> PodSandboxMetadata:
-    metadata = b"".join(_message(value) for number, _, value in wire.fields(sandbox) if number == 1)
-    return parse(PodSandboxMetadata, metadata)
+    return PullRequest(spec.image, _credentials(auth or b""), context)
 
 
 def _credentials(data: bytes) -> Credentials | None:
@@ -152,8 +141,4 @@ def _credentials(data: bytes) -> Credentials | None:
 
 def read_verbose(data: bytes) -> bool:
     """Return the flag of a StatusRequest."""
-    verbose = False
-    for number, _, value in wire.fields(data):
-        if number == 1:
-            verbose = _flag(value)
-    return verbose
+    return _flag(data, 1)

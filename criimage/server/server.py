@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from criimage.server.calls import ConnectionCalls, Method, Observer
 from criimage.server.hardening import HardenedProtocol
+from criimage.server.socket import BACKLOG
 
 if TYPE_CHECKING:
     import socket
@@ -49,9 +51,13 @@ class Server:
         self._listener: asyncio.Server | None = None
 
     async def start(self, listening: socket.socket) -> None:
-        """Serve from now on; the socket stays the caller's to close."""
+        """Serve from now on; the socket stays the caller's to close, and its file the caller's to remove."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_unix_server(lambda: _Connection(self), sock=listening)
+        # From 3.13 on asyncio removes the file itself otherwise: it may be systemd's, or by then another server's.
+        options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        self._listener = await loop.create_unix_server(
+            lambda: _Connection(self), sock=listening, backlog=BACKLOG, **options
+        )
 
     def stop_accepting(self) -> None:
         """Take no new connections and no new calls; clients with a connection are told so by GOAWAY."""

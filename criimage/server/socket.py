@@ -16,11 +16,13 @@ from criimage.errors import ConfigurationError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["BoundSocket"]
+__all__ = ["BACKLOG", "BoundSocket"]
 
 SOCKET_MODE = 0o660
 DIRECTORY_MODE = 0o750
-_BACKLOG = 1024
+BACKLOG = 1024
+"""How many clients may wait to be accepted; those beyond are refused."""
+
 _FIRST_PASSED_FD = 3
 _PROBE_SECONDS = 2.0
 
@@ -53,6 +55,8 @@ class BoundSocket:
         if listen == "fd://":
             return cls(_passed_socket(), listen)
         path = socket_path(listen)
+        if not path.name:
+            raise ConfigurationError(f"cannot listen on {path}: it is a directory")
         try:
             path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             lock = _locked(path)
@@ -147,7 +151,7 @@ def _bound(path: Path) -> socket.socket:
             listening.bind(str(path))
         finally:
             os.umask(before)
-        listening.listen(_BACKLOG)
+        listening.listen(BACKLOG)
         listening.setblocking(False)
     except BaseException:
         listening.close()
@@ -159,8 +163,11 @@ def _passed_socket() -> socket.socket:
     count = os.environ.get("LISTEN_FDS", "")
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or count != "1":
         raise ConfigurationError("fd:// needs exactly one socket passed by systemd (LISTEN_PID and LISTEN_FDS)")
-    os.set_inheritable(_FIRST_PASSED_FD, False)
-    listening = socket.socket(fileno=_FIRST_PASSED_FD)
+    try:
+        os.set_inheritable(_FIRST_PASSED_FD, False)
+        listening = socket.socket(fileno=_FIRST_PASSED_FD)
+    except OSError as error:
+        raise ConfigurationError(f"fd 3, which systemd should have passed, is no socket: {error.strerror}") from error
     if listening.family != socket.AF_UNIX or listening.type != socket.SOCK_STREAM:
         listening.detach()
         raise ConfigurationError("the socket passed by systemd is no unix stream socket")

@@ -20,6 +20,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _FIXED_LENGTHS = {FIXED64: 8, FIXED32: 4}
 _VARINT_BYTES_LIMIT = 10
 _FIELD_NUMBER_LIMIT = 2**29
+_FIELDS_LIMIT = 10_000
 _MALFORMED = "the request cannot be decoded"
 
 Value = int | bytes
@@ -41,13 +42,17 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
     """Yield (field number, wire type, value) for every field of a message, in order.
 
-    A value is an int for VARINT and the content as bytes otherwise.
+    A value is the content as bytes for BYTES and an int otherwise.
 
     Raises:
-        InvalidRequest: truncated, a wrong field number, or a wire type that is not in use (groups included).
+        InvalidRequest: truncated, a wrong field number, a wire type that is not in use (groups included), or so many
+            fields that reading them would hold up every other call.
     """
-    position = 0
+    position = count = 0
     while position < len(data):
+        count += 1
+        if count > _FIELDS_LIMIT:
+            raise InvalidRequest(f"the request has a message of more than {_FIELDS_LIMIT} fields")
         key, position = _varint(data, position)
         number, wire_type = key >> 3, key & 7
         if not 0 < number < _FIELD_NUMBER_LIMIT:
@@ -65,7 +70,8 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
         end = position + length
         if end > len(data):
             raise InvalidRequest(_MALFORMED)
-        yield number, wire_type, data[position:end]
+        content = data[position:end]
+        yield number, wire_type, content if wire_type == BYTES else int.from_bytes(content, "little")
         position = end
 
 
