@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version as installed_version
+from typing import Any
 
 project = "criimage"
 author = "the criimage developers"
@@ -26,3 +27,17 @@ man_pages = [
     ("reference/command-line", "criimage", "CRI image service for a Kubernetes node", [author], 8),
     ("reference/settings", "criimage.toml", "settings of the CRI image service criimage", [author], 5),
 ]
+
+
+def _without_links(app: Any, doctree: Any, _page: str) -> None:  # noqa: ANN401 - Sphinx is not there to check types
+    """Leave the words of links in manual pages, which have nowhere to lead to."""
+    if app.builder.name != "man":
+        return
+    for node in list(doctree.findall()):
+        if getattr(node, "tagname", "") == "reference" and not node.get("refuri"):
+            node.replace_self(node.children)
+
+
+def setup(app: Any) -> None:  # noqa: ANN401
+    """Tell Sphinx what is ours."""
+    app.connect("doctree-resolved", _without_links)
