@@ -43,7 +43,9 @@ def default_files(environment: Mapping[str, str], *, uid: int) -> list[Path]:
     return [first, config, docker]
 
 
-def render(credentials: Credentials, repositories: Sequence[str], others: Sequence[Path]) -> bytes:
+def render(
+    credentials: Credentials, repositories: Sequence[str], others: Sequence[Path], instead: bytes | None = None
+) -> bytes:
     """Return an auth file with the request's credentials for exactly these repositories. Blocks.
 
     The full repository as key beats every entry of a host or namespace (A9). What the machine's files hold for other
@@ -54,11 +56,11 @@ def render(credentials: Credentials, repositories: Sequence[str], others: Sequen
         credentials: of the request, `sendable`.
         repositories: `host/path` each.
         others: the machine's own files, the first wins.
+        instead: content of an auth file that takes their place.
     """
     auths: dict[str, Any] = {}
     helpers: dict[str, Any] = {}
-    for file in others:
-        found = _read(file)
+    for found in map(_read, others) if instead is None else (json.loads(instead),):
         auths = {**_table(found, "auths"), **auths}
         helpers = {**_table(found, "credHelpers"), **helpers}
     pair = f"{credentials.username}:{credentials.password}".encode("utf-8", "surrogateescape")

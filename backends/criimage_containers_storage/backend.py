@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
+from criimage_containers_storage.access import Entrance
 from criimage_containers_storage.gate import Gate
 from criimage_containers_storage.images import verbose_info
 from criimage_containers_storage.names import Resolver
@@ -63,7 +64,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         skopeo = Skopeo(layout, environment)
         resolver = Resolver(files, settings.short_name_mode)
         remover = Remover(layout, environment, store, skopeo, gate)
-        puller = Puller(settings, environment, store, skopeo, gate, resolver, remover, folder)
+        entrance = Entrance(settings, environment)
+        skip = settings.skip_unchanged
+        puller = Puller(entrance, store, skopeo, gate, resolver, remover, folder, skip_unchanged=skip)
         readiness = Readiness(settings, layout, environment, files, folder)
         meter = UsageMeter(layout, store)
         try:
@@ -142,7 +145,7 @@ class ContainersStorageBackend:
         report: ProgressReporter,
     ) -> Image:
         """Copy an image from its registry with skopeo, if it is not here as the registry has it."""
-        return await self._puller.pull(reference, credentials, report)
+        return await self._puller.pull(reference, credentials, context.namespace, report)
 
     async def remove(self, lookup: Lookup) -> None:
         """Remove an image; with `remove = "untag"` and a name, that name.

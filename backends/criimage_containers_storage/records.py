@@ -60,12 +60,14 @@ class LayerRecord:
     Attributes:
         parent: ID of the layer below, or empty.
         diff_digest: digest of the uncompressed layer, or empty.
+        blob_digest: digest of the layer as it came, or empty.
         size: bytes uncompressed, or None where the store does not know (S9).
         incomplete: being written, or left over from a writer that was killed.
     """
 
     parent: str
     diff_digest: str
+    blob_digest: str
     size: int | None
     incomplete: bool
 
@@ -132,6 +134,7 @@ def read_layers(raw: Iterable[dict[str, Any]]) -> dict[str, LayerRecord]:
         layers[identity] = LayerRecord(
             str(entry.get("parent") or ""),
             str(entry.get("diff-digest") or ""),
+            str(entry.get("compressed-diff-digest") or ""),
             max(0, size) if known else None,
             isinstance(flags, dict) and bool(flags.get("incomplete")),
         )

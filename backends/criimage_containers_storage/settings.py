@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = ["Settings"]
 
+_PATHS = ("registries_conf", "policy", "policy_dir", "auth_file", "namespaced_auth_dir", "tmp_dir", "certs_dir")
 # These would end or split the store's name in skopeo's `[driver@root+run:options]` (cri-o T2).
 _STRUCTURAL = frozenset("[]@+:,=")
 
@@ -33,9 +34,18 @@ class Settings(BaseModel):
     )
     registries_conf: str = Field(default="", description="Registries, mirrors, aliases; the system's if empty.")
     policy: str = Field(default="", description="Which signatures images need (policy.json); the system's if empty.")
+    policy_dir: str = Field(
+        default="",
+        description="Where NAMESPACE.json replaces the policy for pulls of that namespace; no such folder if empty.",
+    )
     auth_file: str = Field(
         default="",
         description="Credentials for pulls that bring none, and for mirrors; the tools' usual places if empty.",
+    )
+    namespaced_auth_dir: str = Field(
+        default="",
+        description="Where a credential provider puts NAMESPACE-<sha256 of the repository>.json for one pull, after "
+        "which it is deleted; none if empty.",
     )
     short_name_mode: Literal["", "enforcing", "permissive", "disabled"] = Field(
         default="",
@@ -67,7 +77,9 @@ class Settings(BaseModel):
             raise ValueError(f"must not hold any of {' '.join(sorted(_STRUCTURAL))}")
         return cls._path(value)
 
-    @field_validator("registries_conf", "policy", "auth_file", "tmp_dir", "certs_dir")
+    @field_validator(
+        "registries_conf", "policy", "policy_dir", "auth_file", "namespaced_auth_dir", "tmp_dir", "certs_dir"
+    )
     @classmethod
     def _path(cls, value: str) -> str:
         if value and not value.startswith("/"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -18,37 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.reference import ImageID, Reference
+    from criimage_containers_storage.access import Access
     from criimage_containers_storage.process import Outcome
     from criimage_containers_storage.storage_conf import Layout
 
-__all__ = ["Access", "Skopeo"]
+__all__ = ["Skopeo"]
 
 _DELETE_PATIENCE = 3.0
 _TRY_OUT_PATIENCE = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How a registry is asked.
-
-    Attributes:
-        auth: an auth file's content for this request, or empty.
-        auth_file: the operator's auth file, if there is no `auth`.
-        anonymous: without any credentials, whatever the machine has.
-        certs_dir: certificates, or empty.
-        policy: the signature policy.
-        registries_conf: the registries' configuration, if it exists.
-    """
-
-    policy: Path
-    registries_conf: Path | None = None
-    auth: bytes = b""
-    auth_file: str = ""
-    anonymous: bool = False
-    certs_dir: str = ""
-
-    def __repr__(self) -> str:
-        return f"<Access with {'credentials' if self.auth else 'none of its own'}>"
 
 
 class Skopeo:

@@ -9,6 +9,7 @@ layers unless it is being removed.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import functools
 import os
 import time
@@ -70,6 +71,7 @@ class Snapshot:
     Attributes:
         images: in the store's order, the writable store first.
         by_id: by the 64 digits of the ID.
+        sorted_ids: the same IDs in order.
         by_name: by every tag and digest.
         layers: all layers by ID.
         data_size: bytes of layers and records together, each counted once; an estimate of the disk space.
@@ -77,13 +79,15 @@ class Snapshot:
 
     images: tuple[Image, ...] = ()
     by_id: dict[str, Stored] = field(default_factory=dict)
+    sorted_ids: list[str] = field(default_factory=list)
     by_name: dict[Reference, Stored] = field(default_factory=dict)
     layers: dict[str, LayerRecord] = field(default_factory=dict)
     data_size: int = 0
 
     def with_prefix(self, prefix: str) -> Stored | None:
         """Return the only image whose ID begins so (N6)."""
-        found = [identity for identity in self.by_id if identity.startswith(prefix)]
+        at = bisect.bisect_left(self.sorted_ids, prefix)
+        found = [identity for identity in self.sorted_ids[at : at + 2] if identity.startswith(prefix)]
         return self.by_id[found[0]] if len(found) == 1 else None
 
 
@@ -224,7 +228,7 @@ class Store:
                 image, record, facts, names, place.images_folder / identity, place.read_only, whole
             )
         total = sum(layer.size or 0 for layer in layers.values()) + sum(one.record.data_size for one in by_id.values())
-        return Snapshot(tuple(one.image for one in by_id.values()), by_id, _names(by_id), layers, total)
+        return Snapshot(tuple(one.image for one in by_id.values()), by_id, sorted(by_id), _names(by_id), layers, total)
 
 
 @functools.lru_cache(maxsize=8192)

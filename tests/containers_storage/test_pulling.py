@@ -341,6 +341,43 @@ async def test_the_secret_is_in_no_process_and_no_file() -> None:
                 await task
 
 
+async def test_a_long_pull_learns_what_there_is_to_fetch() -> None:
+    """Bytes and layers that are not here yet are told, and stand still while the registry does (T13, P15)."""
+    small = noise_layer(20_000)
+    slow = image(small, noise_layer(2_000_000, seed=1))
+    with hanging_registry(HangingRegistry(image(small))) as hub, store() as local:
+        async with opened(local) as under_test:
+            await under_test.pull(f"127.0.0.1:{hub.port}/app:1")
+            hub.image, hub.hang_after = slow, 500_000
+            under_test.reports.clear()
+            task = asyncio.create_task(under_test.pull(f"127.0.0.1:{hub.port}/app:2"))
+            await asyncio.sleep(2.6)
+            seen = under_test.reports[-1]
+            assert (seen.phase, seen.bytes_done) == (Phase.DOWNLOADING, 500_000)
+            assert (seen.bytes_total, seen.layers_done, seen.layers_total) == (len(slow.layers[1].data), 0, 1)
+            await asyncio.sleep(0.6)
+            assert under_test.reports[-1] == seen
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            done = [report.bytes_done for report in under_test.reports]
+            assert done == sorted(done)
+
+
+async def test_a_proxy_is_used_and_its_secret_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's proxy reaches skopeo; what it answers never shows its password (T12)."""
+    with hanging_registry(HangingRegistry(SMALL)) as hub, store() as local:
+        local.write_registries(insecure_registries("hub.invalid"))
+        monkeypatch.setenv("http_proxy", f"http://me:{SECRET}@127.0.0.1:{hub.port}")
+        async with opened(local) as under_test:
+            pulled = await under_test.pull("hub.invalid/app:1")
+            assert texts(pulled.tags) == ["hub.invalid/app:1"]
+            hub.status, hub.body = 500, f"proxy says me:{SECRET}".encode()
+            with pytest.raises(errors.PullError) as caught:
+                await under_test.pull("hub.invalid/app:2")
+            assert SECRET not in caught.value.text
+
+
 async def test_a_killed_skopeo_is_an_error_of_this_pull_only() -> None:
     """Something else may kill the tool; the caller hears of it and the next pull works."""
     big = image(noise_layer(2_000_000))

@@ -1,0 +1,61 @@
+"""What a registry's manifest or index says, as far as we look into it ourselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from criimage_containers_storage.store import Stored
+
+__all__ = ["instances", "is_stored", "layers_to_fetch"]
+
+_GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
+
+
+def is_stored(manifest: bytes, stored: Stored) -> bool:
+    """Tell whether pulling this manifest or index again would give exactly what is stored (P6-P9).
+
+    Equal bytes mean an equal config. False where only skopeo can know, and for schema 1.
+    """
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+    if digest == stored.record.manifest_digest:
+        return bool(stored.facts.config_digest)
+    return digest in stored.facts.digests and instances(manifest) == [stored.record.manifest_digest]
+
+
+def instances(index: bytes) -> list[str]:
+    """Return the digests that an index lists for this machine; several differ in a variant that skopeo chooses by."""
+    listed = _object(index).get("manifests")
+    found = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    return [str(entry.get("digest")) for entry in found if _fits(entry.get("platform"))]
+
+
+def layers_to_fetch(manifest: bytes, present: Collection[str]) -> list[int] | None:
+    """Return the compressed sizes of a manifest's layers that are not `present`, or None if it is no manifest."""
+    layers = _object(manifest).get("layers")
+    if not isinstance(layers, list):
+        return None
+    wanted = {str(one.get("digest")): one.get("size") for one in layers if isinstance(one, dict)}
+    return [size for digest, size in wanted.items() if digest not in present and isinstance(size, int)]
+
+
+def _fits(wanted: Any) -> bool:  # noqa: ANN401 - JSON can hold anything here
+    machine = platform.machine()
+    return (
+        isinstance(wanted, dict)
+        and wanted.get("os") == "linux"
+        and wanted.get("architecture") == _GO_ARCHITECTURES.get(machine, machine)
+    )
+
+
+def _object(data: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
