@@ -33,9 +33,9 @@ def log_progress(pull: RunningPull) -> None:
 def log_end(pull: RunningPull) -> None:
     """Log how a pull ended: who asked for what, what came of it, and whose credentials were used; never a secret."""
     outcome = pull.outcome
-    fields = {**_who(pull), **_how_far(pull), "credentials": pull.progress.credential_source or _source(pull)}
+    fields = {**_who(pull), **_how_far(pull), "callers": pull.callers, "credentials": _source(pull)}
     if isinstance(outcome, CriimageError):
-        _log.warning("pull failed", **fields, kind=outcome.kind, error=outcome.text)
+        _log.warning("pull failed", **fields, outcome=outcome.kind, error=outcome.text)
         return
     repository = outcome.reference.repository
     digest = next((name.digest for name in outcome.image.digests if name.repository == repository), None)
@@ -72,4 +72,9 @@ def _how_far(pull: RunningPull) -> dict[str, object]:
 
 
 def _source(pull: RunningPull) -> str:
-    return "none in the request" if pull.key.credentials is None else "request"
+    if pull.progress.credential_source:
+        return pull.progress.credential_source
+    credentials = pull.key.credentials
+    if credentials is None:
+        return "none in the request"
+    return "request" if pull.candidate is None or credentials.meant_for(pull.candidate.domain) else "withheld"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from criimage.backend import Phase
 from criimage.duration import duration_text
-from criimage.errors import PullTimeout
+from criimage.errors import CriimageError, PullTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from criimage.pulls.running import RunningPull
     from criimage.reference import Reference
 
-__all__ = ["STANDSTILL_SECONDS", "within_deadlines"]
+__all__ = ["SILENCE_SECONDS", "STANDSTILL_SECONDS", "within_deadlines"]
 
 STANDSTILL_SECONDS = 5.0
 """Seconds without progress after which a pull gives its place away (places.py)."""
+
+SILENCE_SECONDS = 1.0
+"""The same for a registry that has not even told what the image is made of: that takes no bandwidth."""
 
 _DOING = {
     Phase.RESOLVING: "while asking for token or manifest",
@@ -37,8 +40,9 @@ _DOING = {
 class _Clock:
     """The timers of one attempt, moved by every change."""
 
-    def __init__(self, policy: RegistryPolicy, place: Place, *, watches_progress: bool) -> None:
+    def __init__(self, pull: RunningPull, policy: RegistryPolicy, place: Place, *, watches_progress: bool) -> None:
         self._loop = asyncio.get_running_loop()
+        self._pull = pull
         self._place = place
         self._progress_timeout = policy.progress_timeout if watches_progress else 0.0
         self._watches = watches_progress
@@ -52,7 +56,9 @@ class _Clock:
         if self._standstill is not None:
             self._standstill.cancel()
         if self._watches:
-            self._standstill = self._loop.call_later(STANDSTILL_SECONDS, self._place.stands_still)
+            resolving = self._pull.progress.phase is Phase.RESOLVING
+            patience = SILENCE_SECONDS if resolving else STANDSTILL_SECONDS
+            self._standstill = self._loop.call_later(patience, self._place.stands_still)
         if not self.limit.expired():
             self.limit.reschedule(self._next())
 
@@ -91,13 +97,14 @@ async def within_deadlines(
     Raises:
         PullTimeout: a deadline has passed; the work was cancelled and has ended.
     """
-    clock = _Clock(policy, place, watches_progress=watches_progress)
+    clock = _Clock(pull, policy, place, watches_progress=watches_progress)
     try:
         async with clock.limit:
             pull.on_change = clock.moved
             clock.moved()
             return await work
-    except TimeoutError as error:
+    except (TimeoutError, CriimageError) as error:
+        # A backend may call it a failure of its own that it was stopped.
         if not clock.limit.expired():
             raise
         # The configured time, not the measured one: texts must be stable (cri-protocol 2.4).

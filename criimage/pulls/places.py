@@ -1,14 +1,15 @@
 """How many pulls run at once, in all and from one registry.
 
-First come, first served within a registry. Registries do not wait for each other: a registry that has its share leaves
-its places in the whole to others, and a pull that stands still gives its place in the whole away until it moves again,
-so that hung registries cannot fill it.
+First come, first served within a registry. Between registries the one that holds the fewest places is next, so that a
+long queue for one does not keep the others waiting. A registry that has its share leaves its places in the whole to
+others, and a pull that stands still gives its place in the whole away until it moves again, so that hung registries
+cannot fill it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -49,13 +50,13 @@ class Places:
     def __init__(self, policy: PullPolicy) -> None:
         self.policy = policy
         self._taken: set[Place] = set()
-        self._queue: deque[tuple[str, asyncio.Future[Place]]] = deque()
+        self._queues: dict[str, deque[asyncio.Future[Place]]] = {}
 
     @asynccontextmanager
     async def take(self, registry: str) -> AsyncIterator[Place]:
         """Wait for a place and hold it; a cancel while waiting leaves the queue."""
         future: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        self._queue.append((registry, future))
+        self._queues.setdefault(registry, deque()).append(future)
         self.admit()
         try:
             place = await future
@@ -68,30 +69,39 @@ class Places:
             self._give_back(place)
 
     def admit(self) -> None:
-        """Let in everybody for whom there is a place, in the order they came."""
-        waiting: deque[tuple[str, asyncio.Future[Place]]] = deque()
-        for registry, future in self._queue:
+        """Let in everybody for whom there is a place."""
+        limit = self.policy.parallel
+        held = Counter(place.registry for place in self._taken)
+        moving = sum(place.moving for place in self._taken)
+        while not limit or moving < limit:
+            registry = self._next_registry(held)
+            if registry is None:
+                return
+            future = self._queues[registry].popleft()
             if future.cancelled():
                 continue
-            if self._has_place(registry):
-                place = Place(self, registry)
-                self._taken.add(place)
-                future.set_result(place)
-            else:
-                waiting.append((registry, future))
-        self._queue = waiting
+            place = Place(self, registry)
+            self._taken.add(place)
+            future.set_result(place)
+            held[registry] += 1
+            moving += 1
 
-    def _has_place(self, registry: str) -> bool:
-        if self.policy.parallel and sum(place.moving for place in self._taken) >= self.policy.parallel:
-            return False
-        share = self.policy.of(registry).parallel
-        return not share or sum(place.registry == registry for place in self._taken) < share
+    def _next_registry(self, held: Counter[str]) -> str | None:
+        """Return the registry whose first one in the queue is next; the dict has them as they came."""
+        found = None
+        for registry, queue in list(self._queues.items()):
+            if not queue:
+                del self._queues[registry]
+                continue
+            share = self.policy.of(registry).parallel
+            if (not share or held[registry] < share) and (found is None or held[registry] < held[found]):
+                found = registry
+        return found
 
     def _leave(self, future: asyncio.Future[Place]) -> None:
-        if future.done() and not future.cancelled():
+        # A future that is waited for is cancelled with the waiter, and passed over when its turn comes.
+        if not future.cancelled():
             self._give_back(future.result())  # the place came in the same moment as the cancel
-        else:
-            self._queue = deque(entry for entry in self._queue if entry[1] is not future)
 
     def _give_back(self, place: Place) -> None:
         self._taken.discard(place)

@@ -78,8 +78,15 @@ class RunningPull:
         name: as the first caller wrote it.
         context: of the first caller.
         outcome: failed until it is known to have succeeded, so that no waiter ever takes nothing for a success.
+        done: set together with the outcome.
+        waiters: the callers that wait now.
+        callers: how many ever have.
+        task: runs it.
         candidate: the one being pulled.
-        credential_source: where the credentials that were used come from; never the credentials.
+        progress: the last snapshot.
+        started: seconds since the epoch.
+        clock: the same moment on the clock that does not jump.
+        on_change: told of every change.
     """
 
     id: str
@@ -89,6 +96,7 @@ class RunningPull:
     outcome: Pulled | CriimageError = field(default_factory=lambda: OperationFailed("the pull ended without a result"))
     done: asyncio.Event = field(default_factory=asyncio.Event)
     waiters: list[PullContext] = field(default_factory=list)
+    callers: int = 0
     task: asyncio.Task[None] | None = None
     candidate: Reference | None = None
     progress: PullProgress = field(default_factory=lambda: PullProgress(Phase.QUEUED))
@@ -117,7 +125,11 @@ class RunningPull:
     def _mark(self, bytes_done: int) -> None:
         now = time.monotonic()
         self._marks.append((now, bytes_done))
-        while len(self._marks) > 1 and self._marks[1][0] < now - _RATE_SECONDS:
+        self._forget_before(now - _RATE_SECONDS)
+
+    def _forget_before(self, moment: float) -> None:
+        # One that is older stays: it tells how much there was at that moment.
+        while len(self._marks) > 1 and self._marks[1][0] <= moment:
             del self._marks[0]
 
     @property
@@ -128,10 +140,14 @@ class RunningPull:
     @property
     def rate(self) -> float:
         """Compressed bytes a second, over the last seconds; 0 once it is over or stands still."""
-        if self.progress.phase in _OVER or len(self._marks) < 2:
+        if self.progress.phase in _OVER:
+            return 0.0
+        now = time.monotonic()
+        self._forget_before(now - _RATE_SECONDS)
+        if len(self._marks) < 2:
             return 0.0
         (since, before), (_, after) = self._marks[0], self._marks[-1]
-        return max(0.0, (after - before) / max(time.monotonic() - since, 0.001))
+        return (after - before) / min(max(now - since, 0.001), _RATE_SECONDS)
 
     def view(self) -> PullView:
         """Return what operators see."""

@@ -8,6 +8,7 @@ may have the image (cri-protocol 2.5).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import deque
 from dataclasses import replace
@@ -34,6 +35,7 @@ __all__ = ["PullFigures", "Pulled", "Pulls"]
 _log = structlog.get_logger(__name__)
 
 _ENDED_REMEMBERED = 1000
+_STOPPING = "the image service is stopping"
 
 
 class PullFigures(Protocol):
@@ -66,6 +68,7 @@ class Pulls:
         self._ended_count = 0
         self._ids = itertools.count(1)
         self._stopping = False
+        self._news = asyncio.Event()
 
     def measure_with(self, figures: PullFigures) -> None:
         """Tell `figures` about every pull from now on."""
@@ -82,17 +85,26 @@ class Pulls:
         """
         candidates = await self._backend.resolve(name)
         if self._stopping:
-            raise PullCancelled("the image service is stopping")
+            raise PullCancelled(_STOPPING)
         key = PullKey(candidates, credentials, context.namespace)
         pull = self._running.get(key)
         if pull is None:
-            pull = RunningPull(str(next(self._ids)), key, name, context)
-            self._running[key] = self._all[pull.id] = pull
-            pull.task = self._work.start(self._run(pull), name=f"pull {name}")
+            pull = self._start(key, name, context)
         return await self._wait(pull, context)
+
+    def _start(self, key: PullKey, name: Name, context: PullContext) -> RunningPull:
+        pull = RunningPull(str(next(self._ids)), key, name, context)
+        pull.task = self._work.start(self._run(pull), name=f"pull {name}")
+        # However it ends, and also if it is cancelled before its first step: nobody waits for ever.
+        pull.task.add_done_callback(lambda _: self._settle(pull, PullCancelled(_STOPPING)))
+        self._running[key] = self._all[pull.id] = pull
+        self._say_running()
+        self._tell()
+        return pull
 
     async def _wait(self, pull: RunningPull, context: PullContext) -> Pulled:
         pull.waiters.append(context)
+        pull.callers += 1
         try:
             await pull.done.wait()
         finally:
@@ -116,6 +128,12 @@ class Pulls:
         """Return the pulls that ended after `ended_count` was `mark`, as they were at their end."""
         return tuple(view for number, view in self._ended if number > mark)
 
+    async def news(self, seconds: float) -> None:
+        """Wait until a pull begins or ends, or so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+
     def cancel(self, pull_id: str) -> bool:
         """End one pull by the operator's hand; its callers are told so. False if there is none with this ID."""
         pull = self._all.get(pull_id)
@@ -128,7 +146,7 @@ class Pulls:
         """End every pull and take no more; the callers are told that the service is stopping."""
         self._stopping = True
         for pull in list(self._all.values()):
-            self._end(pull, PullCancelled("the image service is stopping"))
+            self._end(pull, PullCancelled(_STOPPING))
 
     def set_policy(self, policy: PullPolicy) -> None:
         """Keep other limits from now on; attempts under way keep their deadlines."""
@@ -136,15 +154,15 @@ class Pulls:
         self._places.admit()
 
     def _end(self, pull: RunningPull, reason: PullCancelled) -> None:
-        if pull.done.is_set():
-            return
         # The key is free at once, so that a new caller does not join a pull that is ending. The waiters are told here,
-        # because a task that is cancelled before its first step never gets to it.
+        # because the work may take a moment to stop.
         self._settle(pull, reason)
         if pull.task is not None:
             pull.task.cancel()
 
     def _settle(self, pull: RunningPull, outcome: Pulled | CriimageError) -> None:
+        if pull.done.is_set():
+            return
         pull.outcome = outcome
         failed = isinstance(outcome, CriimageError)
         pull.report(replace(pull.progress, phase=Phase.FAILED if failed else Phase.DONE))
@@ -159,11 +177,18 @@ class Pulls:
             unchanged = "unchanged" if pull.progress.unchanged else "pulled"
             kind = outcome.kind if isinstance(outcome, CriimageError) else unchanged
             self._figures.pull_ended(pull.seconds, pull.progress.bytes_done, kind)
-            self._figures.pulls_running(len(self._all))
+        self._say_running()
+        self._tell()
 
-    async def _run(self, pull: RunningPull) -> None:
+    def _say_running(self) -> None:
         if self._figures is not None:
             self._figures.pulls_running(len(self._all))
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _run(self, pull: RunningPull) -> None:
         audit.log_start(pull)
         outcome: Pulled | CriimageError
         ticking = asyncio.create_task(_tick(pull))
@@ -171,17 +196,12 @@ class Pulls:
             outcome = await pull_first(self._backend, self._places, pull)
         except CriimageError as error:
             outcome = error
-        except asyncio.CancelledError:
-            if not pull.done.is_set():
-                self._settle(pull, PullCancelled("the image service is stopping"))
-            raise
         except Exception:  # noqa: BLE001 - the callers must hear of it
             _log.exception("fault in the backend", pull=pull.id)
             outcome = OperationFailed("internal error, the log of the image service says more")
         finally:
             ticking.cancel()
-        if not pull.done.is_set():
-            self._settle(pull, outcome)
+        self._settle(pull, outcome)
 
 
 async def _tick(pull: RunningPull) -> None:

@@ -32,7 +32,10 @@ __all__ = ["PULL_SERVICE", "PullService"]
 
 PULL_SERVICE = "criimage.v1.PullService"
 WATCH_SECONDS = 0.25
-"""How often a watcher looks for changes."""
+"""How often a watcher is told how far pulls are."""
+
+PAUSE_SECONDS = 0.1
+"""How long a watcher is left alone at least, however many pulls begin and end."""
 
 _PHASES = {phase: PullPhase.from_string(phase.name) for phase in Phase}
 
@@ -70,7 +73,9 @@ class PullService:
             if message != sent:
                 yield message
                 sent = message
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
+            if mark == self._pulls.ended_count:
+                await self._pulls.news(WATCH_SECONDS - PAUSE_SECONDS)
 
     async def _cancel(self, request: bytes) -> bytes:
         asked = parse(CancelPullRequest, request)
