@@ -2,7 +2,8 @@
 
 A deletion can take away a layer that a running copy has decided to reuse; the copy then fails with `layer not known`
 and has to begin again. So a deletion waits for a moment in which nothing is copied, but not for long: a copy may take
-minutes or hang, and disk space is wanted now. The store itself stays consistent either way.
+minutes or hang, and disk space is wanted now. What has waited in vain once is not waited for again by the next
+deletion. The store itself stays consistent either way.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Gate:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._copies = 0
+        self._waited_in_vain = False
         self._no_copy = asyncio.Event()
         self._no_copy.set()
         self._deletion = asyncio.Lock()
@@ -41,18 +43,25 @@ class Gate:
         finally:
             self._copies -= 1
             if not self._copies:
+                self._waited_in_vain = False
                 self._no_copy.set()
 
     @contextlib.asynccontextmanager
     async def deleting(self) -> AsyncIterator[None]:
         """Hold while a deletion runs."""
         async with self._deletion:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._patience):
-                    while self._copies:
-                        await self._no_copy.wait()
+            if self._copies and not self._waited_in_vain:
+                await self._moment_without_copies()
             self._no_deletion.clear()
             try:
                 yield
             finally:
                 self._no_deletion.set()
+
+    async def _moment_without_copies(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                while self._copies:
+                    await self._no_copy.wait()
+        except TimeoutError:
+            self._waited_in_vain = True

@@ -38,7 +38,7 @@ __all__ = ["Puller"]
 
 _log = structlog.get_logger(__name__)
 
-_ATTEMPTS = 2
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)

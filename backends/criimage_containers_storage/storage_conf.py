@@ -77,6 +77,8 @@ def locate(settings: Settings, environment: Mapping[str, str]) -> Layout:
     rootless = os.geteuid() != 0
     storage = _table(conf, "storage", source)
     options = _table(storage, "options", source)
+    if storage.get("imagestore") and not settings.root:
+        raise ConfigurationError(f"{source} sets imagestore, which this backend cannot follow; set root to one store")
     default_root, default_run = _defaults(environment, rootless=rootless)
     rootless_path = str(storage.get("rootless_storage_path", "")) if rootless else ""
     root = Path(

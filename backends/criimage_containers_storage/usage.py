@@ -67,6 +67,7 @@ class UsageMeter:
         self._seen: Snapshot | None = None
         self._round: asyncio.Task[None] | None = None
         self._stop = threading.Event()
+        self._mountpoint = layout.images_folder
 
     async def usage(self) -> FilesystemUsage:
         """Return the figures; waits some milliseconds at most for new ones."""
@@ -78,7 +79,7 @@ class UsageMeter:
             self._round = asyncio.create_task(self._measure())
         if self._round is not None:
             await asyncio.wait({self._round}, timeout=_PATIENCE)
-        mountpoint = str(self._layout.images_folder)
+        mountpoint = str(self._mountpoint)
         if self._measured is None:
             return FilesystemUsage(mountpoint, snapshot.data_size, None, time.time_ns())
         return FilesystemUsage(mountpoint, self._measured.bytes, self._measured.files, self._measured.at)
@@ -103,6 +104,8 @@ class UsageMeter:
         # Clients look at the mount point; a new store has none yet. The tools take a folder that is there.
         with contextlib.suppress(OSError):
             self._layout.images_folder.mkdir(0o700, parents=True, exist_ok=True)
+        place = self._layout.images_folder
+        self._mountpoint = next(one for one in (place, *place.parents) if one.is_dir())
         complete, containers = self._layers(root, driver)
         layer_folder = root / driver / "dir" if driver == "vfs" else root / driver
         known: dict[tuple[str, int], Amount] = {}

@@ -87,7 +87,9 @@ def test_the_driver_of_an_existing_store_is_found(tmp_path: Path) -> None:
     assert locate(Settings(), environment).driver == "vfs"
 
 
-@pytest.mark.parametrize("text", ["[[storage", 'storage = "x"', '[storage]\ngraphroot = "/a+b"\n'])
+@pytest.mark.parametrize(
+    "text", ["[[storage", 'storage = "x"', '[storage]\ngraphroot = "/a+b"\n', '[storage]\nimagestore = "/i"\n']
+)
 def test_an_unusable_storage_conf_is_named(tmp_path: Path, text: str) -> None:
     """A file that the tools could not use is a configuration error with its name (L13)."""
     with pytest.raises(ConfigurationError, match=r"storage\.conf"):

@@ -120,6 +120,11 @@ async def test_a_deletion_does_not_wait_for_ever() -> None:
     gate = Gate(0.05)
     async with gate.copying(), asyncio.timeout(1), gate.deleting():
         pass
+    gate = Gate(0.2)
+    async with gate.copying():
+        before = time.monotonic()
+        await asyncio.gather(*(enter(gate) for _ in range(20)))
+        assert time.monotonic() - before < 0.4
     # Neither a cancelled deletion nor a cancelled copy leaves the gate shut.
     async with gate.copying():
         task = asyncio.create_task(enter(gate))

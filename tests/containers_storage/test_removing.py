@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
+import time
 
 import pytest
 
+from containers_storage.hanging_registry import HangingRegistry, hanging_registry
 from containers_storage.opened import opened, texts
 from criimage import errors
 from criimage.reference import Pattern
@@ -150,6 +152,26 @@ async def test_a_cancelled_removal_is_whole_or_not_at_all() -> None:
                 assert bool(local.images()) == bool(local.layers())
                 await under_test.remove(name)
                 assert local.layers() == set()
+
+
+async def test_a_hanging_pull_does_not_keep_images() -> None:
+    """Disk space is freed although a copy hangs, after a moment for the first removal and at once then (T10, T15)."""
+    big = image(noise_layer(2_000_000))
+    with registry() as hub, hanging_registry(HangingRegistry(big, hang_after=100_000)) as slow, store() as local:
+        names = [hub.push(one, "app", str(number)) for number, one in enumerate((SMALL, OTHER))]
+        async with opened(local) as under_test:
+            for name in names:
+                await under_test.pull(name)
+            task = asyncio.create_task(under_test.pull(f"127.0.0.1:{slow.port}/big:1"))
+            await asyncio.to_thread(slow.reached.wait, 10)
+            before = time.monotonic()
+            for name in names:
+                await under_test.remove(name)
+            assert time.monotonic() - before < 3
+            assert await under_test.backend.images() == ()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
 
 async def test_filters_follow_the_rules_of_status() -> None:

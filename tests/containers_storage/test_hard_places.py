@@ -1,0 +1,116 @@
+"""Full disks and certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from containers_storage.opened import opened, texts
+from criimage import errors
+from criimage.testing.oci import image, layer, noise_layer
+from parts.missing import need_root
+from parts.registry import registry
+from parts.store import store, unmount_below
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.engine
+
+BIG = image(noise_layer(6_000_000))
+SMALL = image(layer({"a": b"a"}))
+
+
+@contextlib.contextmanager
+def small_disk(megabytes: int) -> Iterator[Path]:
+    """A file system in memory with little space."""
+    need_root()
+    folder = Path(tempfile.mkdtemp(prefix="criimage-disk-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        unmount_below(folder)
+        folder.rmdir()
+
+
+async def test_no_space_for_the_download() -> None:
+    """A full download folder is told as such, and empty again at once (section 8, contract)."""
+    with small_disk(2) as disk, registry() as hub, store() as local:
+        name = hub.push(BIG, "big", "1")
+        async with opened(local, tmp_dir=str(disk)) as under_test:
+            with pytest.raises(errors.StorageFull, match=f"no space left on device: {name}"):
+                await under_test.pull(name)
+            files = await asyncio.to_thread(lambda: [file.name for file in disk.rglob("*") if file.is_file()])
+            assert files == ["lock"]
+            await under_test.pull(hub.push(SMALL, "small", "1"))
+
+
+@pytest.mark.parametrize("driver", ["overlay", "vfs"])
+async def test_no_space_in_the_store(driver: str) -> None:
+    """A full store is told as such; it holds what it held before, and works on (section 8, contract)."""
+    with small_disk(4) as disk, registry() as hub, store(driver=driver) as local:
+        big, small = hub.push(BIG, "big", "1"), hub.push(SMALL, "small", "1")
+        async with opened(local, root=str(disk / "root"), run_root=str(disk / "run")) as under_test:
+            kept = await under_test.pull(small)
+            with pytest.raises(errors.StorageFull):
+                await under_test.pull(big)
+            assert await under_test.backend.images() == (kept,)
+            usage = await under_test.backend.usage()
+            assert usage.images[0].used_bytes < 1_000_000
+            await under_test.remove(small)
+            assert await under_test.backend.images() == ()
+
+
+async def test_a_store_that_cannot_be_written() -> None:
+    """A read-only place is named before anybody pulls, and lists still work (contract)."""
+    with small_disk(2) as disk, store() as local:
+        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", str(disk)], check=True)
+        async with opened(local, root=str(disk / "root")) as under_test:
+            (problem,) = await under_test.backend.check()
+            assert problem.text == f"{disk / 'root'} is not writable"
+            assert await under_test.backend.images() == ()
+            assert (await under_test.backend.usage()).images[0].mountpoint == str(disk)
+            with pytest.raises(errors.OperationFailed, match="cannot be written"):
+                await under_test.pull("127.0.0.1:1/x:1")
+
+
+async def test_certificates() -> None:
+    """An untrusted certificate is refused by name; `certs_dir` makes it trusted (C7, section 8)."""
+    with registry(tls=True) as hub, store(registries="") as local:
+        local.write_registries("")
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            with pytest.raises(errors.PullError, match="x509"):
+                await under_test.pull(name)
+        async with opened(local, certs_dir=str(hub.ca_folder)) as under_test:
+            assert texts((await under_test.pull(name)).tags) == [name]
+            await under_test.pull(name)
+        with registry() as plain:
+            plain_name = plain.push(SMALL, "app", "1")
+            async with opened(local) as under_test:
+                with pytest.raises(errors.PullError, match="marked insecure in registries"):
+                    await under_test.pull(plain_name)
+
+
+async def test_a_broken_registries_conf_is_the_operators_problem() -> None:
+    """It is named by check and by every pull; lists and statuses by full names go on (C2, contract)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            await under_test.pull(name)
+            local.write_registries("[[registry")
+            (problem,) = await under_test.backend.check()
+            assert str(local.registries_conf) in problem.text
+            with pytest.raises(errors.ConfigurationError, match=r"registries\.conf"):
+                await under_test.pull(name)
+            assert await under_test.status(name) is not None
+            local.write_registries("[[registry]]\nlocation = '127.0.0.1'\ninsecure = true\n")
+            assert await under_test.backend.check() == ()
+            await under_test.pull(name)
