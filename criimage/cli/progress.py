@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Display", "display", "pulls_table"]
 
-_BAR_WIDTH = 24
+_BAR_WIDTH = 12
 _LINE_SECONDS = 5.0
 _COLORS = {"done": "green", "failed": "red", "queued": "yellow"}
 
@@ -107,7 +107,8 @@ def pulls_table(pulls: Sequence[Pull]) -> RenderableType:
         return Group(Text("No pulls are running.", style="dim"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("ID", "IMAGE", "PHASE", "PROGRESS", "BYTES", "RATE", "LAYERS", "TIME", "WAITING"):
-        table.add_column(column, no_wrap=column != "IMAGE", overflow="fold")
+        # If only the name could wrap, a terminal of 80 columns would leave nothing of it.
+        table.add_column(column, no_wrap=column in {"ID", "PHASE", "TIME"}, overflow="fold")
     for pull in pulls:
         phase = phase_name(pull)
         table.add_row(

@@ -68,6 +68,8 @@ def _credentials(username: str | None, *, password_stdin: bool) -> v1.AuthConfig
         if password_stdin:
             raise click.UsageError("--password-stdin needs --username")
         return None
+    if not password_stdin and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask for the password at: use --password-stdin")
     # Never an option: whoever lists the processes would read it.
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else click.prompt("Password", hide_input=True)
     return v1.AuthConfig(username=username, password=password)

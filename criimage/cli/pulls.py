@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from criimage.cli import output
 from criimage.cli.connection import ask, client_options, talk_to, watch_pulls
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["pulls"]
 
 _SERVICE = "criimage.v1.PullService"
+_FILE_WIDTH = 240
+"""Columns where there is no terminal: a script wants whole names."""
 
 
 @click.group(invoke_without_command=True)
@@ -43,8 +46,10 @@ def pulls(context: click.Context, watch: bool, endpoint: str, form: str) -> None
 @pulls.command()
 @click.argument("pull_id", metavar="ID")
 @client_options
-def cancel(pull_id: str, endpoint: str, form: str) -> None:
+@click.pass_context
+def cancel(context: click.Context, pull_id: str, endpoint: str, form: str) -> None:
     """End the pull ID; whoever waits for it is told that the operator did."""
+    endpoint, form = _given_before(context, "endpoint", endpoint), _given_before(context, "form", form)
 
     async def talk(channel: Channel) -> None:
         await ask(channel, "CancelPull", CancelPullRequest(id=pull_id), CancelPullResponse, service=_SERVICE)
@@ -56,6 +61,13 @@ def cancel(pull_id: str, endpoint: str, form: str) -> None:
     talk_to(endpoint, talk)
 
 
+def _given_before(context: click.Context, name: str, value: str) -> str:
+    # Options may stand before `cancel` as well as behind it.
+    if context.parent is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        return value
+    return str(context.parent.params[name])
+
+
 async def _list(channel: Channel, form: str) -> None:
     found = (await ask(channel, "ListPulls", ListPullsRequest(), ListPullsResponse, service=_SERVICE)).pulls
     if form == "json":
@@ -65,7 +77,8 @@ async def _list(channel: Channel, form: str) -> None:
 
     from criimage.cli.progress import pulls_table
 
-    Console().print(pulls_table(found))
+    console = Console()
+    console.print(pulls_table(found), width=None if console.is_terminal else _FILE_WIDTH)
 
 
 async def _watch(channel: Channel, form: str) -> None:

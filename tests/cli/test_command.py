@@ -1,0 +1,165 @@
+"""The command itself: help, version, completion, exit codes, and what it costs to start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cli.command import fail, run, succeed
+from criimage.cli import main
+from criimage.cli.main import _COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def commands(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
+    """Every command and subcommand."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        yield (*above, name)
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *above, name)
+
+
+EVERY = list(commands(main))
+
+
+def test_the_version_is_the_distributions() -> None:
+    """Design section 7."""
+    assert succeed("--version") == f"criimage {version('criimage')}\n"
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_explains_itself(command: tuple[str, ...], option: str) -> None:
+    """Design section 7: -h and --help of every command say what it is for and what each option means."""
+    ended = CliRunner().invoke(main, [*command, option], prog_name="criimage")
+
+    assert ended.exit_code == 0
+    usage, _, first = ended.output.splitlines()[:3]
+    assert usage.startswith(f"Usage: criimage {' '.join(command)}")
+    assert first.strip().endswith((".", ":", ",")) or len(first) > 40
+
+
+def test_help_lists_what_there_is_in_its_own_words() -> None:
+    """What `--help` says of a command without importing it fits that command, and the names are design section 7's."""
+    listed = succeed("--help")
+
+    assert set(_COMMANDS) >= {
+        *(
+            "serve",
+            "images",
+            "pull",
+            "inspect",
+            "rmi",
+            "fsinfo",
+            "pulls",
+            "version",
+            "config",
+            "backends",
+            "completion",
+        ),
+    }
+    for name, (_, summary) in _COMMANDS.items():
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        assert command.help
+        assert summary in listed
+        assert summary.split()[0] == command.help.split()[0], name
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str) -> None:
+    """Design section 7: for the three shells that operators use."""
+    script = succeed("completion", shell)
+
+    assert "_CRIIMAGE_COMPLETE" in script
+    assert "criimage" in script
+
+
+def test_the_bash_script_is_one() -> None:
+    """What is printed is what bash can read."""
+    checked = subprocess.run(["bash", "-n"], input=succeed("completion", "bash"), text=True, check=False)
+
+    assert checked.returncode == 0
+
+
+def test_another_shell_is_a_usage_error() -> None:
+    """Exit code 2, with the shells there are."""
+    assert "'bash', 'zsh', 'fish'" in fail("completion", "tcsh", code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("criimage ver", ["version"]),
+        ("criimage pul", ["pull", "pulls"]),
+        ("criimage config d", ["default", "dump"]),
+        ("criimage --ver", ["--version"]),
+        ("criimage images --output ", ["table", "json"]),
+    ],
+)
+def test_words_are_completed(words: str, expected: list[str]) -> None:
+    """Commands, their subcommands, options and choices."""
+    environment = {
+        "_CRIIMAGE_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+
+    completed = run(environment=environment).stdout.splitlines()
+
+    assert [line.partition(",")[2] for line in completed] == expected
+
+
+@pytest.mark.parametrize("arguments", [["nosuch"], ["images", "--nosuch"], ["inspect"], ["pull"], ["config", "nosuch"]])
+def test_a_usage_error_has_its_own_code(arguments: list[str]) -> None:
+    """Design section 7: 2, and one line that says what is wrong."""
+    fail(*arguments, code=2)
+
+
+HEAVY = ("pydantic", "prometheus_client", "google", "rich", "structlog", "criimage.server", "criimage.settings")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (["--help"], (*HEAVY, "grpclib", "betterproto", "asyncio")),
+        (["--version"], (*HEAVY, "grpclib", "betterproto", "asyncio")),
+        (["completion", "bash"], (*HEAVY, "grpclib", "betterproto")),
+        (["images"], HEAVY),
+        (["pull", "-q", "x"], HEAVY),
+        (["inspect", "x"], HEAVY),
+        (["rmi", "x"], HEAVY),
+        (["fsinfo"], HEAVY),
+        (["version"], HEAVY),
+        (["pulls"], HEAVY),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_client_command_does_not_import_the_server(
+    tmp_path: Path, arguments: list[str], unwanted: tuple[str, ...]
+) -> None:
+    """A command that asks one question starts without settings, server and metrics, by far the most of the code."""
+    code = (
+        "import sys\nfrom criimage.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        f"sys.exit(repr([name for name in sys.modules if name.startswith({unwanted!r})]))"
+    )
+    environment = {**os.environ, "CRIIMAGE_ENDPOINT": f"unix://{tmp_path}/none.sock"}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert ended.stderr.splitlines()[-1] == "[]"

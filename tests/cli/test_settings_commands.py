@@ -1,0 +1,217 @@
+"""`criimage config`: what is printed can be read again, and what is wrong is told with its place."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.command import at_once, fail, run, succeed
+from criimage import plugins
+from criimage.settings import Settings, read_layers
+from operating.staged import CANARY, installed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _staged_is_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every command of these tests finds a third party's backend too, one with a secret."""
+    with installed() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.syspath_prepend(environment["PYTHONPATH"].partition(":")[0])
+        yield
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The path of a settings file."""
+    path = tmp_path / "config.toml"
+    path.write_text('backend = "staged"\n')
+    return path
+
+
+def test_the_defaults_are_live_toml(config: Path) -> None:
+    """Design section 7: read as a settings file, `config default` is valid and changes nothing, for any backend."""
+    config.write_text(succeed("config", "default"))
+
+    layers = read_layers(config, environment={})
+
+    assert layers.settings().model_copy(update={"backends": {}}) == Settings()
+    for backend in plugins.installed():
+        plugin = plugins.load(backend.name)
+        assert layers.backend_settings(plugin) == plugin.settings_model()
+    assert set(layers.settings().backends) == {backend.name for backend in plugins.installed()}
+
+
+def test_the_defaults_show_every_key_and_explain_it() -> None:
+    """Design section 7: every key of the core stands there, with a comment above it."""
+    lines = succeed("config", "default").splitlines()
+    found = tomllib.loads("\n".join(lines))
+
+    def check(keys: dict[str, object], table: dict[str, object]) -> None:
+        assert set(keys) <= set(table)
+
+    check(Settings().model_dump(exclude={"backends"}), found)
+    for section in ("log", "metrics", "pulls"):
+        check(getattr(Settings(), section).model_dump(), found[section])
+    for before, line in itertools.pairwise(lines):
+        if "=" in line and not line.startswith("#"):
+            assert before.startswith("# "), line
+
+
+def test_the_defaults_go_on_without_a_broken_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ecosystem, layout A: what cannot be loaded is told on standard error, and the rest is printed."""
+    info = tmp_path / "bad-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: bad\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[criimage.backends]\nbroken = no_such_module:plugin\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ['PYTHONPATH']}")
+
+    ended = run("config", "default")
+
+    assert ended.returncode == 0
+    assert 'backend "broken" of bad 1 cannot be imported' in ended.stderr
+    assert "memory" in tomllib.loads(ended.stdout)["backends"]
+
+
+AWKWARD = [
+    "plain",
+    "",
+    "ü😀",
+    'quo"te',
+    "back\\slash",
+    "tab\tnewline\n",
+    "del\x7f",
+    "nul\x01",
+    "\u2028",
+    "# no comment",
+]
+
+
+def test_a_dump_is_what_is_in_force(config: Path) -> None:
+    """Design section 7: read again, it gives the same settings, whatever layer they came from."""
+    pins = "[" + ", ".join(f'"{text}"' for text in ("a", "b*")) + "]"
+    (config.parent / "conf.d").mkdir()
+    (config.parent / "conf.d" / "x.toml").write_text(
+        f'pinned_images = {pins}\n[pulls]\nprogress_timeout = "1m30s"\n[pulls.registry."a.b:5000"]\nmax_parallel = 2\n'
+    )
+    arguments = ["--config", str(config), "--set", "metrics.address=127.0.0.1:9477", "--log-level", "debug"]
+
+    dumped = succeed("config", "dump", *arguments)
+
+    expected = read_layers(config, [("metrics.address", "127.0.0.1:9477"), ("log.level", "debug")], {}).settings()
+    config.write_text(dumped)
+    (config.parent / "conf.d" / "x.toml").unlink()
+    found = read_layers(config, environment={}).settings()
+    assert found.model_copy(update={"backends": {}}) == expected.model_copy(update={"backends": {}})
+    assert found.pinned_images == ("a", "b*")
+    assert found.pulls.registry["a.b:5000"].max_parallel == 2
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_a_dump_keeps_every_character(config: Path, text: str) -> None:
+    """Any text that TOML can hold survives being printed."""
+    config.write_text('backend = "staged"\n[backends.staged]\nproblem = ' + _basic_string(text))
+
+    assert tomllib.loads(at_once("config", "dump", "--config", str(config)))["backends"]["staged"]["problem"] == text
+
+
+def _basic_string(text: str) -> str:
+    return '"' + "".join(f"\\U{ord(character):08x}" for character in text) + '"'
+
+
+@pytest.mark.parametrize("command", ["dump", "check"])
+def test_secrets_are_masked(config: Path, command: str) -> None:
+    """Ecosystem, conventions: a dump may be sent to anybody."""
+    config.write_text(f'backend = "staged"\n[backends.staged]\ntoken = "{CANARY}"\n')
+
+    printed = succeed("config", command, "--config", str(config))
+
+    assert CANARY not in printed
+    if command == "dump":
+        assert tomllib.loads(printed)["backends"]["staged"]["token"] == "*" * 10
+
+
+def test_a_secret_in_the_wrong_place_is_not_shown(config: Path) -> None:
+    """A mistyped key or table must not print the value that was meant for another."""
+    config.write_text(f'backend = "staged"\ntoken = "{CANARY}"\n[backends.staged]\ntokn = "{CANARY}"\n')
+    told = run("config", "check", "--config", str(config)).stderr
+    config.write_text(f'backend = "staged"\n[backends.staged]\ntokn = "{CANARY}"\ntoken = ["{CANARY}"]\n')
+    told += run("config", "check", "--config", str(config)).stderr
+
+    assert "token: no such key" in told
+    assert "backends.staged.tokn: no such key" in told
+    assert CANARY not in told
+
+
+def test_check_says_ok(config: Path) -> None:
+    """Design section 7: exit code 0 where settings are valid and the backend can work."""
+    assert succeed("config", "check", "--config", str(config)) == "ok: staged can work here\n"
+
+
+def test_check_tells_what_keeps_a_backend_from_working(config: Path) -> None:
+    """Design section 7: exit code 1, problem and remedy, where the settings are valid but the machine is not ready."""
+    config.write_text('backend = "staged"\n[backends.staged]\nproblem = "no disk"\n')
+
+    ended = run("config", "check", "--config", str(config))
+
+    assert (ended.returncode, ended.stdout) == (1, "staged: no disk\n  do something\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("bakend = 1\n", "{config}: bakend: no such key"),
+        ("a = \n", "{config}: Invalid value (at line 1, column 5)"),
+        ('backend = "nope"\n', 'no backend "nope" is installed; installed: containers-storage'),
+        ('backend = "staged"\n[backends.nope]\n', 'backends.nope: no backend "nope" is installed'),
+        ('backend = "staged"\n[backends.memory]\nx = 1\n', "{config}: backends.memory.x: no such key"),
+        ('backend = "staged"\nlisten = "x"\n', '{config}: listen: endpoint "x" is not of the form unix:///path'),
+    ],
+)
+def test_check_finds_wrong_settings(config: Path, text: str, told: str) -> None:
+    """Design section 7: exit code 2 with file and key, also for a backend that is not the chosen one."""
+    config.write_text(text)
+
+    assert fail("config", "check", "--config", str(config), code=2).startswith(told.format(config=config))
+
+
+@pytest.mark.parametrize("command", [["config", "dump"], ["config", "check"], ["serve"]])
+def test_a_missing_file_is_told(tmp_path: Path, command: list[str]) -> None:
+    """Design section 7: a --config that is not there is an error, by option and by variable."""
+    told = f"{tmp_path}/none.toml: No such file or directory"
+
+    assert fail(*command, "--config", f"{tmp_path}/none.toml", code=2) == told
+    ended = run(*command, environment={"CRIIMAGE_CONFIG": f"{tmp_path}/none.toml"})
+    assert (ended.returncode, ended.stderr) == (2, f"Error: {told}\n")
+
+
+@pytest.mark.parametrize("assignment", ["backend", "=x", "log..level=x", ".x=1", ""])
+def test_an_assignment_needs_key_and_value(assignment: str) -> None:
+    """Design section 7: --set takes dotted.key=value."""
+    assert "is not of the form KEY=VALUE" in fail("config", "dump", "--set", assignment, code=2)
+
+
+def test_flags_win_over_assignments_and_variables(config: Path) -> None:
+    """Design section 7: the order of the layers, from the outside."""
+    found = run(
+        "config",
+        "dump",
+        *("--config", str(config), "--set", "log.level=warning", "--set", "log.format=json", "--log-level", "error"),
+        *("--set", "backends.staged.problem=a = b", "--set", 'pinned_images=["a", "b"]'),
+        environment={"CRIIMAGE_LOG__LEVEL": "debug", "CRIIMAGE_LOG__FORMAT": "text", "CRIIMAGE_LISTEN": "/run/x.sock"},
+    )
+
+    dumped = tomllib.loads(found.stdout)
+
+    assert dumped["log"] == {"level": "error", "format": "json"}
+    assert dumped["listen"] == "/run/x.sock"
+    assert dumped["pinned_images"] == ["a", "b"]
+    assert dumped["backends"]["staged"]["problem"] == "a = b"
