@@ -44,6 +44,7 @@ class Access:
         anonymous: without any credentials, whatever the machine has.
         certs_dir: certificates, or empty.
         unconditional: the policy accepts the image without looking at it.
+        source: where the credentials come from, for the audit: `request`, a file, `withheld` or `none`.
         secrets: never to be seen in a text.
     """
 
@@ -54,6 +55,7 @@ class Access:
     anonymous: bool = False
     certs_dir: str = ""
     unconditional: bool = False
+    source: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -89,15 +91,17 @@ class Entrance:
             # Mirrors on other hosts never get what the caller sent for this one (A10).
             asked = [one for one in registries.endpoints(reference) if one.partition("/")[0] == reference.domain]
             auth = render(credentials, [reference.repository, *asked], self._others(), own)
+        anonymous = credentials is not None and not sendable(credentials)
         conf = Path(registries.source)
         return Access(
             policy_file,
             conf if conf.exists() else None,
             auth,
             self.settings.auth_file,
-            credentials is not None and not sendable(credentials),
+            anonymous,
             self.settings.certs_dir,
             unconditional,
+            "withheld" if anonymous else self._source(credentials, namespaced=own is not None),
             (*_secrets(credentials), *self._proxy_secrets()),
         )
 
@@ -108,6 +112,14 @@ class Entrance:
             if own.exists():
                 return own
         return find_policy(self.settings.policy, self.environment)
+
+    def _source(self, credentials: Credentials | None, *, namespaced: bool) -> str:
+        if credentials is not None:
+            return "request"
+        if namespaced:
+            return self.settings.namespaced_auth_dir
+        # Whether it has an entry for this registry is the tools' to know.
+        return next((str(file) for file in self._others() if file.exists()), "none")
 
     def _others(self) -> Sequence[Path]:
         chosen = self.settings.auth_file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,9 +13,22 @@ if TYPE_CHECKING:
 
     from criimage_containers_storage.store import Stored
 
-__all__ = ["instances", "is_stored", "layers_to_fetch"]
+__all__ = ["LayersToFetch", "instances", "is_stored", "layers_to_fetch"]
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
+
+
+@dataclass(frozen=True, slots=True)
+class LayersToFetch:
+    """What a manifest names, compared with what is here.
+
+    Attributes:
+        sizes: compressed bytes of each layer that is not here.
+        reused: how many are.
+    """
+
+    sizes: tuple[int, ...] = ()
+    reused: int = 0
 
 
 def is_stored(manifest: bytes, stored: Stored) -> bool:
@@ -35,13 +49,14 @@ def instances(index: bytes) -> list[str]:
     return [str(entry.get("digest")) for entry in found if _fits(entry.get("platform"))]
 
 
-def layers_to_fetch(manifest: bytes, present: Collection[str]) -> list[int] | None:
-    """Return the compressed sizes of a manifest's layers that are not `present`, or None if it is no manifest."""
+def layers_to_fetch(manifest: bytes, present: Collection[str]) -> LayersToFetch | None:
+    """Return which of a manifest's layers are not `present`, each counted once, or None if it is no manifest (T13)."""
     layers = _object(manifest).get("layers")
     if not isinstance(layers, list):
         return None
     wanted = {str(one.get("digest")): one.get("size") for one in layers if isinstance(one, dict)}
-    return [size for digest, size in wanted.items() if digest not in present and isinstance(size, int)]
+    sizes = tuple(size for digest, size in wanted.items() if digest not in present and isinstance(size, int))
+    return LayersToFetch(sizes, sum(digest in present for digest in wanted))
 
 
 def _fits(wanted: Any) -> bool:  # noqa: ANN401 - JSON can hold anything here

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from criimage.backend import ProgressReporter
+    from criimage_containers_storage.manifests import LayersToFetch
 
 __all__ = ["Watch"]
 
@@ -36,7 +37,7 @@ class Watch:
         self._report = report
         self._last = PullProgress()
         self._process = 0
-        self._sizes: list[int] | None = None
+        self._layers: LayersToFetch | None = None
 
     def started(self, process: int) -> None:
         """Take notice of skopeo's process ID."""
@@ -47,20 +48,44 @@ class Watch:
         self._last = replace(self._last, phase=phase)
         self._report(self._last)
 
-    async def run(self, folder: Path, ask_sizes: Callable[[], Awaitable[list[int] | None]]) -> None:
+    def use(self, credential_source: str) -> None:
+        """Report where the credentials come from with everything from now on."""
+        self._last = replace(self._last, credential_source=credential_source)
+
+    def unchanged(self, layers: LayersToFetch | None) -> None:
+        """Take notice that nothing was fetched."""
+        self._last = replace(self._last, unchanged=True)
+        self.complete(layers)
+
+    def complete(self, layers: LayersToFetch | None) -> None:
+        """Take notice that everything has come; the next report says so."""
+        if layers is None:
+            return
+        done = max(self._last.bytes_done, sum(layers.sizes))
+        count = len(layers.sizes)
+        self._last = replace(
+            self._last,
+            bytes_done=done,
+            bytes_total=done,
+            layers_done=count,
+            layers_total=count,
+            layers_reused=layers.reused,
+        )
+
+    async def run(self, folder: Path, ask_layers: Callable[[], Awaitable[LayersToFetch | None]]) -> None:
         """Look and report until cancelled.
 
         Args:
             folder: skopeo's own folder for downloads: each layer becomes a file `storage*/N` as it arrives.
-            ask_sizes: returns the compressed sizes of the layers to fetch; asked once, if the pull takes a while.
+            ask_layers: returns what there is to fetch; asked once, if the pull takes a while.
         """
         began = time.monotonic()
         asking: asyncio.Task[None] | None = None
         try:
             while True:
                 await asyncio.sleep(_SECONDS)
-                if asking is None and self._sizes is None and time.monotonic() - began > _WORTH_ASKING_SECONDS:
-                    asking = asyncio.create_task(self._ask(ask_sizes))
+                if asking is None and self._layers is None and time.monotonic() - began > _WORTH_ASKING_SECONDS:
+                    asking = asyncio.create_task(self._ask(ask_layers))
                 arrived, written = await anyio.to_thread.run_sync(_look, folder, self._process)
                 self._see(arrived, written)
         finally:
@@ -68,9 +93,9 @@ class Watch:
                 asking.cancel()
                 await asyncio.wait({asking})
 
-    async def _ask(self, ask_sizes: Callable[[], Awaitable[list[int] | None]]) -> None:
+    async def _ask(self, ask_layers: Callable[[], Awaitable[LayersToFetch | None]]) -> None:
         try:
-            self._sizes = await ask_sizes()
+            self._layers = await ask_layers()
         except (CriimageError, OSError) as error:
             _log.debug("the size of a pull is not known", error=str(error))
 
@@ -79,6 +104,9 @@ class Watch:
         total = sum(arrived)
         # What is unpacked is written too, but arrives nowhere.
         unpacks = written > last.activity and total <= last.bytes_done and total > 0
+        if self._layers is not None:
+            # The config arrives as well, and counts for nothing.
+            total = min(total, sum(self._layers.sizes))
         done = max(last.bytes_done, total)
         seen = replace(
             last,
@@ -86,14 +114,16 @@ class Watch:
             bytes_done=done,
             activity=max(last.activity, written),
         )
-        if self._sizes is not None:
+        if self._layers is not None:
             # A layer that is complete has its promised size.
-            complete = (collections.Counter(arrived) & collections.Counter(self._sizes)).total()
+            sizes = self._layers.sizes
+            complete = (collections.Counter(arrived) & collections.Counter(sizes)).total()
             seen = replace(
                 seen,
-                bytes_total=max(done, sum(self._sizes)),
+                bytes_total=max(done, sum(sizes)),
                 layers_done=max(last.layers_done, complete),
-                layers_total=len(self._sizes),
+                layers_total=len(sizes),
+                layers_reused=self._layers.reused,
             )
         self._last = seen
         self._report(seen)

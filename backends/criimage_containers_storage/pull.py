@@ -15,12 +15,13 @@ from criimage.backend import Phase
 from criimage.errors import AccessDenied, ContentInvalid, OperationFailed, PullError, StorageFull
 from criimage.reference import DEFAULT_DOMAIN
 from criimage_containers_storage.failures import LAYER_GONE, last_words, pull_failure
-from criimage_containers_storage.manifests import instances, is_stored, layers_to_fetch
+from criimage_containers_storage.manifests import LayersToFetch, instances, is_stored, layers_to_fetch
 from criimage_containers_storage.process import settled
 from criimage_containers_storage.progress import Watch
 from criimage_containers_storage.work_folder import for_one_pull
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from criimage.backend import Image, ProgressReporter
@@ -102,6 +103,7 @@ class Puller:
                 access = await anyio.to_thread.run_sync(
                     self._entrance.prepare, reference, credentials, registries, namespace
                 )
+                watch.use(access.source)
                 order = _Order(reference, access, folder, watch)
                 image = await self._unchanged(order) or await self._copy(order)
         except OSError as error:
@@ -129,13 +131,16 @@ class Puller:
         if now is None or now.image.id != stored.image.id or not now.whole:
             return None
         _log.debug("nothing to copy: the registry has what is here", image=str(order.reference))
+        order.watch.unchanged(LayersToFetch((), len(set(now.facts.diff_ids))))
         return now.image
 
     async def _copy(self, order: _Order) -> Image:
         for left in reversed(range(_ATTEMPTS)):
-            before = _holder(await self._store.snapshot(), order.reference)
+            earlier = await self._store.snapshot()
+            before = _holder(earlier, order.reference)
+            present = {layer.blob_digest for layer in earlier.layers.values() if not layer.incomplete}
             async with self._gate.copying():
-                outcome = await self._watched_copy(order)
+                outcome = await self._watched_copy(order, present)
             if outcome.code == 0:
                 # What came is looked at whether or not somebody still waits: it must not stay unseen.
                 arrival = asyncio.create_task(self._arrived(order.reference, before))
@@ -145,6 +150,7 @@ class Puller:
                     raise asyncio.CancelledError
                 stored = arrival.result()
                 if stored is not None:
+                    order.watch.complete(await anyio.to_thread.run_sync(_fetched, stored, present))
                     return stored.image
                 if not left:
                     raise OperationFailed(f"the image was removed while it was pulled: {order.reference}")
@@ -157,8 +163,8 @@ class Puller:
                 raise error
         raise AssertionError  # the last attempt returns or raises
 
-    async def _watched_copy(self, order: _Order) -> Outcome:
-        watching = asyncio.create_task(order.watch.run(order.folder, lambda: self._sizes(order)))
+    async def _watched_copy(self, order: _Order, present: Collection[str]) -> Outcome:
+        watching = asyncio.create_task(order.watch.run(order.folder, lambda: self._layers(order, present)))
         try:
             return await self._skopeo.copy(order.reference, order.access, order.folder, order.watch.started)
         finally:
@@ -170,8 +176,8 @@ class Puller:
             if cancelled:
                 raise asyncio.CancelledError
 
-    async def _sizes(self, order: _Order) -> list[int] | None:
-        """Ask what there is to fetch: compressed bytes of each layer, or None where that is not known.
+    async def _layers(self, order: _Order, present: Collection[str]) -> LayersToFetch | None:
+        """Ask what there is to fetch, or return None where that is not known.
 
         Done for pulls that take a while, and never where fetching a manifest is counted against the caller.
         """
@@ -182,8 +188,7 @@ class Puller:
         if len(found) == 1:
             instance = order.reference.with_digest(found[0])
             outcome = await self._skopeo.top_manifest(instance, order.access, order.folder)
-        snapshot = await self._store.snapshot()
-        return layers_to_fetch(outcome.out, {layer.blob_digest for layer in snapshot.layers.values()})
+        return layers_to_fetch(outcome.out, present)
 
     async def _arrived(self, reference: Reference, before: Stored | None) -> Stored | None:
         """Return what a copy brought, or None if it is gone again.
@@ -204,6 +209,14 @@ def _holder(snapshot: Snapshot, reference: Reference) -> Stored | None:
     """Return the image that has this very name in the store."""
     found = snapshot.by_name.get(reference)
     return found if found is not None and reference in found.names else None
+
+
+def _fetched(stored: Stored, present: Collection[str]) -> LayersToFetch | None:
+    """Return what was fetched for a stored image where `present` was here before; None if it is gone. Blocks."""
+    try:
+        return layers_to_fetch((stored.folder / "manifest").read_bytes(), present)
+    except OSError:
+        return None
 
 
 def _layer_digests(stored: Stored, snapshot: Snapshot) -> tuple[str, ...]:
