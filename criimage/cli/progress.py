@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-__all__ = ["Display", "display", "pulls_table"]
+__all__ = ["Display", "display", "is_over", "pulls_table"]
 
 _BAR_WIDTH = 12
 _LINE_SECONDS = 5.0
+_ENDED_SECONDS = 5.0
+_ENDED_ROWS = 5
+_OVER = frozenset({PullPhase.DONE, PullPhase.FAILED})
 _COLORS = {"done": "green", "failed": "red", "queued": "yellow"}
 
 
@@ -40,19 +43,30 @@ def display(stream: TextIO) -> Iterator[Display]:
     if not stream.isatty():
         yield _Lines(stream)
         return
-    console = Console(file=stream)
-    with Live(console=console, refresh_per_second=8, transient=False) as live:
-        yield _LiveTable(live)
+    shown = _LiveTable()
+    with Live(console=Console(file=stream), get_renderable=shown.table, refresh_per_second=8):
+        yield shown
 
 
 class _LiveTable:
-    def __init__(self, live: Live) -> None:
-        self._live = live
+    """A table that goes on counting seconds between updates, and shows for some of them what has ended."""
+
+    def __init__(self) -> None:
+        self._pulls: Sequence[Pull] = ()
+        self._ended: list[tuple[float, Pull]] = []
 
     def update(self, pulls: Sequence[Pull]) -> None:
-        # What was shown last stays on the screen when the pulls are over.
-        if pulls:
-            self._live.update(pulls_table(pulls), refresh=True)
+        now = time.time()
+        self._ended = [*self._ended, *((now, pull) for pull in pulls if pull.phase in _OVER)][-_ENDED_ROWS:]
+        self._pulls = [pull for pull in pulls if pull.phase not in _OVER]
+
+    def table(self) -> RenderableType:
+        """Return what is to be shown now; called from rich's own thread."""
+        pulls, now = self._pulls, time.time()
+        # The last ones stay on the screen when nothing comes after them.
+        ended = [(when, pull) for when, pull in self._ended if not pulls or now - when < _ENDED_SECONDS]
+        rows = [*((pull, when) for when, pull in ended), *((pull, now) for pull in pulls)]
+        return _table(sorted(rows, key=lambda row: row[0].started))
 
 
 class _Lines:
@@ -70,6 +84,11 @@ class _Lines:
                 self._said[pull.id] = (pull.phase, now)
                 self._stream.write(_line(pull) + "\n")
         self._stream.flush()
+
+
+def is_over(pull: Pull) -> bool:
+    """Tell whether nothing more will come of a pull."""
+    return pull.phase in _OVER
 
 
 def phase_name(pull: Pull) -> str:
@@ -91,8 +110,8 @@ def _rate(pull: Pull) -> str:
     return f"{readable_size(pull.bytes_per_second)}/s" if pull.bytes_per_second else ""
 
 
-def _age(pull: Pull) -> str:
-    seconds = max(0, round(time.time() - pull.started / 1e9))
+def _age(pull: Pull, now: float) -> str:
+    seconds = max(0, round(now - pull.started / 1e9))
     return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
 
 
@@ -103,13 +122,19 @@ def _line(pull: Pull) -> str:
 
 def pulls_table(pulls: Sequence[Pull]) -> RenderableType:
     """Return a table with a row for each pull."""
-    if not pulls:
-        return Group(Text("No pulls are running.", style="dim"))
+    now = time.time()
+    return _table([(pull, now) for pull in pulls])
+
+
+def _table(rows: Sequence[tuple[Pull, float]]) -> RenderableType:
+    """Return a table with a row for each pull as it was at its moment."""
+    if not rows:
+        return Text("No pulls are running.", style="dim")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("ID", "IMAGE", "PHASE", "PROGRESS", "BYTES", "RATE", "LAYERS", "TIME", "WAITING"):
         # If only the name could wrap, a terminal of 80 columns would leave nothing of it.
         table.add_column(column, no_wrap=column in {"ID", "PHASE", "TIME"}, overflow="fold")
-    for pull in pulls:
+    for pull, now in rows:
         phase = phase_name(pull)
         table.add_row(
             pull.id,
@@ -119,7 +144,7 @@ def pulls_table(pulls: Sequence[Pull]) -> RenderableType:
             _amount(pull) if pull.bytes_done else "",
             _rate(pull),
             _layers(pull),
-            _age(pull),
+            _age(pull, now),
             ", ".join(sorted({waiter.pod for waiter in pull.waiters if waiter.pod})) or str(len(pull.waiters) or ""),
         )
     return table

@@ -14,10 +14,13 @@ from criimage.cli.connection import ask, client_options, talk_to, watch_pulls
 from criimage.cri.runtime import v1
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from criimage.channel import Channel
-    from criimage.cli.progress import Display
 
 __all__ = ["pull"]
+
+_LAST_WORD_SECONDS = 0.5
 
 
 @click.command()
@@ -37,14 +40,8 @@ def pull(reference: str, username: str | None, password_stdin: bool, quiet: bool
         request = v1.PullImageRequest(image=v1.ImageSpec(image=reference))
         if auth is not None:
             request.auth = auth
-        showing = None if quiet or form == "json" else asyncio.create_task(_show(channel, reference))
-        try:
+        async with _shown(channel, reference, quiet=quiet or form == "json"):
             pulled = await ask(channel, "PullImage", request, v1.PullImageResponse, seconds=None)
-        finally:
-            if showing is not None:
-                showing.cancel()
-                with contextlib.suppress(asyncio.CancelledError, click.ClickException):
-                    await showing
         if form == "json":
             output.document({"image_ref": pulled.image_ref})
         else:
@@ -53,14 +50,47 @@ def pull(reference: str, username: str | None, password_stdin: bool, quiet: bool
     talk_to(endpoint, talk)
 
 
-async def _show(channel: Channel, reference: str) -> None:
-    # Imported here: rich takes longer to load than the pull of an image that is there.
-    from criimage.cli.progress import display
+@contextlib.asynccontextmanager
+async def _shown(channel: Channel, reference: str, *, quiet: bool) -> AsyncIterator[None]:
+    """Show how far the pull of `reference` is that runs in the block, up to its last phase."""
+    if quiet:
+        yield
+        return
+    watching, ended = asyncio.Event(), asyncio.Event()
+    showing = asyncio.create_task(_show(channel, reference, watching, ended))
+    try:
+        await _first(showing, watching)
+        yield
+        # What the server says last may come a moment after its answer.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await _first(showing, ended)
+    finally:
+        showing.cancel()
+        with contextlib.suppress(asyncio.CancelledError, click.ClickException):
+            await showing
 
-    shown: Display
+
+async def _first(showing: asyncio.Task[None], event: asyncio.Event) -> None:
+    """Wait for an event, but no longer than the showing lasts."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({showing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+async def _show(channel: Channel, reference: str, watching: asyncio.Event, ended: asyncio.Event) -> None:
+    # Imported here: rich takes longer to load than the pull of an image that is there.
+    from criimage.cli.progress import display, is_over
+
     with display(sys.stderr) as shown:
         async for pulls in watch_pulls(channel):
-            shown.update([pull for pull in pulls if pull.reference == reference])
+            watching.set()
+            ours = [pull for pull in pulls if reference in {pull.reference, pull.resolved}]
+            shown.update(ours)
+            if ours and all(map(is_over, ours)):
+                ended.set()
 
 
 def _credentials(username: str | None, *, password_stdin: bool) -> v1.AuthConfig | None:

@@ -77,8 +77,7 @@ async def _list(channel: Channel, form: str) -> None:
 
     from criimage.cli.progress import pulls_table
 
-    console = Console()
-    console.print(pulls_table(found), width=None if console.is_terminal else _FILE_WIDTH)
+    Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(pulls_table(found))
 
 
 async def _watch(channel: Channel, form: str) -> None:
