@@ -56,7 +56,7 @@ class CallObserver:
         fields = {"operation": operation, "status": status.name, "seconds": round(seconds, 4)}
         if kind == "internal":
             _log.error("call failed: fault in the image service", **fields, exc_info=error)
-        elif kind == "cancelled":
+        elif isinstance(error, asyncio.CancelledError):
             _log.debug("call left by its client", **fields)
         elif kind is not None:
             text = getattr(error, "text", "")

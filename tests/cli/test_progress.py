@@ -18,7 +18,7 @@ def test_the_image_can_be_read_on_every_terminal(width: int) -> None:
     pull = Pull(
         id="12",
         reference="registry.example.com/team/application:v1.2.3",
-        phase=PullPhase.DOWNLOADING,
+        phase=PullPhase(PullPhase.DOWNLOADING),
         bytes_done=10**7,
         bytes_total=10**8,
         bytes_per_second=10**6,
