@@ -15,6 +15,7 @@ from criimage.errors import ConfigurationError, InvalidRequest
 from criimage_containers_storage.access import Entrance
 from criimage_containers_storage.gate import Gate
 from criimage_containers_storage.images import verbose_info
+from criimage_containers_storage.leftovers import Leftovers
 from criimage_containers_storage.names import Resolver
 from criimage_containers_storage.pull import Puller
 from criimage_containers_storage.readiness import Readiness
@@ -65,8 +66,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         resolver = Resolver(files, settings.short_name_mode)
         remover = Remover(layout, environment, store, skopeo, gate)
         entrance = Entrance(settings, environment)
+        leftovers = Leftovers(layout, skopeo, gate)
         skip = settings.skip_unchanged
-        puller = Puller(entrance, store, skopeo, gate, resolver, remover, folder, skip_unchanged=skip)
+        puller = Puller(entrance, store, skopeo, gate, resolver, remover, leftovers, folder, skip_unchanged=skip)
         readiness = Readiness(settings, layout, environment, files, folder)
         meter = UsageMeter(layout, store)
         try:

@@ -15,7 +15,7 @@ from criimage.backend import Phase
 from criimage.errors import AccessDenied, ContentInvalid, OperationFailed, PullError, StorageFull
 from criimage.reference import DEFAULT_DOMAIN
 from criimage_containers_storage.failures import LAYER_GONE, last_words, pull_failure
-from criimage_containers_storage.manifests import LayersToFetch, instances, is_stored, layers_to_fetch
+from criimage_containers_storage.manifests import LayersToFetch, instances, is_stored, layer_digests, layers_to_fetch
 from criimage_containers_storage.process import settled
 from criimage_containers_storage.progress import Watch
 from criimage_containers_storage.work_folder import for_one_pull
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
     from criimage.backend import Image, ProgressReporter
     from criimage.credentials import Credentials
+    from criimage.errors import CriimageError
     from criimage.reference import Reference
     from criimage_containers_storage.access import Access, Entrance
     from criimage_containers_storage.gate import Gate
+    from criimage_containers_storage.leftovers import Leftovers
     from criimage_containers_storage.names import Resolver
     from criimage_containers_storage.process import Outcome
     from criimage_containers_storage.removal import Remover
@@ -62,6 +64,7 @@ class Puller:
         gate: keeps copies and deletions apart.
         resolver: knows registries.conf.
         remover: takes back what must not stay.
+        leftovers: gives back what found no space.
         folder: for downloads.
         skip_unchanged: whether to copy nothing where the registry has what is here.
     """
@@ -74,6 +77,7 @@ class Puller:
         gate: Gate,
         resolver: Resolver,
         remover: Remover,
+        leftovers: Leftovers,
         folder: Path,
         *,
         skip_unchanged: bool,
@@ -84,6 +88,7 @@ class Puller:
         self._gate = gate
         self._resolver = resolver
         self._remover = remover
+        self._leftovers = leftovers
         self._folder = folder
         self._skip_unchanged = skip_unchanged
 
@@ -156,11 +161,7 @@ class Puller:
                     raise OperationFailed(f"the image was removed while it was pulled: {order.reference}")
             # T10: another tool's deletion took a layer that this copy had counted on.
             elif not left or LAYER_GONE not in last_words(outcome):
-                error = pull_failure(outcome, str(order.reference), secrets=order.access.secrets)
-                if order.access.anonymous and isinstance(error, AccessDenied):
-                    # No auth file holds a registry token, and nowhere else may a secret stand.
-                    raise error.with_text(f"{error.text}; a registry token alone cannot be sent by this backend")
-                raise error
+                raise await self._failure(order, outcome)
         raise AssertionError  # the last attempt returns or raises
 
     async def _watched_copy(self, order: _Order, present: Collection[str]) -> Outcome:
@@ -183,12 +184,26 @@ class Puller:
         """
         if order.reference.domain == DEFAULT_DOMAIN:
             return None
+        return layers_to_fetch(await self._manifest(order), present)
+
+    async def _manifest(self, order: _Order) -> bytes:
+        """Fetch the manifest for this machine, or what comes in its place."""
         outcome = await self._skopeo.top_manifest(order.reference, order.access, order.folder)
         found = instances(outcome.out)
         if len(found) == 1:
             instance = order.reference.with_digest(found[0])
             outcome = await self._skopeo.top_manifest(instance, order.access, order.folder)
-        return layers_to_fetch(outcome.out, present)
+        return outcome.out
+
+    async def _failure(self, order: _Order, outcome: Outcome) -> CriimageError:
+        """Return what a copy failed with; where there was no space, what it had written is given back first."""
+        error = pull_failure(outcome, str(order.reference), secrets=order.access.secrets)
+        if order.access.anonymous and isinstance(error, AccessDenied):
+            # No auth file holds a registry token, and nowhere else may a secret stand.
+            return error.with_text(f"{error.text}; a registry token alone cannot be sent by this backend")
+        if isinstance(error, StorageFull):
+            await self._leftovers.give_back(layer_digests(await self._manifest(order)), order.folder)
+        return error
 
     async def _arrived(self, reference: Reference, before: Stored | None) -> Stored | None:
         """Return what a copy brought, or None if it is gone again.

@@ -75,6 +75,12 @@ class Skopeo:
             verb = ["copy", "-q", *flags, f"docker://{reference}", self.stored(str(reference))]
             return await self._run([*self._start(access, folder), *verb], descriptors, started=started)
 
+    async def store_folder(self, folder: Path, identity: ImageID) -> Outcome:
+        """Store an image that lies in a folder, without a name; the folder holds the policy for that as well."""
+        policy = ["--policy", str(folder / "policy.json"), "--tmpdir", str(folder)]
+        command = [self._program, *policy, "copy", "-q", f"dir:{folder}", self.stored(f"@{identity.hex}")]
+        return await self._run(command, (), patience=_DELETE_PATIENCE)
+
     async def delete(self, identity: ImageID) -> Outcome:
         """Delete an image with all its names; refuses while a container uses it, and then changes nothing.
 

@@ -15,7 +15,9 @@ import pytest
 
 from containers_storage.written_store import WrittenStore
 from criimage_containers_storage.gate import Gate
+from criimage_containers_storage.leftovers import unused_chains
 from criimage_containers_storage.process import run
+from criimage_containers_storage.records import LayerRecord
 from criimage_containers_storage.store import Store
 from criimage_containers_storage.usage import UsageMeter, measure_folder
 from criimage_containers_storage.work_folder import for_one_pull, work_folder
@@ -244,3 +246,21 @@ def slow_entries(folder: Path) -> list[tuple[str, int]]:
     """A disk that takes its time."""
     time.sleep(0.3)
     return [(entry.name, entry.stat().st_ino) for entry in folder.iterdir()]
+
+
+def test_only_what_nothing_uses_is_given_back() -> None:
+    """Used layers, layers below others, unfinished ones and those of other pulls stay (R6, T14)."""
+
+    def one(parent: str = "", blob: str = "b", *, incomplete: bool = False) -> LayerRecord:
+        return LayerRecord(parent, "sha256:d", blob, 1, incomplete)
+
+    layers = {
+        "base": one(),
+        "used": one("base"),
+        "left": one("base"),
+        "foreign": one("base", "other"),
+        "unfinished": one("base", incomplete=True),
+        "container": LayerRecord("held", "", "", None, incomplete=False),
+        "held": one("base"),
+    }
+    assert unused_chains(layers, {"used", "container"}, {"b"}) == [[layers["base"], layers["left"]]]

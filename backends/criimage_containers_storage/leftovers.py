@@ -1,0 +1,129 @@
+"""Giving back the layers of a pull that found no space.
+
+A pull that fails leaves the layers that were complete by then: a retry uses them, and they go with the image it makes.
+Where the disk was full that is no comfort: nothing lists these layers, so nobody frees them. The store's tools give a
+layer back only with an image, so an image is made of them and removed again; skopeo alone does both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from criimage.reference import ImageID
+from criimage_containers_storage.failures import last_words
+from criimage_containers_storage.process import settled
+from criimage_containers_storage.records import read_layers, read_raw
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from criimage_containers_storage.gate import Gate
+    from criimage_containers_storage.records import LayerRecord
+    from criimage_containers_storage.skopeo import Skopeo
+    from criimage_containers_storage.storage_conf import Layout
+
+__all__ = ["Leftovers", "unused_chains"]
+
+_log = structlog.get_logger(__name__)
+
+_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_CONFIG = "application/vnd.docker.container.image.v1+json"
+_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+
+class Leftovers:
+    """Gives back what pulls into one store have left."""
+
+    def __init__(self, layout: Layout, skopeo: Skopeo, gate: Gate) -> None:
+        self._layout = layout
+        self._skopeo = skopeo
+        self._gate = gate
+
+    async def give_back(self, blobs: Collection[str], folder: Path) -> None:
+        """Remove the layers that came as one of `blobs` and that nothing uses.
+
+        Only these: what else is unused may belong to another tool's pull that is running. Failing is no more than a
+        line in the log.
+
+        Args:
+            blobs: digests of compressed layers.
+            folder: of this pull's own.
+        """
+        work = asyncio.create_task(self._give_back(blobs, folder))
+        # Half of it would leave an image that nobody asked for.
+        with anyio.CancelScope(shield=True):
+            cancelled = await settled(work)
+        if (fault := work.exception()) is not None:
+            _log.warning("layers of a failed pull could not be given back", error=str(fault))
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _give_back(self, blobs: Collection[str], folder: Path) -> None:
+        async with self._gate.deleting():
+            for number, chain in enumerate(await anyio.to_thread.run_sync(self._chains, blobs)):
+                image = folder / f"leftovers-{number}"
+                identity = await anyio.to_thread.run_sync(_write_image, image, chain)
+                for outcome in (await self._skopeo.store_folder(image, identity), await self._skopeo.delete(identity)):
+                    if outcome.code != 0:
+                        _log.warning("layers of a failed pull could not be given back", error=last_words(outcome))
+
+    def _chains(self, blobs: Collection[str]) -> list[list[LayerRecord]]:
+        root, driver = self._layout.root, self._layout.driver
+        layers = read_layers(read_raw(root / f"{driver}-layers" / "layers.json"))
+        images = read_raw(root / f"{driver}-images" / "images.json")
+        containers = read_raw(root / f"{driver}-containers" / "containers.json")
+        used = {str(record.get("layer", "")) for record in [*images, *containers]}
+        for image in images:
+            used.update(map(str, image.get("mapped-layers") or ()))
+        return unused_chains(layers, used, blobs)
+
+
+def unused_chains(
+    layers: Mapping[str, LayerRecord], used: Iterable[str], blobs: Collection[str]
+) -> list[list[LayerRecord]]:
+    """Return, for each unused layer that has none above it, the layers from the lowest up to it.
+
+    Args:
+        layers: by ID.
+        used: the uppermost layers of images and containers.
+        blobs: digests of compressed layers that count; a layer that came as another one is left alone.
+    """
+    taken = set(used) | {layer.parent for layer in layers.values()}
+    found = []
+    for identity, top in layers.items():
+        if identity in taken or top.incomplete or top.blob_digest not in blobs:
+            continue
+        chain = [top]
+        while chain[0].parent in layers and len(chain) < len(layers):
+            chain.insert(0, layers[chain[0].parent])
+        if all(layer.diff_digest and layer.blob_digest for layer in chain):
+            found.append(chain)
+    return found
+
+
+def _write_image(folder: Path, chain: list[LayerRecord]) -> ImageID:
+    """Write an image of layers that are in the store already, as skopeo's `dir:` wants it, and return its ID."""
+    diff_ids = [layer.diff_digest for layer in chain]
+    rootfs = {"type": "layers", "diff_ids": diff_ids}
+    config = json.dumps({"architecture": "", "os": "linux", "config": {}, "rootfs": rootfs, "history": []}).encode()
+    digits = hashlib.sha256(config).hexdigest()
+    manifest: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": _MANIFEST,
+        "config": {"mediaType": _CONFIG, "size": len(config), "digest": f"sha256:{digits}"},
+        "layers": [{"mediaType": _LAYER, "size": 1, "digest": layer.blob_digest} for layer in chain],
+    }
+    folder.mkdir()
+    (folder / digits).write_bytes(config)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "version").write_text("Directory Transport Version: 1.1\n")
+    (folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    return ImageID(digits)
