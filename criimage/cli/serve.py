@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -17,6 +18,9 @@ def serve(**options: Any) -> None:  # noqa: ANN401 - click's own
     """Serve CRI's ImageService until SIGTERM; SIGHUP reads the settings again."""
     reread = layers_from(**options)
     layers = reread()
+    # structlog loads rich wherever it is installed, for tracebacks that nobody wants here: time at the start, and
+    # memory.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     layers.settings()  # a wrong key is told before the server's modules are loaded
     from criimage.server.app import run
 

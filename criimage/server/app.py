@@ -175,7 +175,7 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
     assembly.images.repin(Pins(settings.pinned_images))
     assembly.pulls.set_policy(settings.pulls.policy())
     systemd.reloaded("settings reloaded")
-    _log.info("settings reloaded", level=settings.log.level, pinned_images=list(settings.pinned_images))
+    _log.info("settings reloaded", log_level=settings.log.level, pinned_images=list(settings.pinned_images))
 
 
 @contextmanager

@@ -14,11 +14,10 @@ from typing import Any
 import betterproto
 import pytest
 
-import criimage.cri
 from criimage.cri.runtime import v1
 from wire.messages.interfaces import FILES, KINDS, RESPELLED
 
-PROJECT = Path(criimage.cri.__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 GENERATE = Path("proto", "generate.py")
 has_compilers = pytest.mark.skipif(
     os.environ.get("CI") != "true" and not (find_spec("grpc_tools") and find_spec("jinja2")),
