@@ -99,7 +99,7 @@ def _serve(stage: Stage) -> None:
     for words in ("version", f"pull {stage.image}", "images", f"inspect {stage.image}", "fsinfo", f"rmi {stage.image}"):
         _say(f"  {criimage} {words} --endpoint {stage.endpoint}")
     if crictl := _program(_CRICTL):
-        _say(f"  {crictl} --config /dev/null --runtime-endpoint {stage.endpoint} --image-endpoint {stage.endpoint} images")
+        _say(f"  {crictl} --config /dev/null --runtime-endpoint {stage.endpoint} images")
     _say("\nCtrl-C ends it and deletes everything.")
     code = stage.server.wait()
     raise DemoError(f"the server ended with {code}")
