@@ -125,13 +125,13 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             return made
 
         async with plugin.open(backend_settings) as backend, Work() as work:
-            await _report_problems(backend)
             assembly = Assembly(backend, work, settings, figures, shown)
             stopped = asyncio.Event()
             with _signals(stopped, lambda: work.start(_reload(assembly, reread), name="reload")):
                 await assembly.server.start(bound.socket)
                 _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
                 systemd.ready(f"serving {plugin.name}")
+                work.start(_report_problems(backend), name="check")
                 async with systemd.watchdog():
                     await stopped.wait()
                 _log.info("stopping")
