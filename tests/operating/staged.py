@@ -95,7 +95,7 @@ def installed() -> Iterator[dict[str, str]]:
 def staged_server(
     config: str = "", *, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Criimage]:
-    """Run `criimage serve` with this backend.
+    """Run `criimage serve` with this backend until it serves, not only listens.
 
     Args:
         config: more of its settings file.
@@ -108,4 +108,5 @@ def staged_server(
             f'backend = "staged"\n{config}', arguments=arguments, environment={**known, **(environment or {})}
         ) as server,
     ):
+        server.process.wait_until(lambda: "serving" in server.log_text(), seconds=20)
         yield server

@@ -1,0 +1,174 @@
+"""Metrics: every series from the start, counts that fit what happened, and an address that is said plainly."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from criimage import errors
+from criimage.cli import main
+from criimage.metrics import PrometheusMetrics, error_kinds, serve_metrics
+from operating.staged import installed, staged_server
+from parts.child import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parts.criimage_process import Criimage
+
+    Until = Callable[[Callable[[], object]], None]
+
+OPERATIONS = {"ListImages", "ImageStatus", "PullImage", "RemoveImage", "ImageFsInfo", "Version", "Status", "unknown"}
+
+
+def scrape(address: str) -> dict[str, float]:
+    """Every sample at an address, by its name and labels."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
+def sample(name: str, **labels: str) -> str:
+    """A sample's name with its labels, as it is written."""
+    pairs = ",".join(f'{label}="{value}"' for label, value in sorted({"backend": "staged", **labels}.items()))
+    return f"{name}{{{pairs}}}"
+
+
+def ask(server: Criimage, *arguments: str) -> int:
+    """Run a client command; return its exit code."""
+    return CliRunner().invoke(main, [*arguments, "--endpoint", server.endpoint]).exit_code
+
+
+def test_every_series_is_there_from_the_start() -> None:
+    """Design section 7: nothing appears only after it first happened, so that alerts can compare with 0."""
+    address = f"127.0.0.1:{free_port()}"
+    with staged_server(arguments=["--set", f"metrics.address={address}"]) as server:
+        first = scrape(address)
+        for command in (["pull", "-q", "example.com/demo"], ["pull", "-q", "no/pe"], ["images"], ["rmi", "x.io/x"]):
+            ask(server, *command)
+        later = scrape(address)
+
+    operations = {found[1] for name in first if (found := re.search(r'operations_total.*operation="(\w+)"', name))}
+    assert operations >= OPERATIONS
+    for operation in operations:
+        assert first[sample("criimage_operations_total", operation=operation)] == 0
+        for kind in error_kinds():
+            assert first[sample("criimage_operations_errors_total", operation=operation, kind=kind)] == 0
+    assert set(later) == set(first)
+    assert all(name.startswith(("criimage_", "python_", "process_")) for name in first)
+
+
+def test_calls_are_counted_by_operation_and_kind() -> None:
+    """Ecosystem, metrics: totals, errors by kind and times, with the backend's name and never an image's."""
+    address = f"127.0.0.1:{free_port()}"
+    with staged_server(arguments=["--set", f"metrics.address={address}"]) as server:
+        assert ask(server, "pull", "-q", "example.com/demo") == 0
+        assert ask(server, "pull", "-q", "example.com/nope") == 1
+        assert ask(server, "pull", "-q", "example.com/private") == 1
+        assert ask(server, "pull", "-q", "example.com/faulty") == 1
+        assert ask(server, "pull", "-q", "Upper") == 1
+        assert ask(server, "images") == 0
+        found = scrape(address)
+
+    def errors_of(kind: str) -> float:
+        return found[sample("criimage_operations_errors_total", operation="PullImage", kind=kind)]
+
+    assert found[sample("criimage_operations_total", operation="PullImage")] == 5
+    assert found[sample("criimage_operations_total", operation="ListImages")] == 1
+    assert found[sample("criimage_operations_latency_seconds_count", operation="PullImage")] == 5
+    counted = {kind: errors_of(kind) for kind in error_kinds() if errors_of(kind)}
+    assert counted == {"not_in_registry": 1, "access_denied": 1, "failed": 1, "invalid_request": 1}
+    assert found[sample("criimage_pulls_success_total")] == 1
+    assert found[sample("criimage_pulls_failures_total", kind="not_in_registry")] == 1
+    assert not any("example.com" in name for name in found)
+
+
+def test_a_kind_that_is_not_known_beforehand_does_not_exist() -> None:
+    """Design section 7: every error class has its series; the list is made from the classes themselves."""
+    assert {getattr(errors, name).kind for name in errors.__all__} <= set(error_kinds())
+
+
+def test_a_pull_under_way_is_counted(until: Until) -> None:
+    """Ecosystem, metrics: pulls in progress go up and down again."""
+    address = f"127.0.0.1:{free_port()}"
+    with staged_server(arguments=["--set", f"metrics.address={address}"]) as server:
+        command = [sys.executable, "-m", "criimage", "pull", "-q", "example.com/stalled", "--endpoint", server.endpoint]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+            until(lambda: scrape(address)[sample("criimage_pulls_in_progress")] == 1)
+            client.terminate()
+        until(lambda: scrape(address)[sample("criimage_pulls_in_progress")] == 0)
+
+
+def _metrics() -> PrometheusMetrics:
+    return PrometheusMetrics("staged", ["ListImages"], ["internal"])
+
+
+def test_an_ipv6_address_is_served() -> None:
+    """Design section 7: HOST:PORT with the host in brackets."""
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        port = probe.getsockname()[1]
+
+    with serve_metrics(f"[::1]:{port}", _metrics()):
+        assert scrape(f"[::1]:{port}")[sample("criimage_operations_total", operation="ListImages")] == 0
+
+
+def test_the_port_is_free_again_afterwards() -> None:
+    """A second server in the same process can serve at once."""
+    address = f"127.0.0.1:{free_port()}"
+    for _ in range(2):
+        with serve_metrics(address, _metrics()):
+            assert scrape(address)
+
+
+def test_nobody_else_can_reach_a_local_address() -> None:
+    """Ecosystem, libraries: prometheus-client listens on every address by default; only the given one is used."""
+    address = f"127.0.0.1:{free_port()}"
+    with serve_metrics(address, _metrics()), socket.socket() as other:
+        assert other.connect_ex(("127.0.0.2", int(address.rpartition(":")[2]))) != 0
+
+
+def _serve(tmp_path: object, address: str) -> subprocess.CompletedProcess[str]:
+    with installed() as environment:
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "criimage", "serve", "--backend", "staged"),
+                *("--listen", f"unix://{tmp_path}/s.sock", "--set", f"metrics.address={address}"),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "127.0.0.1:", ":1", "127.0.0.1:99999", "127.0.0.1:http"])
+def test_a_malformed_address_is_a_configuration_error(tmp_path: object, address: str) -> None:
+    """Design section 7: exit code 2, with the key and the expected form."""
+    ended = _serve(tmp_path, address)
+
+    assert ended.returncode == 2
+    assert ended.stderr == "Error: flag for metrics.address: metrics.address: not of the form HOST:PORT\n"
+
+
+def test_an_address_that_cannot_be_used_is_a_configuration_error(tmp_path: object) -> None:
+    """Design section 7: taken by another process, or of no interface here; exit code 2 and the address in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        addresses = [f"127.0.0.1:{taken.getsockname()[1]}", "192.0.2.1:9477", "[2001:db8::1]:9477", "no.invalid:9477"]
+        for address in addresses:
+            ended = _serve(tmp_path, address)
+
+            assert ended.returncode == 2, ended.stderr
+            assert ended.stderr.splitlines()[-1].startswith(f"Error: metrics cannot be served at {address}: ")
+            assert "Traceback" not in ended.stderr

@@ -1,0 +1,170 @@
+"""Signals and limits: a service that ends well, reloads, and leaves no memory on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from criimage.cli import main
+from operating.staged import installed, staged_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parts.criimage_process import Criimage
+
+    Until = Callable[[Callable[[], object]], None]
+
+
+def document(server: Criimage, *arguments: str) -> Any:  # noqa: ANN401 - any JSON
+    """What a client command says as JSON."""
+    command = [*arguments, "--output", "json", "--endpoint", server.endpoint]
+    return json.loads(CliRunner().invoke(main, command, catch_exceptions=False).stdout)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_service_well(number: signal.Signals) -> None:
+    """Design section 7: exit code 0, the socket and its lock gone, the last line says so."""
+    with staged_server() as server:
+        server.process.process.send_signal(number)
+        code = server.process.process.wait(30)
+        left = sorted(path.name for path in server.folder.iterdir())
+        last = server.log_text().splitlines()[-1]
+
+    assert code == 0
+    assert left == ["config.toml", "log"]
+    assert "stopped" in last
+
+
+def test_pulls_are_cancelled_and_told_so(until: Until) -> None:
+    """Design section 7: SIGTERM does not wait for pulls; their callers learn why they ended."""
+    with staged_server() as server:
+        command = [sys.executable, "-m", "criimage", "pull", "-q", "example.com/stalled", "--endpoint", server.endpoint]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+            until(lambda: "pull started" in server.log_text())
+            server.stop()
+            _, errors = client.communicate(timeout=30)
+
+        log = server.log_text()
+
+    assert client.returncode == 1
+    assert len(errors.splitlines()) == 1
+    assert "the image service is stopping" in log
+
+
+@pytest.mark.parametrize("times", [2, 20])
+def test_signals_may_come_often(times: int) -> None:
+    """An impatient operator's second Ctrl-C makes no traceback and leaves no socket."""
+    with staged_server() as server:
+        for _ in range(times):
+            server.process.process.send_signal(signal.SIGINT)
+        assert server.process.process.wait(30) == 0
+        assert not server.socket.exists()
+        assert "Traceback" not in server.log_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_the_very_start_leaves_nothing(tmp_path: Path, number: signal.Signals, until: Until) -> None:
+    """As soon as the socket is there a SIGTERM ends the service well, and a SIGHUP does not end it."""
+    place = tmp_path / "s.sock"
+    command = [sys.executable, "-m", "criimage", "serve", "--backend", "staged", "--listen", f"unix://{place}"]
+    with (
+        installed() as environment,
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log) as process,
+    ):
+        until(place.exists)
+        process.send_signal(number)
+        if number == signal.SIGHUP:
+            until(lambda: "settings reloaded" in (tmp_path / "log").read_text() or process.poll() is not None)
+            process.send_signal(signal.SIGTERM)
+        code = process.wait(30)
+
+    assert (code, [path.name for path in tmp_path.iterdir()]) == (0, ["log"])
+
+
+def test_sighup_reads_the_settings_again(until: Until) -> None:
+    """Ecosystem, reload: log level and pins change while running, the service goes on."""
+    with staged_server() as server:
+        document(server, "pull", "example.com/demo")
+        assert document(server, "images")["images"][0]["pinned"] is False
+        assert "debug" not in server.log_text()
+
+        server.config.write_text('backend = "staged"\npinned_images = ["*demo*"]\n[log]\nlevel = "debug"\n')
+        server.reload()
+        until(lambda: "settings reloaded" in server.log_text())
+
+        assert document(server, "images")["images"][0]["pinned"] is True
+        assert document(server, "inspect", "example.com/demo")["pinned"] is True
+        assert "[debug" in server.log_text()
+
+        server.config.write_text('backend = "staged"\n')
+        server.reload()
+        until(lambda: server.log_text().count("settings reloaded") == 2)
+        assert document(server, "images")["images"][0]["pinned"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('backend = "staged"\npinned_images = []\nbakend = 1\n', "bakend: no such key"),
+        ('backend = "staged"\npinned_images = \n', "Invalid value (at line 2"),
+        ('backend = "staged"\n[log]\nlevel = "loud"\n', "log.level"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_an_invalid_file_keeps_the_old_settings(until: Until, text: str | None, told: str) -> None:
+    """Ecosystem, reload: nothing of it is taken, the log says what is wrong and where, the service goes on."""
+    with staged_server('pinned_images = ["*demo*"]\n') as server:
+        document(server, "pull", "example.com/demo")
+        if text is None:
+            server.config.unlink()
+        else:
+            server.config.write_text(text)
+        server.reload()
+        until(lambda: "the old ones stay" in server.log_text())
+
+        assert document(server, "images")["images"][0]["pinned"] is True
+        assert told in server.log_text()
+        assert str(server.config) in server.log_text()
+
+
+def test_no_core_dump_can_hold_a_secret() -> None:
+    """Design section 4: RLIMIT_CORE is 0, hard and soft, in the running process."""
+    with staged_server() as server:
+        limits = Path(f"/proc/{server.process.pid}/limits").read_text().splitlines()
+
+    (core,) = (line for line in limits if line.startswith("Max core file size"))
+    assert core.split()[4:6] == ["0", "0"]
+
+
+def test_the_socket_is_for_its_group_only() -> None:
+    """Ecosystem, conventions: 0660."""
+    with staged_server() as server:
+        assert stat.S_IMODE(server.socket.stat().st_mode) == 0o660
+
+
+def test_a_taken_socket_is_a_configuration_error() -> None:
+    """Design section 7: exit code 2 and one line; the first server stays as it was."""
+    with staged_server() as server, installed() as environment:
+        second = subprocess.run(
+            [sys.executable, "-m", "criimage", "serve", "--backend", "staged", "--listen", server.endpoint],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert document(server, "images") == {"images": []}
+
+    assert second.returncode == 2
+    assert second.stderr == f"Error: {server.socket} is in use by another criimage\n"
