@@ -117,7 +117,11 @@ class DockerBackend:
         if lookup is not None and lookup.id_prefix is not None:
             found = snapshot.with_prefix(lookup.id_prefix)
             wanted |= set() if found is None else {found.id.hex}
-        if lookup is None or lookup.name is not None:
+        if lookup is not None and lookup.name is not None and lookup.name.digest is not None:
+            # The containerd store finds nothing by digest (26.1), the others exactly what has it.
+            found = snapshot.with_name(qualified(lookup.name))
+            wanted |= set() if found is None else {found.id.hex}
+        elif lookup is None or lookup.name is not None:
             text = familiar_filter(pattern.text, None if lookup is None else lookup.name)
             try:
                 listed = await self._engine.images(text)
@@ -125,7 +129,9 @@ class DockerBackend:
                 if "syntax error in pattern" in refusal.message:
                     raise InvalidRequest(f"the filter is no valid pattern: {pattern.text}") from refusal
                 raise OperationFailed(f"the Docker engine cannot list its images: {refusal.message}") from refusal
-            wanted |= {str(one.get("Id")).removeprefix("sha256:") for one in listed}
+            matched = {str(one.get("Id")).removeprefix("sha256:") for one in listed}
+            # The containerd store lets `*` match what has no name; elsewhere no filter does (L8).
+            wanted |= {image.id.hex for image in snapshot.images if image.id.hex in matched and _named(image)}
         return tuple(image for image in snapshot.images if image.id.hex in wanted)
 
     async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
@@ -168,6 +174,10 @@ class DockerBackend:
     async def usage(self) -> Usage:
         """Return what the engine's images take; for containers it has no other place."""
         return await self._meter.usage()
+
+
+def _named(image: Image) -> bool:
+    return bool(image.tags or image.digests)
 
 
 _FILTERS_KEPT = 100

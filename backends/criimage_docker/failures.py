@@ -58,7 +58,8 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
         ),
         (
             (
-                r"verification failed|does not match|don't match|mismatch|unexpected commit digest|failed size validation"
+                r"verification failed|does not match|don't match|mismatch|unexpected commit digest"
+                r"|failed size validation"
                 r"|unexpected eof|invalid tar|invalid checksum|corrupt input|media ?type|unsupported|unknown type"
                 r"|invalid character|failed to extract|applylayer|failed to register layer|invalid rootfs"
             ),

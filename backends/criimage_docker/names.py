@@ -34,19 +34,15 @@ def familiar_filter(text: str, name: Name | None) -> str:
 
     Args:
         text: as the client wrote it.
-        name: the text read as a name, or None for a glob.
+        name: the text read as a name without a digest, or None for a glob.
     """
     if name is None:
         for prefix in _HUB_PREFIXES:
             if text.startswith(prefix):
                 return text.removeprefix(prefix)
         return text
-    reference = qualified(name)
-    if reference.digest is not None:
-        # A tag beside it counts nowhere else, and engines match such a text to nothing.
-        return f"{familiar_repository(reference)}@{reference.digest}"
     # No tag means any tag here, not `latest`.
-    return familiar_repository(reference) + (f":{name.tag}" if name.tag is not None else "")
+    return familiar_repository(qualified(name)) + (f":{name.tag}" if name.tag is not None else "")
 
 
 def _short(domain: str, path: str) -> str:

@@ -16,6 +16,7 @@ __all__ = ["Tracker"]
 
 _ANNOUNCED = frozenset({"Pulling fs layer", "Waiting"})
 _PRESENT = "Already exists"
+_UP_TO_DATE = "Status: Image is up to date"
 _ARRIVED = frozenset({"Verifying Checksum", "Download complete", "Extracting", "Pull complete"})
 _DOWNLOADING = "Downloading"
 
@@ -27,6 +28,17 @@ class _Layer:
     bytes: int = 0
     total: int | None = None
     arrived: bool = False
+
+    def moved(self, status: str, numbers: Mapping[str, Any]) -> None:
+        total, current = numbers.get("total"), numbers.get("current")
+        if isinstance(total, int) and total > 0:
+            self.total = total
+        # A retry begins after these as well: what has arrived may be thrown away.
+        self.arrived = status != _DOWNLOADING
+        if self.arrived:
+            self.bytes = self.total or self.bytes
+        elif isinstance(current, int):
+            self.bytes = current
 
 
 class Tracker:
@@ -46,7 +58,9 @@ class Tracker:
         self._last: dict[str, tuple[object, object]] = {}
         self._activity = 0
         self._done = 0
-        self._downloading = False
+        self._moving = False
+        self._present: set[str] = set()
+        self._unchanged = False
         self._reported: PullProgress | None = None
 
     def start(self) -> None:
@@ -65,14 +79,34 @@ class Tracker:
         self._activity += 1
         if layer and isinstance(status, str):
             self._of_layer(layer, status, numbers)
+        self._unchanged = self._unchanged or str(status).startswith(_UP_TO_DATE)
+        self._tell(self._snapshot())
+
+    @property
+    def unpacking(self) -> bool:
+        """Whether everything has arrived and the engine is still at work, without a word about it perhaps."""
+        return self._phase() is Phase.UNPACKING
+
+    def alive(self) -> None:
+        """Count a sign of life of the engine as work; see `unpacking`."""
+        self._activity += 1
         self._tell(self._snapshot())
 
     def finish(self) -> None:
         """Report that everything is here."""
-        snapshot = self._snapshot()
-        total = snapshot.bytes_total or snapshot.bytes_done
-        layers = snapshot.layers_total or 0
-        self._tell(PullProgress(Phase.DONE, max(total, self._done), total, layers, layers, self._activity))
+        seen = self._snapshot()
+        self._tell(
+            PullProgress(
+                Phase.DONE,
+                seen.bytes_done,
+                seen.bytes_done,
+                len(self._layers),
+                len(self._layers),
+                self._activity,
+                len(self._present),
+                self._unchanged,
+            )
+        )
 
     def _of_layer(self, key: str, status: str, numbers: Mapping[str, Any]) -> None:
         if status in _ANNOUNCED:
@@ -80,37 +114,26 @@ class Tracker:
         elif status == _PRESENT:
             # Announced by the containerd store before it looks.
             self._layers.pop(key, None)
+            self._present.add(key)
         elif status == _DOWNLOADING or status in _ARRIVED:
-            self._moved(self._layers.setdefault(key, _Layer()), status, numbers)
+            self._moving = True
+            self._layers.setdefault(key, _Layer()).moved(status, numbers)
         # Retrying, and the line that names the repository, say nothing of bytes.
-
-    def _moved(self, layer: _Layer, status: str, numbers: Mapping[str, Any]) -> None:
-        self._downloading = True
-        total, current = numbers.get("total"), numbers.get("current")
-        if isinstance(total, int) and total > 0:
-            layer.total = total
-        if status == _DOWNLOADING:
-            layer.arrived = False
-            if isinstance(current, int):
-                layer.bytes = current
-        else:
-            layer.arrived = True
-            layer.bytes = layer.total or layer.bytes
 
     def _snapshot(self) -> PullProgress:
         layers = self._layers.values()
         # A retry begins at byte 0 again; clients are never told less than before.
         self._done = max(self._done, sum(layer.bytes for layer in layers))
-        # All layers are announced before the first one moves. A small one arrives without ever telling its size.
-        sized = self._downloading and all(layer.total is not None or layer.arrived for layer in layers)
-        total = max(self._done, sum(layer.total or 0 for layer in layers)) if sized else None
+        # All layers are announced before the first one moves. A small one may arrive without ever telling its size.
+        known = self._moving and all(layer.total is not None for layer in layers)
         return PullProgress(
             self._phase(),
             self._done,
-            total,
+            max(self._done, sum(layer.total or 0 for layer in layers)) if known else None,
             sum(layer.arrived for layer in layers),
-            len(self._layers) if self._downloading else None,
+            len(layers) if self._moving else None,
             self._activity,
+            len(self._present) if self._moving else None,
         )
 
     def _phase(self) -> Phase:

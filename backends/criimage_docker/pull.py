@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import BackendUnavailable, OperationFailed, PullError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Puller"]
 
 _RESULT = "Status: "
+_PULSE_SECONDS = 2.0
 
 
 class Puller:
@@ -67,12 +70,28 @@ class Puller:
         }
         headers = {"X-Registry-Auth": registry_auth(credentials, reference.domain)}
         async with self._engine.stream("POST", "images/create", parameters, headers) as chunks:
+            watching = asyncio.create_task(self._watch(tracker), name=f"watch the unpacking of {reference}")
             try:
                 ended = await self._read(chunks, reference, credentials, tracker)
             except ValueError as error:
                 raise PullError(f"{error}: {reference}") from error
+            finally:
+                watching.cancel()
         if not ended:
             raise BackendUnavailable(f"the Docker engine ended the pull of {reference} without a result")
+
+    async def _watch(self, tracker: Tracker) -> None:
+        """Take the engine's pulse while it unpacks, so that this is no standstill as long as the engine lives.
+
+        Unpacking has no deadline of its own ([cri-dockerd] P18): a large layer takes minutes in which the containerd
+        store says nothing at all. A frozen engine has no pulse.
+        """
+        while True:
+            await asyncio.sleep(_PULSE_SECONDS)
+            if tracker.unpacking:
+                with contextlib.suppress(BackendUnavailable):
+                    await self._engine.ping()
+                    tracker.alive()
 
     async def _read(
         self,

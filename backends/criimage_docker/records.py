@@ -33,12 +33,12 @@ def convert(summary: Mapping[str, Any]) -> Image:
     size = summary.get("Size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise ValueError("the image has no size")
-    return Image(
-        ImageID.parse(found),
-        only_tags(_texts(summary.get("RepoTags"))),
-        only_digests(_texts(summary.get("RepoDigests"))),
-        max(1, size),
-    )
+    tags, digests = _texts(summary.get("RepoTags")), _texts(summary.get("RepoDigests"))
+    if any(digest.endswith(found) for digest in (*tags, *digests)):
+        # The containerd store: the ID is the manifest's digest, so every repository has the image under it. The list of
+        # 26.1 tells one of them only, and not always the same one; its inspect tells all.
+        digests += [*tags, *(f"{tag.repository}@{found}" for tag in only_tags(tags))]
+    return Image(ImageID.parse(found), only_tags(tags), only_digests(digests), max(1, size))
 
 
 def created(summary: Mapping[str, Any]) -> int:

@@ -51,6 +51,9 @@ TESTS = (
     Part("containers-storage", "containers-storage"),
     Part("buildah", "buildah"),
     Part("containerd", "containerd"),
+    Part("dockerd", "docker.io"),
+    # Makes the Debian 13 whose newer engine the tests use besides.
+    Part("debootstrap", "debootstrap"),
     Part("openssl", "openssl"),
     Part("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 )

@@ -1,0 +1,423 @@
+"""PullImage on real engines and a registry that does as it is told (docker P1-P21)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from criimage.backend import Phase, PullProgress
+from criimage.credentials import Credentials
+from criimage.errors import (
+    AccessDenied,
+    ContentInvalid,
+    PlatformMissing,
+    PullError,
+    RateLimited,
+    RegistryUnavailable,
+    RemoteImageMissing,
+)
+from criimage.reference import Reference
+from criimage.testing.oci import Config, image, index, layer, noise_layer
+from criimage.testing.scripted_registry import (
+    Answer,
+    Auth,
+    Change,
+    Hang,
+    ScriptedRegistry,
+    Stage,
+    Trickle,
+    corrupted,
+    scripted_registry,
+)
+from parts.child import free_port
+from parts.docker_backend import docker_backend, pull, status
+from parts.engine import Engine  # noqa: TC001 - fixtures' types read better as they are
+from parts.serving import until
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+HTML = b"<!DOCTYPE html><html><body><svg>" + b"x" * 2000 + b"</svg>502</body></html>"
+
+
+def an_image(text: str, size: int = 0) -> object:
+    return image(layer({"text": text.encode()}), *([noise_layer(size, seed=text)] if size else []))
+
+
+async def test_by_tag(docker: Engine) -> None:
+    """P6, P8, C1: the image has its tag and the digest that the registry answered; nothing else is stored."""
+    made = image(layer({"for": b"tag"}))
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(made, "team/app", "1", "2", "3")
+            pulled = await pull(backend, name)
+
+        found = await status(backend, name)
+        images = await backend.images()
+
+    assert images == (pulled,)
+    assert [str(tag) for tag in pulled.tags] == [name]
+    assert [str(digest) for digest in pulled.digests] == [f"{name.removesuffix(':1')}@{made.digest}"]
+    assert pulled.id.hex == (made.digest if docker.kind.containerd_store else made.id).removeprefix("sha256:")
+    assert found is not None
+    assert found.image == pulled
+
+
+async def test_no_tag_means_latest_and_never_all(docker: Engine) -> None:
+    """P6, P7: without a tag `latest` is pulled; the engine is never asked for every tag."""
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            for tag in ("1", "2", "latest"):
+                hub.put(image(layer({"for": tag.encode()})), "team/tags", tag)
+            pulled = await pull(backend, f"{hub.address}/team/tags")
+        images = await backend.images()
+
+    assert [tag.tag for tag in pulled.tags] == ["latest"]
+    assert len(images) == 1
+
+
+@pytest.mark.parametrize("tag", ["", ":zzz"])
+async def test_by_digest(docker: Engine, tag: str) -> None:
+    """P6, P9, C6: a digest makes no tag, not even one that stands beside it, and is found by itself."""
+    made = image(layer({"for": b"digest"}))
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(made, "team/digest", "1").removesuffix(":1")
+            pulled = await pull(backend, f"{name}{tag}@{made.digest}")
+        found = await status(backend, f"{name}@{made.digest}")
+        by_tag = await status(backend, f"{name}:1")
+
+    assert pulled.tags == ()
+    assert [str(digest) for digest in pulled.digests] == [f"{name}@{made.digest}"]
+    assert found is not None
+    assert found.image == pulled
+    assert by_tag is None
+
+
+async def test_a_tag_that_moves(docker: Engine) -> None:
+    """The contract: the name leaves the image that had it before; the registry is asked each time."""
+    old, new = image(layer({"for": b"old"})), image(layer({"for": b"new"}))
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(old, "team/moves", "1")
+            first = await pull(backend, name)
+            hub.put(new, "team/moves", "1")
+            second = await pull(backend, name)
+        holders = [entry.id for entry in await backend.images() if Reference.parse(name) in entry.tags]
+
+    assert first.id != second.id
+    assert holders == [second.id]
+
+
+async def test_from_an_index(docker: Engine) -> None:
+    """C1: of an index this machine's image is stored, and the digest is the index's, which the registry answered."""
+    mine, other = (
+        image(layer({"for": kind.encode()}), config=Config(architecture=kind)) for kind in ("amd64", "s390x")
+    )
+    both = index(mine, other)
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            pulled = await pull(backend, hub.put(both, "team/multi", "1"))
+            fetched = {request.reference for request in hub.asked(Stage.CONFIG)}
+
+    assert fetched == {mine.config.digest}
+    assert [digest.digest for digest in pulled.digests] == [both.digest]
+
+
+# -- credentials ------------------------------------------------------------------------------------------------------
+
+ALICE = Credentials("alice", "p:ss wörd")
+
+
+@pytest.mark.parametrize("auth", [Auth.BASIC, Auth.BEARER])
+async def test_credentials_of_the_request(docker: Engine, auth: Auth) -> None:
+    """P1-P3: user name and password reach the registry, also where it wants a token; others are refused each time."""
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry(auth=auth, accounts={ALICE.username: ALICE.password}) as hub:
+            name = hub.put(image(layer({"for": b"private"})), "team/private", "1")
+            pulled = await pull(backend, name, ALICE)
+            for wrong in (None, Credentials("alice", "wrong"), Credentials("mallory", "x")):
+                with pytest.raises(AccessDenied) as refused:
+                    await pull(backend, name, wrong)
+                assert "wrong" not in refused.value.text
+            again = await pull(backend, name, ALICE)
+
+    assert again == pulled
+
+
+async def test_credentials_meant_for_this_registry(docker: Engine) -> None:
+    """P4: the engine is told the registry's own name, however the client wrote the server address."""
+    credentials = Credentials(ALICE.username, ALICE.password, server_address="https://127.0.0.1/v1/")
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry(auth=Auth.BASIC, accounts={ALICE.username: ALICE.password}) as hub:
+            pulled = await pull(backend, hub.put(image(layer({"for": b"address"})), "team/address"), credentials)
+
+    assert len(pulled.tags) == 1
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_not_there(docker: Engine) -> None:
+    """P12: a tag, a digest and a repository that the registry does not have."""
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            hub.put(image(layer({"for": b"there"})), "team/there", "1")
+            for missing in ("team/there:2", f"team/there@sha256:{'0' * 64}", "team/nothing:1"):
+                with pytest.raises(RemoteImageMissing, match=missing.partition("@")[0]):
+                    await pull(backend, f"{hub.address}/{missing}")
+        assert await backend.images() == ()
+
+
+async def test_no_variant_for_this_machine(docker: Engine) -> None:
+    """P12: an index without this platform."""
+    other = image(layer({"for": b"s390x"}), config=Config(architecture="s390x"))
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub, pytest.raises(PlatformMissing):
+            await pull(backend, hub.put(index(other), "team/foreign", "1"))
+
+
+@pytest.mark.parametrize("code", [502, 503, 504])
+async def test_a_registry_that_cannot_serve(docker: Engine, code: int) -> None:
+    """P13-P15: told by its words, since engines no longer send a code; short, one line, without the page of HTML."""
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(image(layer({"for": b"unavailable"})), "team/down", "1")
+            hub.script(Stage.MANIFEST, Answer(code, HTML))
+            with pytest.raises(RegistryUnavailable, match=str(code)) as failed:
+                await pull(backend, name)
+
+    assert len(failed.value.text) < 300
+    assert "<" not in failed.value.text
+
+
+async def test_nobody_listens(docker: Engine) -> None:
+    """P12, design section 4: a refused connection and an unknown host mean that the registry is unavailable."""
+    async with docker_backend(docker.host) as backend:
+        texts = []
+        port = free_port()
+        for _ in range(2):
+            with pytest.raises(RegistryUnavailable, match="connection refused") as refused:
+                await pull(backend, f"127.0.0.1:{port}/a/b:1")
+            texts.append(refused.value.text)
+        with pytest.raises(RegistryUnavailable) as unknown:
+            await pull(backend, "registry.invalid/a/b:1")
+
+    # Kubelet keeps a reason only while the texts are equal (cri-protocol 2.4).
+    assert texts[0] == texts[1]
+    assert "registry.invalid" in unknown.value.text
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "kind"),
+    [
+        (429, b'{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}', RateLimited),
+        (403, b'{"errors":[{"code":"DENIED","message":"not yours"}]}', AccessDenied),
+        (403, HTML, AccessDenied),
+        (404, HTML, RemoteImageMissing),
+        (500, b'{"errors":[{"code":"UNKNOWN","message":"oops"}]}', PullError),
+    ],
+)
+async def test_what_registries_answer(docker: Engine, code: int, body: bytes, kind: type[PullError]) -> None:
+    """P12, P14: other answers, JSON or HTML, by situation and in short."""
+    kind_of_content = "text/html" if body is HTML else "application/json"
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(image(layer({"for": b"answers"})), "team/answers", "1")
+            hub.script(Stage.MANIFEST, Answer(code, body, {"Content-Type": kind_of_content}))
+            with pytest.raises(PullError) as failed:
+                await pull(backend, name)
+
+    assert type(failed.value) is kind, failed.value.text
+    assert "<" not in failed.value.text
+    assert len(failed.value.text) < 300
+
+
+async def test_a_layer_that_lies(docker: Engine) -> None:
+    """P12: content that does not match its digest, and nothing is stored."""
+    made = image(noise_layer(100_000))
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(made, "team/lies", "1")
+            hub.script(Stage.LAYER, Change(corrupted))
+            with pytest.raises(ContentInvalid):
+                await pull(backend, name)
+        assert await backend.images() == ()
+
+
+async def test_a_name_that_spells_an_error(docker: Engine) -> None:
+    """P12: names are no part of what decides about the kind."""
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub, pytest.raises(RemoteImageMissing):
+            await pull(backend, f"{hub.address}/denied/toomanyrequests:unauthorized")
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+async def test_progress(docker: Engine) -> None:
+    """P17-P19: bytes and layers grow, never shrink, and end at what there was; each report tells something new."""
+    made = image(layer({"for": b"progress"}), noise_layer(3_000_000, seed=1), noise_layer(2_000_000, seed=2))
+    seen: list[PullProgress] = []
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            hub.script(Stage.LAYER, Trickle(200_000, 0.02))
+            await pull(backend, hub.put(made, "team/progress", "1"), report=seen.append)
+
+    sizes = [len(one.data) for one in made.layers]
+    assert seen[0] == PullProgress(Phase.RESOLVING)
+    assert seen[-1].phase is Phase.DONE
+    assert seen[-1].layers_done == seen[-1].layers_total == 3
+    assert seen[-1].unchanged is False
+    assert [one.bytes_done for one in seen] == sorted(one.bytes_done for one in seen)
+    assert sum(sizes[1:]) <= seen[-1].bytes_done <= sum(sizes)
+    assert {one.bytes_total for one in seen[:-1]} <= {None, sum(sizes)}
+    assert Phase.DOWNLOADING in {one.phase for one in seen}
+    assert all(one != two for one, two in zip(seen, seen[1:], strict=False))
+    # Somebody who watches sees more than the beginning and the end.
+    assert len({one.bytes_done for one in seen}) > 5
+
+
+async def test_nothing_to_fetch(docker: Engine) -> None:
+    """P17: a second pull reports that nothing was fetched."""
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(image(layer({"for": b"again"})), "team/again", "1")
+            await pull(backend, name)
+            before = len(hub.asked(Stage.LAYER))
+            seen: list[PullProgress] = []
+            await pull(backend, name, report=seen.append)
+            fetched = len(hub.asked(Stage.LAYER)) - before
+
+    assert fetched == 0
+    assert seen[-1].unchanged
+    assert (seen[-1].bytes_done, seen[-1].layers_total) == (0, 0)
+
+
+async def test_layers_that_are_here(docker: Engine) -> None:
+    """P10: a layer of another image is not fetched again, and counts as reused."""
+    shared = noise_layer(50_000, seed=9)
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            await pull(backend, hub.put(image(shared, layer({"one": b"1"})), "team/one", "1"))
+            seen: list[PullProgress] = []
+            await pull(backend, hub.put(image(shared, layer({"two": b"2"})), "team/two", "1"), report=seen.append)
+            fetched = [request.reference for request in hub.asked(Stage.LAYER)]
+
+    assert fetched.count(shared.digest) == 1
+    assert (seen[-1].layers_total, seen[-1].layers_reused) == (1, 1)
+
+
+async def test_a_standstill_is_silent(docker: Engine) -> None:
+    """P19: while a registry hangs nothing is reported as work, however often the engine repeats itself."""
+    seen: list[PullProgress] = []
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            hang = hub.script(Stage.LAYER, Hang(after=300_000))
+            name = hub.put(image(noise_layer(1_000_000, seed=3)), "team/still", "1")
+            pulling = asyncio.create_task(pull(backend, name, report=seen.append))
+            await hub.until(lambda: hang.reached)
+            await settled(seen)
+            before = len(seen)
+            await asyncio.sleep(2)
+            during = len(seen) - before
+            hang.release()
+            await pulling
+
+    assert during == 0
+
+
+async def settled(seen: list[PullProgress]) -> None:
+    """Waits until nothing has been reported for a while."""
+    last, since = -1, time.monotonic()
+    while time.monotonic() - since < 1:
+        if len(seen) != last:
+            last, since = len(seen), time.monotonic()
+        await asyncio.sleep(0.05)
+
+
+# -- cancel and sharing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [Stage.MANIFEST, Stage.LAYER])
+async def test_a_cancel_stops_the_engine(docker: Engine, stage: Stage) -> None:
+    """P20, A2: the engine lets go of the registry within a second, the image is not there, and a retry works."""
+    made = image(noise_layer(3_000_000, seed=4))
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(made, "team/cancel", "1")
+            hang = hub.script(stage, Hang(after=None if stage is Stage.MANIFEST else 100_000))
+            pulling = asyncio.create_task(pull(backend, name))
+            await hub.until(lambda: hang.reached and hub.open(stage))
+            pulling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await pulling
+            cancelled = time.monotonic()
+            await hub.until(lambda: not hub.open(stage), seconds=10)
+            took = time.monotonic() - cancelled
+            assert await backend.images() == ()
+
+            hub.release()
+            pulled = await pull(backend, name)
+
+    assert took < 5  # a safety limit; what is measured stands in docs/backends/docker.md
+    assert len(pulled.tags) == 1
+
+
+async def test_one_of_two_pulls_is_cancelled(docker: Engine) -> None:
+    """P21: two pulls of one image share the transfer; cancelling one leaves the other alone."""
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            name = hub.put(image(noise_layer(1_000_000, seed=5)), "team/shared", "1")
+            hang = hub.script(Stage.LAYER, Hang(after=100_000))
+            first = asyncio.create_task(pull(backend, name))
+            second = asyncio.create_task(pull(backend, name))
+            await hub.until(lambda: hang.reached)
+            await asyncio.sleep(0.3)
+            first.cancel()
+            await asyncio.wait({first})
+            hub.release()
+            pulled = await second
+
+        assert await backend.images() == (pulled,)
+
+
+async def test_a_hundred_hung_pulls(docker: Engine) -> None:
+    """A3: with a hundred pulls that hang, lists, statuses, pings and another pull go on."""
+    async with docker_backend(docker.host, cache=False) as backend:
+        with scripted_registry() as hub, scripted_registry() as other:
+            hub.script(Stage.MANIFEST, Hang())
+            # No engine asks a registry a hundred things at once for one name: these are all different.
+            names = [hub.put(image(layer({"number": str(number).encode()})), f"hung/{number}") for number in range(100)]
+            pulls = [asyncio.create_task(pull(backend, name)) for name in names]
+            await hub.until(lambda: len(hub.open(Stage.MANIFEST)) == 100, seconds=120)
+            async with asyncio.timeout(60):
+                assert await backend.images() == ()
+                pulled = await pull(backend, other.put(image(layer({"for": b"other"})), "team/other"))
+                found = await status(backend, str(pulled.id))
+                assert await backend.check() == ()
+            for one in pulls:
+                one.cancel()
+            await asyncio.wait(pulls)
+            await hub.until(lambda: not hub.open(Stage.MANIFEST), seconds=60)
+
+    assert found is not None
+
+
+async def test_many_pulls_at_once(docker: Engine) -> None:
+    """The contract: every pull returns its own image, with the name it was asked for."""
+    async with docker_backend(docker.host) as backend:
+        with scripted_registry() as hub:
+            names = [hub.put(image(layer({"number": str(number).encode()})), f"many/{number}") for number in range(16)]
+            pulled = await asyncio.gather(*(pull(backend, name) for name in names))
+        await until(lambda: True)
+        images = await backend.images()
+
+    assert [[str(tag) for tag in one.tags] for one in pulled] == [[name] for name in names]
+    assert {one.id for one in images} == {one.id for one in pulled}
+
+
+def test_types_are_used() -> None:
+    """The scripted registry is the one that the house ships."""
+    assert ScriptedRegistry.__module__.startswith("criimage.testing")

@@ -1,0 +1,98 @@
+"""A Debian 13 in a folder, for its newer Docker engine: made by debootstrap once, then kept in the user's cache."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from parts.missing import lacking, need, need_root
+from setup.cache import cache_folder
+
+_RELEASE = "trixie"
+_MADE_OF = "debootstrap minbase trixie, docker.io, ca-certificates; 1"
+"""What a kept one must have been made of; a change of the text makes another one."""
+
+_FILL = """
+mount --bind "$1" "$1"
+mount -t proc proc "$1/proc"
+mount --rbind /sys "$1/sys"
+mount --rbind /dev "$1/dev"
+cp /etc/resolv.conf "$1/etc/resolv.conf"
+printf '#!/bin/sh\\nexit 101\\n' >"$1/usr/sbin/policy-rc.d"
+chmod 755 "$1/usr/sbin/policy-rc.d"
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+chroot "$1" apt-get -q -y -f install
+chroot "$1" apt-get -q update
+chroot "$1" apt-get -q -y install --no-install-recommends docker.io ca-certificates
+chroot "$1" apt-get clean
+rm -rf "$1"/var/lib/apt/lists/* "$1/etc/resolv.conf"
+"""
+"""What turns debootstrap's result into a system with an engine; in a mount namespace that ends with it."""
+
+
+def debian13() -> Path:
+    """The root folder of a Debian 13 that has `dockerd`; it takes a minute or two where there is none yet.
+
+    Skips, or fails where `CI=true`, if it cannot be made.
+    """
+    need("debootstrap", "unshare")
+    need_root()
+    kept = cache_folder() / "debian13"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with (kept.parent / "debian13.lock").open("w") as lock:
+        # Several test runs may want it at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = kept / "made-of"
+        if not stamp.exists() or stamp.read_text() != _MADE_OF:
+            _make(kept)
+            stamp.write_text(_MADE_OF)
+    return kept
+
+
+def _make(kept: Path) -> None:
+    building = Path(tempfile.mkdtemp(prefix="debian13-", dir=kept.parent))
+    try:
+        # The folder of a system's root must be open to everybody, for its own users.
+        building.chmod(0o755)
+        mirror = [found] if (found := _mirror()) else []
+        _run("debootstrap", "--variant=minbase", _RELEASE, str(building), *mirror)
+        _run("unshare", "--mount", "--propagation", "private", "sh", "-euc", _FILL, "sh", str(building))
+        shutil.rmtree(kept, ignore_errors=True)
+        building.rename(kept)
+    except subprocess.CalledProcessError as error:
+        lacking(f"no Debian 13 can be made here: {error.cmd[0]} failed: {error.stdout[-600:]}")
+    finally:
+        if building.exists():
+            shutil.rmtree(building)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(
+        command,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
+def _mirror() -> str:
+    """Where this machine gets its own Debian from, or nothing: then debootstrap knows a place."""
+    form = "$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)"
+    command = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
+    try:
+        listed = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    for line in listed.stdout.splitlines():
+        fields = line.split()
+        # Not the updates and not the security archive, which have their suites' names in a longer form.
+        if len(fields) == 4 and fields[:2] == ["Debian", "main"] and "-" not in fields[2]:
+            return fields[3]
+    return ""

@@ -1,0 +1,75 @@
+"""The docker backend on an engine of the tests, and what tests ask of it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from criimage.backend import PullContext
+from criimage.reference import DEFAULT_DOMAIN, Lookup, Pattern, Reference
+from criimage_docker.backend import DockerBackend
+from criimage_docker.settings import Settings
+from parts.serving import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from criimage.backend import Image, ImageDetails, PullProgress
+    from criimage.credentials import Credentials
+
+
+@contextlib.asynccontextmanager
+async def docker_backend(host: str, **settings: object) -> AsyncIterator[DockerBackend]:
+    """Opens the backend.
+
+    Args:
+        host: where the engine listens.
+        settings: as in the table `[backends.docker]`.
+
+    Yields:
+        the backend, which may not follow the engine's events yet; see `following`.
+    """
+    from criimage_docker import plugin
+
+    async with plugin.open(Settings.model_validate({"host": host, **settings})) as backend:
+        assert isinstance(backend, DockerBackend)
+        yield backend
+
+
+async def following(backend: DockerBackend) -> None:
+    """Waits until the backend follows the engine's events, what it missed included, and answers from its cache."""
+    await until(lambda: backend._view._live)
+
+    async def answered_from_the_cache() -> bool:
+        before = backend._view.listings
+        await backend.images()
+        await backend.images()
+        return backend._view.listings == before
+
+    while not await answered_from_the_cache():
+        pass
+
+
+async def pull(
+    backend: DockerBackend,
+    name: str,
+    credentials: Credentials | None = None,
+    report: Callable[[PullProgress], None] = lambda progress: None,
+) -> Image:
+    """Pulls an image by its name."""
+    return await backend.pull(Reference.parse(name, DEFAULT_DOMAIN), credentials, PullContext(), report)
+
+
+async def status(backend: DockerBackend, text: str, *, verbose: bool = False) -> ImageDetails | None:
+    """Looks for an image as a client does."""
+    return await backend.status(Lookup.parse(text), verbose=verbose)
+
+
+async def remove(backend: DockerBackend, text: str) -> None:
+    """Removes an image as a client does."""
+    await backend.remove(Lookup.parse(text))
+
+
+async def listed(backend: DockerBackend, text: str = "") -> set[str]:
+    """The IDs of the images that a list shows, all of them without a filter."""
+    return {str(image.id) for image in await backend.images(Pattern.parse(text) if text else None)}

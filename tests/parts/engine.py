@@ -1,0 +1,340 @@
+"""Real Docker engines: `dockerd` in a folder of its own, in process and mount namespaces of its own.
+
+When its first process ends, the kernel ends every other one and takes every mount away, so nothing can be left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import gzip
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from criimage.testing.oci import layer
+from parts.child import Child, child
+from parts.debian13 import debian13
+from parts.missing import need, need_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_INSIDE = "/mnt"
+_START_SECONDS = 60.0
+
+# $1 the engine's folder, $2 an /etc/hosts or nothing; then dockerd's arguments.
+_HERE = """
+mount -t proc proc /proc
+# 20.10 writes a key there, wherever its configuration is.
+mkdir -p /etc/docker
+mount -t tmpfs tmpfs /etc/docker
+[ -z "$2" ] || mount --bind "$2" /etc/hosts
+shift 2
+exec dockerd "$@"
+"""
+# $1 the engine's folder, $2 an /etc/hosts or nothing, $3 the other system; then dockerd's arguments.
+_ELSEWHERE = """
+mount --bind "$3" "$3"
+mount -t proc proc "$3/proc"
+mount --rbind /sys "$3/sys"
+mount --rbind /dev "$3/dev"
+mount -t tmpfs tmpfs "$3/run"
+mount -t tmpfs tmpfs "$3/tmp"
+mount --bind "$1" "$3/mnt"
+for file in hosts resolv.conf; do [ -e "$3/etc/$file" ] || : >"$3/etc/$file"; done
+mount --bind "${2:-/etc/hosts}" "$3/etc/hosts"
+mount --bind /etc/resolv.conf "$3/etc/resolv.conf"
+root=$3
+shift 3
+exec chroot "$root" dockerd "$@"
+"""
+
+
+class Kind(enum.Enum):
+    """An engine the tests know."""
+
+    DEBIAN12 = "debian12"
+    """20.10.24, API 1.41, with its graph driver."""
+    DEBIAN13 = "debian13"
+    """26.1.5, API 1.45, with its graph driver."""
+    DEBIAN13_CONTAINERD = "debian13-containerd"
+    """26.1.5 with the containerd image store, where an image's ID is its manifest's digest."""
+
+    @property
+    def containerd_store(self) -> bool:
+        """Whether images are kept by containerd."""
+        return self is Kind.DEBIAN13_CONTAINERD
+
+    @property
+    def system(self) -> Path | None:
+        """The root folder of the system it is part of; None for this machine's own."""
+        return None if self is Kind.DEBIAN12 else debian13()
+
+
+@dataclass(slots=True)
+class Engine:
+    """An engine.
+
+    Attributes:
+        kind: which one.
+        folder: everything it writes.
+        socket: where it listens.
+        options: what dockerd is started with, besides its places.
+        hosts: a file in place of /etc/hosts, for the engine alone; the machine's own if None.
+    """
+
+    kind: Kind
+    folder: Path
+    options: tuple[str, ...] = ()
+    hosts: Path | None = None
+    _running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _process: Child | None = None
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.folder / "docker.sock"
+
+    @property
+    def host(self) -> str:
+        """`unix:///PATH`, for clients."""
+        return f"unix://{self.socket}"
+
+    @property
+    def pid(self) -> int:
+        """The process ID of dockerd as this process sees it."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def start(self, kind: Kind | None = None) -> None:
+        """Starts it, with whatever it had before; returns when it answers.
+
+        Args:
+            kind: another engine to start on the same data, as an upgrade does.
+
+        Raises:
+            parts.child.StartError: it did not start.
+        """
+        self.kind = kind or self.kind
+        # Files that would be taken for those of living processes: process IDs begin again in each namespace.
+        for remnant in ("exec", "pid", "docker.sock"):
+            path = self.folder / remnant
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        features = {"features": {"containerd-snapshotter": True}} if self.kind.containerd_store else {}
+        (self.folder / "daemon.json").write_text(json.dumps(features))
+        process = self._running.enter_context(child("dockerd", self._command(), self.folder / "log"))
+        self._process = process
+        process.wait_until(self.answers, seconds=_START_SECONDS)
+
+    def _command(self) -> list[str | Path]:
+        system = self.kind.system
+        place = str(self.folder) if system is None else _INSIDE
+        namespaces: list[str | Path] = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child=SIGKILL",
+            "--propagation",
+            "private",
+        ]
+        before: list[str | Path] = [_HERE, "sh", self.folder, self.hosts or ""]
+        if system is not None:
+            before = [_ELSEWHERE, "sh", self.folder, self.hosts or "", system]
+        return [
+            *namespaces,
+            *("sh", "-euc", *before),
+            *("--bridge=none", "--iptables=false"),
+            *(f"--data-root={place}/data", f"--exec-root={place}/exec", f"--pidfile={place}/pid"),
+            *(f"--config-file={place}/daemon.json", f"--host=unix://{place}/docker.sock"),
+            *self.options,
+        ]
+
+    def answers(self) -> bool:
+        """Whether it answers."""
+        try:
+            return self.ask("GET", "/_ping").status == http.client.OK
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """Ends it by SIGKILL, and everything it started."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._gone()
+
+    def stop(self) -> None:
+        """Ends it by SIGTERM and waits until it is gone."""
+        os.kill(self.pid, signal.SIGTERM)
+        self._gone()
+
+    def _gone(self) -> None:
+        assert self._process is not None
+        self._process.process.wait(_START_SECONDS)
+        self._running.close()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stops it by SIGSTOP while the block runs: it keeps its connections and answers nothing."""
+        process = self.pid
+        os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+
+    def log_text(self) -> str:
+        """Everything it has logged so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    # -- what somebody else does with it ----------------------------------------------------------------------------
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        *,
+        seconds: float = 60,
+    ) -> Reply:
+        """One request, as any other client would send it.
+
+        Args:
+            method: of HTTP.
+            path: with its version or without any, escaped.
+            query: the parameters.
+            body: sent as JSON, or as it is if it is bytes.
+            seconds: how long to wait at most.
+        """
+        connection = _UnixConnection(self.socket, seconds)
+        with contextlib.closing(connection):
+            headers = {"Content-Type": "application/json", "X-Registry-Auth": "e30K"}
+            text = body if body is None or isinstance(body, bytes) else json.dumps(body)
+            connection.request(method, path + (f"?{urlencode(query)}" if query else ""), text, headers)
+            answer = connection.getresponse()
+            return Reply(answer.status, answer.read().decode("utf-8", "replace"))
+
+    def pull(self, name: str, tag: str) -> str:
+        """Pulls an image as another client, and returns the stream's text."""
+        reply = self.ask("POST", "/images/create", {"fromImage": name, "tag": tag})
+        assert reply.status == http.client.OK, reply.text
+        return reply.text
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        """Gives an image another name as another client."""
+        query = {"repo": repository, "tag": tag}
+        reply = self.ask("POST", f"/images/{quote(image, safe=_SAFE)}/tag", query)
+        assert reply.status == http.client.CREATED, reply.text
+
+    def delete(self, image: str, *, force: bool = False) -> None:
+        """Deletes an image or one of its names as another client."""
+        reply = self.ask("DELETE", f"/images/{quote(image, safe=_SAFE)}", {"force": "1" if force else "0"})
+        assert reply.status == http.client.OK, reply.text
+
+    def import_untagged(self, text: str) -> str:
+        """Makes an image without any name, as a build without `-t` leaves it, and returns its ID."""
+        data = gzip.decompress(layer({"text": text.encode()}).data)
+        made: str = self.ask("POST", "/images/create", {"fromSrc": "-"}, data).json()["status"]
+        return made
+
+    def hold(self, image: str, name: str) -> None:
+        """Makes a container of an image without starting it: the image is in use then."""
+        reply = self.ask("POST", "/containers/create", {"name": name}, {"Image": image, "Cmd": ["nothing"]})
+        assert reply.status == http.client.CREATED, reply.text
+
+    def containers(self) -> list[str]:
+        """The names of all containers."""
+        return sorted(
+            one["Names"][0].removeprefix("/") for one in self.ask("GET", "/containers/json", {"all": "1"}).json()
+        )
+
+    def images(self) -> list[dict[str, Any]]:
+        """What its list of images says."""
+        found: list[dict[str, Any]] = self.ask("GET", "/images/json").json()
+        return found
+
+    def clear(self) -> None:
+        """Deletes every container and every image."""
+        for one in self.ask("GET", "/containers/json", {"all": "1"}).json():
+            self.ask("DELETE", f"/containers/{one['Id']}", {"force": "1"})
+        # Images that others were built on come out in a later round.
+        rounds = 5
+        while (left := self.ask("GET", "/images/json", {"all": "1"}).json()) and rounds:
+            for one in left:
+                self.ask("DELETE", f"/images/{one['Id']}", {"force": "1"})
+            rounds -= 1
+        assert not left, f"images cannot be deleted: {left}"
+
+
+_SAFE = "/:@"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the engine answered.
+
+    Attributes:
+        status: of HTTP.
+        text: the body.
+    """
+
+    status: int
+    text: str
+
+    def json(self) -> Any:  # noqa: ANN401 - JSON
+        """The body as JSON."""
+        return json.loads(self.text)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("engine", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+@contextlib.contextmanager
+def engine(kind: Kind, *, options: Sequence[str] = (), hosts: str = "", started: bool = True) -> Iterator[Engine]:
+    """Runs an engine until the block is left; everything it had is gone afterwards.
+
+    Args:
+        kind: which one; Debian 13's is made first where it has not been.
+        options: more arguments for dockerd.
+        hosts: the text of an /etc/hosts for it alone.
+        started: whether it runs already when the block begins.
+
+    Yields:
+        the engine, which answers already if it is started.
+
+    Raises:
+        parts.child.StartError: it did not start.
+    """
+    need("unshare", *(["dockerd"] if kind is Kind.DEBIAN12 else []))
+    need_root()
+    folder = Path(tempfile.mkdtemp(prefix="criimage-engine-"))
+    try:
+        file = folder / "hosts" if hosts else None
+        if file is not None:
+            file.write_text(hosts)
+        made = Engine(kind, folder, tuple(options), file)
+        with made._running:
+            if started:
+                made.start()
+            yield made
+    finally:
+        shutil.rmtree(folder)
