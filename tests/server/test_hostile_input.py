@@ -320,33 +320,12 @@ async def test_millions_of_fields(tmp_path: Path, path: str, request_bytes: byte
 HOSTILE_NAMES = [
     *("../../etc/passwd", "a/../b", "./a", "/etc/passwd", "a//b", "a/", "~/a", "file:///etc/passwd"),
     *("a\0b", "\0", "example.com/a:1\0", "example.com/a:1\n", "\nexample.com/a:1", "a\r\nHost: b", "a\tb", " a", "a "),
-    *(
-        "-option",
-        "--help",
-        "--creds=a:b",
-        "-",
-        "example.com/-a",
-        "example.com/a:-1",
-        ":1",
-        "@",
-        "a@",
-        "a:",
-        "a@sha256:",
-    ),
+    *("-option", "--help", "--creds=a:b", "-", "example.com/-a", "example.com/a:-1", ":1", "@", "a@", "a:"),
     *("a?b=c", "a#b", "a&b", "a%2fb", "%2e%2e", "%2e%2e%2f%2e%2e", "a;b", "a|b", "$(id)", "`id`", "a'b", 'a"b', "a\\b"),
-    *(
-        "\u202eb",
-        "bücher",
-        "\uff41",
-        "a\u200b",
-        "\u0435",
-        "\U0001f600",
-        "x" * 100_000,
-        "a/" * 50_000,
-        "a." * 500 + "b/c",
-    ),
+    *("\u202eb", "b\xfccher", "\uff41", "a\u200b", "\u0435", "\U0001f600", "x" * 100_000, "a/" * 50_000),
     *("http://example.com/a", "docker://a", "user:pass@example.com/a", "example.com:99x/a", "[::1/a", "EXAMPLE/a:1:2"),
     *("a@sha256:" + "0" * 63, "a@sha256:" + "G" * 64, "a@md5:" + "0" * 32, "a:" + "t" * 129, "A/b", "x" * 256),
+    *("a@sha256:", "a." * 500 + "b/c"),
 ]
 
 
