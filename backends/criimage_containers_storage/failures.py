@@ -104,7 +104,7 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
         ),
         (r"unexpected eof", errors.ContentInvalid, "a layer ended early: unexpected EOF"),
         (
-            r"corrupt input|invalid header|invalid tar|invalid checksum|applylayer|unpacking|invalid character",
+            r"corrupt input|invalid header|invalid tar|invalid checksum|invalid magic|magic number",
             errors.ContentInvalid,
             "the content is damaged",
         ),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "run", "settled"]
 
 _TERM_SECONDS = 0.7
+_GONE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,11 @@ async def _live(
             await asyncio.wait({talk}, timeout=_TERM_SECONDS)
             # The leader may be gone with a child left behind that unpacks a layer (T14).
             _signal_group(process.pid, signal.SIGKILL)
+            await asyncio.wait({talk}, timeout=_GONE_SECONDS)
+            if not talk.done():
+                # Something that left the group, such as an agent of gpg, holds the pipes; the tool itself is gone.
+                talk.cancel()
+                return Outcome(-signal.SIGKILL, b"", "")
         out, err = await talk
     finally:
         stopping.cancel()

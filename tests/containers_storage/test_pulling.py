@@ -351,7 +351,9 @@ async def test_a_long_pull_learns_what_there_is_to_fetch() -> None:
             hub.image, hub.hang_after = slow, 500_000
             under_test.reports.clear()
             task = asyncio.create_task(under_test.pull(f"127.0.0.1:{hub.port}/app:2"))
-            await asyncio.sleep(2.6)
+            async with asyncio.timeout(20):
+                while under_test.reports[-1].bytes_total is None:  # noqa: ASYNC110 - reports come by callback
+                    await asyncio.sleep(0.1)
             seen = under_test.reports[-1]
             assert (seen.phase, seen.bytes_done) == (Phase.DOWNLOADING, 500_000)
             assert (seen.bytes_total, seen.layers_done, seen.layers_total) == (len(slow.layers[1].data), 0, 1)
