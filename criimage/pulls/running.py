@@ -154,7 +154,7 @@ class RunningPull:
         return PullView(
             self.id,
             str(self.name),
-            str(self.candidate or self.key.candidates[0]),
+            str(self.candidate or next(iter(self.key.candidates), self.name)),
             self.progress,
             self.rate,
             self.started,
