@@ -79,6 +79,11 @@ class Registry:
         self._images[reference.with_digest(image.digest)] = image
         return reference
 
+    def withdraw(self, reference: Reference) -> None:
+        """Forget the image of a reference, by its digest too."""
+        image = self._images.pop(reference)
+        self._images.pop(reference.with_digest(image.digest), None)
+
     def get(self, reference: Reference, credentials: Credentials | None) -> RemoteImage:
         """Return the image that a pull would get.
 

@@ -1,0 +1,99 @@
+"""The in-memory backend keeps the contract (docs/contract.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from criimage.backend import User
+from criimage.credentials import Credentials
+from criimage.testing.conformance import BackendConformance, Capability
+from criimage.testing.memory import MemoryBackend, Registry, RemoteImage
+from criimage.testing.stand import Published
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from criimage.reference import ImageID, Reference
+
+STALLED = RemoteImage("stalled")
+
+
+class MemoryRegistry:
+    """The registry of the backend in memory, as the suite asks for it."""
+
+    owner = Credentials("owner", "right")
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+
+    def image_id(self, seed: str) -> ImageID:
+        """Return what the backend makes of the content."""
+        return RemoteImage(seed).id
+
+    async def put(self, seed: str, *names: str, user: str = "", private: bool = False) -> Published:
+        """Put it into the dict."""
+        told = (User(uid=int(user)) if user.isdecimal() else User(name=user)) if user else None
+        image = RemoteImage(seed, user=told, owner=self.owner if private else None)
+        references = tuple(self.registry.put(f"example.com/{name}", image) for name in names)
+        return Published(references, image.id, image.digest)
+
+    async def withdraw(self, published: Published) -> None:
+        """Take it out of the dict."""
+        for reference in published.references:
+            self.registry.withdraw(reference)
+
+    @asynccontextmanager
+    async def stalled(self) -> AsyncIterator[Reference]:
+        """Its download waits for ever."""
+        yield self.registry.put("example.com/team/stalled:1", STALLED)
+
+
+class StallingBackend(MemoryBackend):
+    """Waits for ever for one image."""
+
+    async def download(self, remote: RemoteImage) -> None:
+        """Take a turn of the loop, or all of them."""
+        await (asyncio.Event().wait() if remote == STALLED else asyncio.sleep(0))
+
+
+class TestMemory(BackendConformance):
+    """Nothing outlives the process, and there is no network."""
+
+    capabilities = Capability.EXPECTED & ~Capability.PERSISTENT & ~Capability.UNREACHABLE | Capability.IN_USE
+
+    @pytest.fixture
+    def registry(self) -> MemoryRegistry:
+        """A registry of the test's own."""
+        return MemoryRegistry()
+
+    @pytest.fixture
+    def backend(self, registry: MemoryRegistry) -> MemoryBackend:
+        """The backend, which is its own store."""
+        return StallingBackend(registry.registry)
+
+    @pytest.fixture
+    def open_backend(self, backend: MemoryBackend) -> Callable[[], AbstractAsyncContextManager[MemoryBackend]]:
+        """Opening is nothing."""
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[MemoryBackend]:
+            yield backend
+
+        return opened
+
+    @pytest.fixture
+    def hold(self, backend: MemoryBackend) -> Callable[[ImageID], AbstractAsyncContextManager[None]]:
+        """The backend has a set of what is in use."""
+
+        @asynccontextmanager
+        async def held(image: ImageID) -> AsyncIterator[None]:
+            backend.in_use.add(image)
+            yield
+            backend.in_use.remove(image)
+
+        return held
