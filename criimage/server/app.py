@@ -115,7 +115,8 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     plugin = plugins.load(settings.backend)
     backend_settings = layers.backend_settings(plugin)
     shown = _shown(settings, plugin, backend_settings)
-    with BoundSocket.open(settings.listen) as bound, ExitStack() as stack:
+    stopped, hung_up = asyncio.Event(), asyncio.Event()
+    with _signals(stopped, hung_up), BoundSocket.open(settings.listen) as bound, ExitStack() as stack:
 
         def figures(operations: list[str]) -> metrics.Metrics:
             if not settings.metrics.address:
@@ -126,17 +127,17 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
 
         async with plugin.open(backend_settings) as backend, Work() as work:
             assembly = Assembly(backend, work, settings, figures, shown)
-            stopped = asyncio.Event()
-            with _signals(stopped, lambda: work.start(_reload(assembly, reread), name="reload")):
-                await assembly.server.start(bound.socket)
-                _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
-                systemd.ready(f"serving {plugin.name}")
-                work.start(_report_problems(backend), name="check")
-                async with systemd.watchdog():
-                    await stopped.wait()
-                _log.info("stopping")
-                systemd.stopping()
-                await assembly.stop()
+            await assembly.server.start(bound.socket)
+            _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
+            systemd.ready(f"serving {plugin.name}")
+            work.start(_report_problems(backend), name="report problems")
+            reloading = work.start(_reload_when(hung_up, assembly, reread), name="reload")
+            async with systemd.watchdog():
+                await stopped.wait()
+            _log.info("stopping")
+            systemd.stopping()
+            reloading.cancel()
+            await assembly.stop()
     _log.info("stopped")
 
 
@@ -163,6 +164,13 @@ def _shown(settings: Settings, plugin: Plugin[Any], backend_settings: Any) -> di
     return {**shown, "backends": {plugin.name: backend_settings.model_dump(mode="json")}}
 
 
+async def _reload_when(hung_up: asyncio.Event, assembly: Assembly, reread: Callable[[], Layers]) -> None:
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        await _reload(assembly, reread)
+
+
 async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
     systemd.reloading()
     try:
@@ -179,13 +187,10 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
 
 
 @contextmanager
-def _signals(stopped: asyncio.Event, reload: Callable[[], object]) -> Iterator[None]:
+def _signals(stopped: asyncio.Event, hung_up: asyncio.Event) -> Iterator[None]:
+    # Set before the socket is bound: a signal that comes early must not leave it behind.
     loop = asyncio.get_running_loop()
-    handlers: dict[signal.Signals, Callable[[], object]] = {
-        signal.SIGTERM: stopped.set,
-        signal.SIGINT: stopped.set,
-        signal.SIGHUP: reload,
-    }
+    handlers = {signal.SIGTERM: stopped.set, signal.SIGINT: stopped.set, signal.SIGHUP: hung_up.set}
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     try:
