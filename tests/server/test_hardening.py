@@ -360,6 +360,30 @@ async def test_an_answer_nobody_reads_is_given_up(tmp_path: Path, monkeypatch: p
             await running.quiet()
 
 
+async def test_bytes_that_upset_the_library_end_their_connection_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever grpclib or h2 raise over a client's bytes, the calls of others go on, and it stands in our log."""
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with serving(tmp_path) as running, raw_client(running.path) as other:
+        await answers(other)
+        running.backend.open.clear()
+        under_way = await other.send(grpc_headers(PULL), framed(PULL_A1))
+        await until(lambda: running.backend.downloads)
+        async with raw_client(running.path) as client:
+            await answers(client)
+            monkeypatch.setattr(hardening._Events, "process", lambda *_: dict[str, int]()["no such stream"])
+            await client.send(headers_of(), framed(b""))
+            await client.closed.wait()
+            monkeypatch.undo()
+        running.backend.open.set()
+        await under_way.finished()
+        assert under_way.status == 0
+    assert "a connection was closed: its bytes could not be processed" in caplog.text
+    assert not unheard
+
+
 async def test_connections_leave_nothing(tmp_path: Path) -> None:
     """A connection that has ended is not kept alive by anything but the collector's next round."""
     async with serving(tmp_path) as running:

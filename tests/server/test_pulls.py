@@ -16,6 +16,7 @@ from criimage.errors import AccessDenied, CriimageError, ImageInUse, RegistryUna
 from criimage.reference import Reference
 from criimage.server import app
 from criimage.testing.memory import RemoteImage
+from parts.google_client import google_client
 from parts.raw_client import Answer, RawClient, framed, grpc_headers, raw_client
 from parts.serving import WatchedBackend, serving, stocked, until
 from server.methods import LIST, PULL, REMOVE, field, spec
@@ -402,6 +403,23 @@ async def test_stopping_ends_every_pull(tmp_path: Path) -> None:
         await until(lambda: not running.server.connections)
         await client.closed.wait()
         assert client.goaway == (answers[-1].stream, 0)
+
+
+async def test_a_real_client_ends_its_call_while_the_server_stops(tmp_path: Path) -> None:
+    """Grpcio takes the GOAWAY, the answer to what is under way, and the end, in this order."""
+    async with serving(tmp_path) as running:
+        with google_client(running.path) as client:
+            await client.raw(PULL, spec(NAME))
+            running.backend.open.clear()
+            removal = asyncio.create_task(client.raw(REMOVE, spec(NAME)))
+            await until(lambda: running.backend.removals == 1)
+            stopping = asyncio.create_task(running.assembly.stop())
+            await until(lambda: running.server.stopping)
+            running.backend.open.set()
+            assert await removal == b""
+            await stopping
+            code, _ = await client.error(LIST)
+            assert code.name == "UNAVAILABLE"
 
 
 async def test_stopping_waits_for_nobody_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

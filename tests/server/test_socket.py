@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import socket
 import stat
@@ -14,12 +16,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from criimage.errors import ConfigurationError
+from criimage.server.server import Server
 from criimage.server.socket import BACKLOG, BoundSocket
 from parts.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from grpclib.const import Status
 
 
 def endpoint(path: Path) -> str:
@@ -84,6 +89,36 @@ def test_a_live_socket_is_not_taken_over(tmp_path: Path, queue: str) -> None:
         other.settimeout(10)
         other.accept()[0].close()
         assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_socket_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    """A datagram socket, such as a log's, cannot be asked whether it is alive."""
+    path = tmp_path / "c.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        with pytest.raises(ConfigurationError, match="wrong type"):
+            BoundSocket.open(endpoint(path))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_that_was_removed_while_it_was_taken_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner ended between our opening and our locking of its file: we make one that others see."""
+    path = tmp_path / "c.sock"
+    flock, calls = fcntl.flock, []
+
+    def slow(lock: int, how: int) -> None:
+        calls.append(lock)
+        if len(calls) == 1:
+            (tmp_path / "c.sock.lock").unlink()
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    with BoundSocket.open(endpoint(path)):
+        assert len(calls) == 2
+        with pytest.raises(ConfigurationError, match="in use by another criimage"):
+            BoundSocket.open(endpoint(path))
 
 
 def test_a_second_criimage_is_refused(tmp_path: Path) -> None:
@@ -287,6 +322,26 @@ def test_what_systemd_did_not_pass(tmp_path: Path) -> None:
         assert "no unix stream socket" in _passed(path, other.fileno())
         assert "fd 3" in _passed(path, file.fileno())
         assert "fd 3" in _passed(path, -1)
+
+
+async def test_the_server_leaves_the_file_to_its_owner(tmp_path: Path) -> None:
+    """Whoever bound a socket removes it: asyncio, from Python 3.13 on, would take systemd's away at our end."""
+    path = tmp_path / "c.sock"
+    with await asyncio.to_thread(listener, path) as passed:
+        passed.setblocking(False)
+        server = Server([], _Quiet())
+        await server.start(passed)
+        server.stop_accepting()
+        await server.finish(0)
+        assert path in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
+
+
+class _Quiet:
+    def began(self, operation: str) -> None:
+        """Nothing."""
+
+    def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:
+        """Nothing."""
 
 
 async def test_a_burst_of_clients_waits_in_the_queue(tmp_path: Path) -> None:
