@@ -28,6 +28,7 @@ _log = structlog.get_logger(__name__)
 
 _SECONDS = 0.25
 _WORTH_ASKING_SECONDS = 1.5
+_BLOCK = 65536
 
 
 class Watch:
@@ -152,10 +153,10 @@ def _family(process: int) -> Iterable[int]:
 
 
 def _written(process: int) -> int:
-    # Bytes given to write(): a file system in memory counts as well, unlike with write_bytes. While skopeo waits for a
-    # registry the number stands still.
+    # Given to write(): a file system in memory counts as well, unlike with write_bytes. In blocks, because Go's runtime
+    # wakes itself with writes of a byte now and then, also while skopeo waits for a registry that hangs.
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path(f"/proc/{process}/io").read_text("ascii").splitlines():
             if line.startswith("wchar:"):
-                return int(line.split()[1])
+                return int(line.split()[1]) // _BLOCK
     return 0

@@ -352,7 +352,8 @@ async def test_a_long_pull_learns_what_there_is_to_fetch() -> None:
             under_test.reports.clear()
             task = asyncio.create_task(under_test.pull(f"127.0.0.1:{hub.port}/app:2"))
             async with asyncio.timeout(20):
-                while not under_test.reports or under_test.reports[-1].bytes_total is None:  # noqa: ASYNC110 - reports come by callback
+                # Reports come by callback, and there is none at first.
+                while not under_test.reports or under_test.reports[-1].bytes_total is None:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             seen = under_test.reports[-1]
             assert (seen.phase, seen.bytes_done) == (Phase.DOWNLOADING, 500_000)
