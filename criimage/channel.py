@@ -6,12 +6,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from grpclib.client import Channel as GrpclibChannel
+from grpclib.client import Handler
 from grpclib.config import Configuration
 from grpclib.const import Cardinality, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.protocol import H2Protocol
+from h2.errors import ErrorCodes
+from hyperframe.frame import GoAwayFrame
 
 if TYPE_CHECKING:
+    from asyncio import BaseTransport
     from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
     from types import TracebackType
@@ -48,6 +53,58 @@ class _BytesCodec(CodecBase):
         return data
 
 
+class _Connection(H2Protocol):
+    """A connection to a server that may say goodbye: calls under way are answered, later ones connect anew.
+
+    h2 takes every GOAWAY for the end of the connection, so that a server that stops well could not answer any more.
+    """
+
+    transport: BaseTransport | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport = transport
+        frames = self.connection._connection._frame_dispatch_table  # noqa: SLF001 - there is no public way
+        last_word = frames[GoAwayFrame]
+
+        def goodbye(frame: GoAwayFrame) -> tuple[list[object], list[object]]:
+            if frame.error_code != ErrorCodes.NO_ERROR or not self.processor.streams:
+                return last_word(frame)  # type: ignore[no-any-return]
+            self.handler.connection_lost = True  # type: ignore[attr-defined]  # what the channel looks at
+            for stream_id, stream in self.processor.streams.items():
+                if stream_id > frame.last_stream_id:
+                    stream.__terminated__("the server is stopping and has not looked at the call")
+            return [], []
+
+        frames[GoAwayFrame] = goodbye
+
+    def hang_up(self) -> None:
+        """Close what a goodbye may have left open."""
+        if self.transport is not None:
+            self.transport.close()
+
+
+class _GrpclibChannel(GrpclibChannel):
+    """Makes such connections, and closes all of them."""
+
+    def __init__(self, path: Path) -> None:
+        # One stalled stream must not hold up another call (python-stack 3), hence the windows.
+        config = Configuration(http2_connection_window_size=_CONNECTION_WINDOW, http2_stream_window_size=_STREAM_WINDOW)
+        super().__init__(path=str(path), codec=_BytesCodec(), config=config)
+        self._made: list[_Connection] = []
+
+    def _protocol_factory(self) -> H2Protocol:
+        made = _Connection(Handler(), self._config, self._h2_config)
+        self._made = [one for one in self._made if one.transport is not None and not one.transport.is_closing()]
+        self._made.append(made)
+        return made
+
+    def close(self) -> None:
+        super().close()
+        for connection in self._made:
+            connection.hang_up()
+
+
 class Channel:
     """An async context manager; connects at the first call, and again after a lost connection.
 
@@ -60,9 +117,7 @@ class Channel:
         self._channel: GrpclibChannel | None = None
 
     async def __aenter__(self) -> Self:
-        # One stalled stream must not hold up another call (python-stack 3), hence the windows.
-        config = Configuration(http2_connection_window_size=_CONNECTION_WINDOW, http2_stream_window_size=_STREAM_WINDOW)
-        self._channel = GrpclibChannel(path=str(self._path), codec=_BytesCodec(), config=config)
+        self._channel = _GrpclibChannel(self._path)
         return self
 
     async def __aexit__(
