@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pull_failure", "tidy"]
 
+_NOT_FOUND = 404
 _UNAVAILABLE_CODES = frozenset({502, 503, 504})
 
 _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
@@ -70,15 +71,21 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
 
 
 def pull_failure(
-    message: str, reference: Reference, *, code: int | None = None, secrets: Iterable[str] = ()
+    message: str,
+    reference: Reference,
+    *,
+    status: int = 0,
+    code: int | None = None,
+    secrets: Iterable[str] = (),
 ) -> errors.CriimageError:
     """Return the error for a pull that the engine refused or gave up.
 
     Args:
         message: the engine's words.
         reference: what was pulled.
+        status: of the HTTP answer; says something only where the words say nothing, for dockerd answers 500 for a
+            registry's 502 and 404 for its 403 (P12).
         code: of an `errorDetail` in the stream; 502, 503 and 504 mean that the registry cannot serve now ([seed] P13).
-            The status of the HTTP answer is not such a code: dockerd answers 500 for a registry's 502 (P12).
         secrets: never to be seen in the text.
     """
     text = tidy(message, secrets) or "the engine gave no reason"
@@ -87,11 +94,13 @@ def pull_failure(
     if code in _UNAVAILABLE_CODES:
         return errors.RegistryUnavailable(text)
     # Names may spell anything, `denied` too: they are taken out before the words are looked at.
-    plain = message.replace(reference.repository, "…").replace(reference.path, "…")
+    plain = message
+    for name in (str(reference), reference.repository, reference.path, f":{reference.tag}", f"/{reference.tag}"):
+        plain = plain.replace(name, "…")
     for pattern, kind in _KINDS:
         if pattern.search(plain):
             return kind(text)
-    return errors.PullError(text)
+    return errors.RemoteImageMissing(text) if status == _NOT_FOUND else errors.PullError(text)
 
 
 def tidy(message: str, secrets: Iterable[str] = ()) -> str:

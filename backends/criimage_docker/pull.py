@@ -52,7 +52,9 @@ class Puller:
         try:
             await self._follow(reference, credentials, tracker)
         except Refusal as refusal:
-            raise pull_failure(refusal.message, reference, secrets=_secrets(credentials)) from refusal
+            raise pull_failure(
+                refusal.message, reference, status=refusal.status, secrets=_secrets(credentials)
+            ) from refusal
         finally:
             self._view.changed()
         # The stream's last line is a promise (A4); that the image is there is what counts.

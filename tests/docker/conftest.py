@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from criimage.testing.scripted_registry import Auth, ScriptedRegistry, scripted_registry
 from parts.engine import Engine, Kind, engine
 from parts.registry import Registry, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+
+class Scripted(Protocol):
+    """Runs a registry that does as it is told."""
+
+    def __call__(
+        self, *, auth: Auth = Auth.NONE, accounts: dict[str, str] | None = None
+    ) -> AbstractContextManager[ScriptedRegistry]:
+        """Run one until the block is left."""
 
 
 @pytest.fixture(scope="session", params=list(Kind), ids=lambda kind: kind.value)
@@ -35,3 +46,13 @@ def running_registry() -> Iterator[Registry]:
 def hub(running_registry: Registry) -> Registry:
     """A real registry; tests name their repositories after themselves."""
     return running_registry
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    # containerd begins with TLS, and goes on without only if the answer to that looks like HTTP.
+    handler = "criimage.testing.scripted_http._Handler"
+    monkeypatch.setattr(f"{handler}.default_request_version", "HTTP/1.1")
+    # It asks for a token by POST first, and by GET where that is not allowed.
+    monkeypatch.setattr(f"{handler}.do_POST", lambda self: self.send_error(405), raising=False)
+    return scripted_registry
