@@ -111,7 +111,7 @@ class Watch:
         done = max(last.bytes_done, total)
         seen = replace(
             last,
-            phase=Phase.UNPACKING if unpacks else Phase.DOWNLOADING,
+            phase=_phase(last.phase, began=bool(arrived), unpacks=unpacks),
             bytes_done=done,
             activity=max(last.activity, written),
         )
@@ -128,6 +128,13 @@ class Watch:
             )
         self._last = seen
         self._report(seen)
+
+
+def _phase(last: Phase, *, began: bool, unpacks: bool) -> Phase:
+    if unpacks:
+        return Phase.UNPACKING
+    # Before the first layer there is nothing to tell a token from a manifest or a blob's redirection.
+    return Phase.DOWNLOADING if began or last is not Phase.RESOLVING else last
 
 
 def _look(folder: Path, process: int) -> tuple[list[int], int]:

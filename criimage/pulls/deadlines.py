@@ -31,7 +31,7 @@ SILENCE_SECONDS = 1.0
 """The same for a registry that has not even told what the image is made of: that takes no bandwidth."""
 
 _DOING = {
-    Phase.RESOLVING: "while asking for token or manifest",
+    Phase.RESOLVING: "while waiting for the registry to answer",
     Phase.DOWNLOADING: "while downloading layers",
     Phase.UNPACKING: "while unpacking",
 }

@@ -38,7 +38,7 @@ async def cut_off(at: Setting, *, after: float, text: str) -> None:
 async def test_a_registry_that_never_answers() -> None:
     """The clock starts with the request, so a token or manifest that never comes counts (P15 ours, P19)."""
     async with setting(MINUTE) as at:
-        await cut_off(at, after=60, text="no progress for 60s while asking for token or manifest")
+        await cut_off(at, after=60, text="no progress for 60s while waiting for the registry to answer")
 
 
 @on_a_clock
@@ -120,7 +120,7 @@ async def test_the_total_time() -> None:
 async def test_whichever_comes_first() -> None:
     """A standstill near the end of the total time is called what it is."""
     async with setting(PullPolicy(RegistryPolicy(60, 60.5))) as at:
-        await cut_off(at, after=60, text="no progress for 60s while asking for token or manifest")
+        await cut_off(at, after=60, text="no progress for 60s while waiting for the registry to answer")
     async with setting(PullPolicy(RegistryPolicy(60, 59.5))) as at:
         await cut_off(at, after=59.5, text="not complete within 59s500ms")
 
@@ -130,14 +130,14 @@ async def test_each_registry_its_own() -> None:
     """`[pulls.registry."HOST"]` wins for that host; each candidate has its registry's."""
     own = {"slow.example": RegistryPolicy(600), "a.example": RegistryPolicy(5), "never.example": RegistryPolicy(0)}
     async with setting(PullPolicy(RegistryPolicy(60), own)) as at:
-        await cut_off(at, after=5, text="no progress for 5s while asking for token or manifest")
+        await cut_off(at, after=5, text="no progress for 5s while waiting for the registry to answer")
         at.backend.meanings["x:1"] = ("slow.example/x:1", "other.example/x:1")
         task = await at.call("x:1")
         began = now()
         with pytest.raises(errors.PullTimeout) as caught:
             await task
         assert now() - began == pytest.approx(660, abs=0.1)
-        doing = "while asking for token or manifest"
+        doing = "while waiting for the registry to answer"
         assert caught.value.text == (
             f"pull cut off: no progress for 60s {doing}: other.example/x:1; earlier: "
             f"slow.example/x:1: pull cut off: no progress for 10m {doing}: slow.example/x:1"
