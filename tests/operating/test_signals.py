@@ -64,8 +64,9 @@ def test_signals_may_come_often(times: int) -> None:
     with staged_server() as server:
         for _ in range(times):
             server.process.process.send_signal(signal.SIGINT)
-        assert server.process.process.wait(30) == 0
+        server.process.process.wait(30)  # the last one may come when Python is on its way out and handles none
         assert not server.socket.exists()
+        assert "stopped" in server.log_text()
         assert "Traceback" not in server.log_text()
 
 
