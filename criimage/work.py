@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Work"]
 
+CANCEL_SECONDS = 3.0
+
 T = TypeVar("T")
 
 
 class Work:
     """A group of tasks that ends with the server; an async context manager.
 
-    Leaving it cancels what is still running and waits until that has stopped.
+    Leaving it cancels what is still running and waits until that has stopped, some seconds at most: a backend stops its
+    tools within one.
     """
 
     def __init__(self) -> None:
@@ -41,7 +44,7 @@ class Work:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
 
     def start(self, work: Coroutine[object, object, T], name: str) -> asyncio.Task[T]:
         """Run `work` in a task of its own and return that; its error is the caller's to look at.

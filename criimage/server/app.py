@@ -29,6 +29,7 @@ from criimage.server.reflection import ReflectionService
 from criimage.server.runtime import RuntimeService
 from criimage.server.server import Server
 from criimage.server.socket import BoundSocket
+from criimage.server.stopping import Stopping
 from criimage.work import Work
 
 if TYPE_CHECKING:
@@ -73,13 +74,15 @@ class Assembly:
         figures: Callable[[list[str]], metrics.Metrics],
         shown: dict[str, Any],
     ) -> None:
+        self._stopping = Stopping()
         self.pulls = Pulls(backend, work, settings.pulls.policy())
         pins, image_ref = Pins(settings.pinned_images), ImageRef(settings.image_ref)
         self.images = ImageService(backend, self.pulls, work, pins, image_ref)
         methods = [*self.images.methods(), *RuntimeService(backend, __version__, shown).methods()]
-        methods += PullService(self.pulls).methods()
+        methods += PullService(self.pulls, self._stopping).methods()
         services = sorted({method.service for method in methods})
-        methods += HealthService(backend, services).methods() + ReflectionService(services).methods()
+        methods += HealthService(backend, services, self._stopping).methods()
+        methods += ReflectionService(services).methods()
         operations = sorted({method.operation for method in methods} | {"unknown"})
         measured = figures(operations)
         self.pulls.measure_with(measured)
@@ -89,6 +92,7 @@ class Assembly:
     async def stop(self) -> None:
         """End well: no new calls, pulls cancelled, the rest gets a limited time. Some 3 s at most."""
         self.server.stop_accepting()
+        self._stopping.begin()
         self.pulls.cancel_all()
         await self.server.finish(CALLS_GRACE)
         try:

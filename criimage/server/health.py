@@ -5,7 +5,6 @@ Written on bytes, because grpclib's brings google's protobuf with it: 10 MB for 
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from grpclib.const import Status
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from criimage.backend import Backend
+    from criimage.server.stopping import Stopping
 
 __all__ = ["HealthService"]
 
@@ -30,10 +30,12 @@ class HealthService:
     Args:
         backend: SERVING means that its check finds no problem.
         services: full names of the services that may be asked about.
+        stopping: ends the watching.
     """
 
-    def __init__(self, backend: Backend, services: Iterable[str]) -> None:
+    def __init__(self, backend: Backend, services: Iterable[str], stopping: Stopping) -> None:
         self._backend = backend
+        self._stopping = stopping
         self._services = {"", *services}
 
     def methods(self) -> list[Method]:
@@ -52,12 +54,12 @@ class HealthService:
     async def _watch(self, request: bytes) -> AsyncIterator[bytes]:
         known = _service(request) in self._services
         last = None
-        while True:
+        while not self._stopping:
             state = await self._state() if known else _SERVICE_UNKNOWN
             if state != last:
                 yield wire.varint_field(1, state)
                 last = state
-            await asyncio.sleep(WATCH_SECONDS)
+            await self._stopping.pause(WATCH_SECONDS)
 
     async def _state(self) -> int:
         return _NOT_SERVING if await self._backend.check() else _SERVING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from grpclib.const import Status
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from criimage.pulls.running import PullView
     from criimage.pulls.sharing import Pulls
+    from criimage.server.stopping import Stopping
 
 __all__ = ["PULL_SERVICE", "PullService"]
 
@@ -45,10 +45,12 @@ class PullService:
 
     Args:
         pulls: what runs.
+        stopping: ends the watching.
     """
 
-    def __init__(self, pulls: Pulls) -> None:
+    def __init__(self, pulls: Pulls, stopping: Stopping) -> None:
         self._pulls = pulls
+        self._stopping = stopping
 
     def methods(self) -> list[Method]:
         """Return the three methods."""
@@ -66,14 +68,14 @@ class PullService:
         parse(WatchPullsRequest, request)
         mark = self._pulls.ended_count
         sent: bytes | None = None
-        while True:
+        while not self._stopping:
             ended = self._pulls.ended_since(mark)
             mark = self._pulls.ended_count
             message = bytes(WatchPullsResponse(pulls=[_message(view) for view in (*ended, *self._pulls.running())]))
             if message != sent:
                 yield message
                 sent = message
-            await asyncio.sleep(PAUSE_SECONDS)
+            await self._stopping.pause(PAUSE_SECONDS)
             if mark == self._pulls.ended_count:
                 await self._pulls.news(WATCH_SECONDS - PAUSE_SECONDS)
 

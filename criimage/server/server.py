@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
+CANCEL_SECONDS = 1.0
+"""How long a call that was cancelled may take to end."""
+
 
 class _Connection(HardenedProtocol):
     def __init__(self, server: Server) -> None:
@@ -69,7 +72,7 @@ class Server:
             connection.say_goodbye()
 
     async def finish(self, grace: float) -> None:
-        """Wait up to `grace` seconds for the calls under way, then cut every connection."""
+        """Wait up to `grace` seconds for the calls under way, then cut every connection and cancel what is left."""
         tasks = [task for connection in self.connections for task in connection.calls.tasks]
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
@@ -77,4 +80,4 @@ class Server:
         for connection in list(self.connections):
             connection.hang_up()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=CANCEL_SECONDS)

@@ -23,7 +23,8 @@ STATUSES: dict[type[errors.CriimageError], tuple[Status, str]] = {
 }
 """Kind to code and the beginning of the text; a kind that is not named has its nearest ancestor's."""
 
-_LENGTH_LIMIT = 4096
+_BYTES_LIMIT = 2500
+"""Of a text in UTF-8; encoded for the header it is three times as long at most, and clients limit headers to 8 KiB."""
 
 
 def status_of(error: errors.CriimageError) -> tuple[Status, str]:
@@ -31,5 +32,6 @@ def status_of(error: errors.CriimageError) -> tuple[Status, str]:
     for kind in type(error).__mro__:
         if kind in STATUSES:
             status, beginning = STATUSES[kind]
-            return status, (beginning + " ".join(error.text.split()))[:_LENGTH_LIMIT]
+            text = beginning + " ".join(error.text.split())
+            return status, text.encode("utf-8", "replace")[:_BYTES_LIMIT].decode("utf-8", "ignore")
     raise AssertionError  # CriimageError itself is in the table
