@@ -84,12 +84,14 @@ async def _watch(channel: Channel, form: str) -> None:
     if form == "json":
         async for found in watch_pulls(channel):
             click.echo(json.dumps(_document(found)))
-        return
-    from criimage.cli.progress import display
+    else:
+        from criimage.cli.progress import display
 
-    with display(sys.stdout) as shown:
-        async for found in watch_pulls(channel):
-            shown.update(found)
+        with display(sys.stdout) as shown:
+            async for found in watch_pulls(channel):
+                shown.update(found)
+    # A watch goes on until the person who watches ends it, so this end is not the one that was asked for.
+    raise click.ClickException("the watch has ended: the service is stopping, or is none that can show its pulls")
 
 
 def _document(found: Sequence[Pull]) -> dict[str, Any]:
