@@ -21,7 +21,7 @@ from parts.store import store, unmount_below
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
 
 SMALL = image(layer({"a": b"a"}))
 PARTS = [noise_layer(600_000, seed=number) for number in range(3)]

@@ -20,7 +20,7 @@ from parts.store import store
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
 
 SMALL = image(layer({"a": b"a"}))
 SECRET = "correct.horse"  # noqa: S105 - of a registry that lives as long as the test

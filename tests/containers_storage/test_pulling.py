@@ -29,7 +29,7 @@ from parts.store import insecure_registries, store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
 
 DRIVERS = pytest.mark.parametrize("driver", ["overlay", "vfs"])
 SMALL = image(

@@ -17,7 +17,7 @@ from criimage.testing.oci import image, layer, noise_layer
 from parts.registry import registry
 from parts.store import store, unmount_below
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
 
 DRIVERS = pytest.mark.parametrize("driver", ["overlay", "vfs"])
 BASE = noise_layer(50_000)

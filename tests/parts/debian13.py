@@ -1,4 +1,4 @@
-"""A Debian 13 in a folder, for its newer Docker engine: made by debootstrap once, then kept in the user's cache."""
+"""A Debian 13 in a folder, for its newer tools: made by debootstrap once, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from parts.missing import lacking, need, need_root
 from setup.cache import cache_folder
 
 _RELEASE = "trixie"
-_MADE_OF = "debootstrap minbase trixie, docker.io, ca-certificates; 1"
-"""What a kept one must have been made of; a change of the text makes another one."""
+_MADE_OF = "debian13-2"
+"""The kept one's name. Another number for every change of what it is made of: nobody's running tests lose theirs."""
 
 _FILL = """
 mount --bind "$1" "$1"
@@ -27,29 +27,27 @@ chmod 755 "$1/usr/sbin/policy-rc.d"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 chroot "$1" apt-get -q -y -f install
 chroot "$1" apt-get -q update
-chroot "$1" apt-get -q -y install --no-install-recommends docker.io ca-certificates
+chroot "$1" apt-get -q -y install --no-install-recommends docker.io ca-certificates skopeo
 chroot "$1" apt-get clean
 rm -rf "$1"/var/lib/apt/lists/* "$1/etc/resolv.conf"
 """
-"""What turns debootstrap's result into a system with an engine; in a mount namespace that ends with it."""
+"""What turns debootstrap's result into a system with an engine and skopeo; in a mount namespace that ends with it."""
 
 
 def debian13() -> Path:
-    """The root folder of a Debian 13 that has `dockerd`; it takes a minute or two where there is none yet.
+    """The root folder of a Debian 13 that has `dockerd` and `skopeo`; it takes a minute or two where there is none yet.
 
     Skips, or fails where `CI=true`, if it cannot be made.
     """
     need("debootstrap", "unshare")
     need_root()
-    kept = cache_folder() / "debian13"
+    kept = cache_folder() / _MADE_OF
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with (kept.parent / "debian13.lock").open("w") as lock:
+    with (kept.parent / f"{_MADE_OF}.lock").open("w") as lock:
         # Several test runs may want it at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp = kept / "made-of"
-        if not stamp.exists() or stamp.read_text() != _MADE_OF:
+        if not kept.exists():
             _make(kept)
-            stamp.write_text(_MADE_OF)
     return kept
 
 
@@ -61,7 +59,6 @@ def _make(kept: Path) -> None:
         mirror = [found] if (found := _mirror()) else []
         _run("debootstrap", "--variant=minbase", _RELEASE, str(building), *mirror)
         _run("unshare", "--mount", "--propagation", "private", "sh", "-euc", _FILL, "sh", str(building))
-        shutil.rmtree(kept, ignore_errors=True)
         building.rename(kept)
     except subprocess.CalledProcessError as error:
         lacking(f"no Debian 13 can be made here: {error.cmd[0]} failed: {error.stdout[-600:]}")
