@@ -25,6 +25,11 @@ _UNAVAILABLE_CODES = frozenset({502, 503, 504})
 _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
     (re.compile(words, re.IGNORECASE), kind)
     for words, kind in (
+        # Not cancelled by us: then nobody would be reading. The engine, or its containerd, is going down.
+        (
+            r"^context canceled$|failed to send write|transport is closing|containerd\.sock|shutting down",
+            errors.BackendUnavailable,
+        ),
         (r"no space left on device|disk quota exceeded", errors.StorageFull),
         (r"invalid reference format|repository name must be|invalid tag format", errors.InvalidRequest),
         # P15: dockerd no longer sends the code that the seed looks for, only these words.

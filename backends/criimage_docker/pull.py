@@ -110,9 +110,6 @@ class Puller:
                 failure = _failure(message)
                 if failure is not None:
                     text, code = failure
-                    if text == "context canceled":
-                        # Not by us: then nobody would be reading. The engine is going down.
-                        raise BackendUnavailable(f"the Docker engine gave up the pull of {reference}")
                     raise pull_failure(text, reference, code=code, secrets=_secrets(credentials))
                 tracker.see(message)
                 ended = ended or str(message.get("status", "")).startswith(_RESULT)

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,9 @@ class Engine:
         process = self.pid
         os.kill(process, signal.SIGSTOP)
         try:
+            # Its threads stop one after the other.
+            while any(state != "T" for state in _thread_states(process)):
+                time.sleep(0.001)
             yield
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -278,6 +282,11 @@ class Engine:
 
 
 _SAFE = "/:@"
+
+
+def _thread_states(process: int) -> list[str]:
+    stats = [(task / "stat").read_text() for task in Path(f"/proc/{process}/task").iterdir()]
+    return [stat.rpartition(")")[2].split()[0] for stat in stats]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,209 @@
+"""The cached view: right whoever changes the engine, and cheap while nobody does (docker A6, A8)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from criimage.testing.oci import image, layer
+from parts.docker_backend import docker_backend, following, listed, pull, remove, status
+from parts.serving import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from criimage_docker.backend import DockerBackend
+    from parts.engine import Engine
+    from parts.registry import Registry
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+
+async def becomes(ask: Callable[[], Awaitable[object]], wanted: object) -> None:
+    """Asks until the answer is the wanted one; others change the engine, so their events are on the way."""
+    async with asyncio.timeout(30):
+        while await ask() != wanted:  # noqa: ASYNC110 - it is the asking that is tested
+            await asyncio.sleep(0.002)
+
+
+async def shows(backend: DockerBackend, *tags: str) -> None:
+    """Waits until exactly these tags are listed."""
+
+    async def names() -> list[str]:
+        return sorted(str(tag) for entry in await backend.images() for tag in entry.tags)
+
+    await becomes(names, sorted(tags))
+
+
+async def test_what_others_do_is_seen(docker: Engine, hub: Registry) -> None:
+    """A8: pull, tag, untag and delete by another client each end the listing, without the TTL's help."""
+    name = hub.push(image(layer({"for": b"others"})), "fresh/others", "1")
+    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+        await following(backend)
+        await shows(backend)
+        docker.pull(name.removesuffix(":1"), "1")
+        await shows(backend, name)
+        docker.tag(name, "local", "a")
+        await shows(backend, name, "docker.io/library/local:a")
+        docker.delete("local:a")
+        await shows(backend, name)
+        docker.delete(name)
+        await shows(backend)
+
+
+async def test_an_import_is_seen(docker: Engine) -> None:
+    """A8: an image made by another client, without a name even."""
+    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+        await following(backend)
+        made = docker.import_untagged("imported")
+        await until_listed(backend, {made})
+
+
+async def until_listed(backend: DockerBackend, wanted: set[str]) -> None:
+    """Waits until exactly these IDs are listed."""
+    await becomes(lambda: listed(backend), wanted)
+
+
+async def test_a_stolen_tag(docker: Engine, hub: Registry) -> None:
+    """A8: the image that loses a tag has no event of its own; it is seen all the same."""
+    one = hub.push(image(layer({"for": b"one"})), "fresh/stolen-one", "1")
+    two = hub.push(image(layer({"for": b"two"})), "fresh/stolen-two", "1")
+    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+        first, second = await pull(backend, one), await pull(backend, two)
+        await following(backend)
+        docker.tag(one, "stolen", "now")
+        await shows(backend, one, two, "docker.io/library/stolen:now")
+        docker.tag(two, "stolen", "now")
+
+        async def holder() -> str:
+            found = await status(backend, "stolen:now")
+            return "" if found is None else str(found.image.id)
+
+        await becomes(holder, str(second.id))
+
+    assert first.id != second.id
+
+
+async def test_own_writes_are_seen_at_once(docker: Engine, hub: Registry) -> None:
+    """A8: the engine's event may come after its reply; what this service did is seen by the very next call."""
+    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+        await following(backend)
+        for number in range(30):
+            name = hub.push(image(layer({"number": str(number).encode()})), "fresh/own", str(number))
+            pulled = await pull(backend, name)
+            assert pulled in await backend.images()
+            await remove(backend, name)
+            assert await backend.images() == ()
+
+
+async def test_nothing_changes_nothing_is_asked(docker: Engine, hub: Registry) -> None:
+    """Freshness: a thousand lists and statuses cost no listing at all."""
+    async with docker_backend(docker.host) as backend:
+        name = hub.push(image(layer({"for": b"unchanged"})), "fresh/unchanged", "1")
+        await pull(backend, name)
+        await following(backend)
+        before = backend._view.listings
+        lists = {id(await backend.images()) for _ in range(1000)}
+        for _ in range(1000):
+            await status(backend, name)
+        asked = backend._view.listings - before
+
+    assert asked == 0
+    assert len(lists) == 1
+
+
+async def test_saving_an_image_changes_nothing(docker: Engine, hub: Registry) -> None:
+    """A8: of all image events only those that change nothing are passed over."""
+    name = hub.push(image(layer({"for": b"saved"})), "fresh/saved", "1")
+    async with docker_backend(docker.host) as backend:
+        pulled = await pull(backend, name)
+        await following(backend)
+        before = backend._view.listings
+        reply = docker.ask("GET", f"/images/{pulled.id}/get")
+        await asyncio.sleep(0.3)
+        await backend.images()
+
+    assert reply.status == 200
+    assert backend._view.listings == before
+
+
+async def test_the_net_below(docker: Engine, hub: Registry) -> None:
+    """A8: were events lost without a trace, the TTL would end the listing."""
+    name = hub.push(image(layer({"for": b"net"})), "fresh/net", "1")
+    async with docker_backend(docker.host, cache_ttl=0.2) as backend:
+        await until(lambda: backend._view._live)
+        # A view that nobody tells anything any more.
+        backend._view.changed = lambda: None  # type: ignore[method-assign]
+        docker.pull(name.removesuffix(":1"), "1")
+        await shows(backend, name)
+
+
+async def test_switched_off(docker: Engine, hub: Registry) -> None:
+    """The setting `cache`: every answer asks the engine, and no events are followed."""
+    name = hub.push(image(layer({"for": b"off"})), "fresh/off", "1")
+    async with docker_backend(docker.host, cache=False) as backend:
+        for _ in range(3):
+            docker.pull(name.removesuffix(":1"), "1")
+            assert len(await backend.images()) == 1
+            docker.delete(name)
+            assert await backend.images() == ()
+        assert backend._view.listings == 6
+        assert not backend._view._live
+
+
+async def test_without_events_the_engine_is_asked(
+    docker: Engine, hub: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Freshness: where events cannot be had, every answer asks the engine and is right."""
+
+    async def deaf(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("criimage_docker.backend.follow", deaf)
+    name = hub.push(image(layer({"for": b"deaf"})), "fresh/deaf", "1")
+    async with docker_backend(docker.host) as backend:
+        assert await backend.images() == ()
+        docker.pull(name.removesuffix(":1"), "1")
+        assert len(await backend.images()) == 1
+
+
+async def test_many_callers_share_the_questions(docker: Engine) -> None:
+    """Freshness: a hundred callers at once cost two listings at most, cache or none."""
+    async with docker_backend(docker.host, cache=False) as backend:
+        before = backend._view.listings
+        await asyncio.gather(*(backend.images() for _ in range(100)))
+
+    assert backend._view.listings - before <= 2
+
+
+async def test_a_cancelled_caller_disturbs_nobody(docker: Engine) -> None:
+    """The contract: of callers that share a listing one may leave."""
+    async with docker_backend(docker.host, cache=False) as backend:
+        with docker.frozen():
+            callers = [asyncio.create_task(backend.images()) for _ in range(3)]
+            await until(lambda: backend._view.listings)
+            callers[0].cancel()
+            await asyncio.wait({callers[0]})
+        assert await asyncio.gather(*callers[1:]) == [(), ()]
+
+
+async def test_a_storm_of_changes(docker: Engine, hub: Registry) -> None:
+    """A8: hundreds of changes by others while lists go on; the end is seen as it is."""
+    name = hub.push(image(layer({"for": b"storm"})), "fresh/storm", "1")
+    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+        await pull(backend, name)
+        await following(backend)
+
+        def storm() -> None:
+            for number in range(200):
+                docker.tag(name, "storm", str(number))
+            for number in range(150):
+                docker.delete(f"storm:{number}")
+
+        blowing = asyncio.create_task(asyncio.to_thread(storm))
+        while not blowing.done():
+            await backend.images()
+            await asyncio.sleep(0)
+        await shows(backend, name, *(f"docker.io/library/storm:{number}" for number in range(150, 200)))
