@@ -202,3 +202,5 @@ def _signals(stopped: asyncio.Event, hung_up: asyncio.Event) -> Iterator[None]:
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
+            # Without a handler the default would end the process now, with an exit code that tells of a failure.
+            signal.signal(number, signal.SIG_IGN)

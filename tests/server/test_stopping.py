@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from parts.google_client import google_client
-from parts.serving import serving
+from parts.serving import serving, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +22,8 @@ async def test_a_watcher_does_not_hold_up_the_end(tmp_path: Path, path: str) -> 
     async with serving(tmp_path) as running:
         with google_client(running.path) as client:
             watching = asyncio.create_task(client.stream(path))
-            while not (tasks := [task for one in running.server.connections for task in one.calls.tasks]):
-                await asyncio.sleep(0.01)
+            await until(running.left)
+            tasks = [task for one in running.server.connections for task in one.calls.tasks]
             # The first message has been sent once the stream waits for a change.
             await asyncio.sleep(0.05)
             await running.assembly.stop()
