@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -105,9 +106,6 @@ class Watch:
         total = sum(arrived)
         # What is unpacked is written too, but arrives nowhere.
         unpacks = written > last.activity and total <= last.bytes_done and total > 0
-        if self._layers is not None:
-            # The config arrives as well, and counts for nothing.
-            total = min(total, sum(self._layers.sizes))
         done = max(last.bytes_done, total)
         seen = replace(
             last,
@@ -138,12 +136,14 @@ def _phase(last: Phase, *, began: bool, unpacks: bool) -> Phase:
 
 
 def _look(folder: Path, process: int) -> tuple[list[int], int]:
-    return [_size(file) for file in folder.glob("*/*")], sum(map(_written, _family(process)))
+    return [_layer_size(file) for file in folder.glob("*/*")], sum(map(_written, _family(process)))
 
 
-def _size(file: Path) -> int:
+def _layer_size(file: Path) -> int:
     try:
-        return file.lstat().st_size
+        with file.open("rb") as opened:
+            # The config comes into a file as well, and is JSON; it counts for nothing.
+            return 0 if opened.read(1) == b"{" else os.fstat(opened.fileno()).st_size
     except OSError:
         return 0
 
