@@ -72,9 +72,19 @@ class Entrance:
     environment: Mapping[str, str]
 
     def prepare(
-        self, reference: Reference, credentials: Credentials | None, registries: Registries, namespace: str
+        self,
+        reference: Reference,
+        credentials: Credentials | None,
+        configured: tuple[Registries, Path | None],
+        namespace: str,
     ) -> Access:
         """Return the access for one pull. Blocks on small files.
+
+        Args:
+            reference: the image.
+            credentials: of the request.
+            configured: what registries.conf says, and the file that skopeo is to be given.
+            namespace: of the pod, or empty.
 
         Raises:
             ConfigurationError: the policy is missing or not valid.
@@ -83,6 +93,7 @@ class Entrance:
         """
         if namespace and not _NAMESPACE.fullmatch(namespace):
             raise InvalidRequest(f"invalid namespace {shown(namespace)}")
+        registries, conf = configured
         policy_file = self._policy(namespace)
         unconditional = accepts_anything(read_policy(policy_file), reference)
         own = self._take_namespaced(reference, namespace)
@@ -92,10 +103,9 @@ class Entrance:
             asked = [one for one in registries.endpoints(reference) if one.partition("/")[0] == reference.domain]
             auth = render(credentials, [reference.repository, *asked], self._others(), own)
         anonymous = credentials is not None and not sendable(credentials)
-        conf = Path(registries.source)
         return Access(
             policy_file,
-            conf if conf.exists() else None,
+            conf,
             auth,
             self.settings.auth_file,
             anonymous,

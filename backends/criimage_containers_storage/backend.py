@@ -13,6 +13,7 @@ import anyio.to_thread
 from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage_containers_storage.access import Entrance
+from criimage_containers_storage.current_registries import CurrentRegistries
 from criimage_containers_storage.gate import Gate
 from criimage_containers_storage.images import verbose_info
 from criimage_containers_storage.leftovers import Leftovers
@@ -63,13 +64,14 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         store = Store(layout)
         gate = Gate(_GATE_PATIENCE)
         skopeo = Skopeo(layout, environment)
-        resolver = Resolver(files, settings.short_name_mode)
+        registries = CurrentRegistries(files, folder)
+        resolver = Resolver(registries, settings.short_name_mode)
         remover = Remover(layout, environment, store, skopeo, gate)
         entrance = Entrance(settings, environment)
         leftovers = Leftovers(layout, skopeo, gate)
         skip = settings.skip_unchanged
-        puller = Puller(entrance, store, skopeo, gate, resolver, remover, leftovers, folder, skip_unchanged=skip)
-        readiness = Readiness(settings, layout, environment, files, folder)
+        puller = Puller(entrance, store, skopeo, gate, registries, remover, leftovers, folder, skip_unchanged=skip)
+        readiness = Readiness(settings, layout, environment, registries, folder)
         meter = UsageMeter(layout, store)
         try:
             yield ContainersStorageBackend(

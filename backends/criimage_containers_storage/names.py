@@ -8,11 +8,11 @@ import anyio.to_thread
 
 from criimage.errors import InvalidRequest
 from criimage.reference import Name, shown
-from criimage_containers_storage.registries import Registries, read_registries
+from criimage_containers_storage.registries import Registries
 
 if TYPE_CHECKING:
     from criimage.reference import Reference
-    from criimage_containers_storage.registries import RegistriesFiles
+    from criimage_containers_storage.current_registries import CurrentRegistries
 
 __all__ = ["Resolver", "candidates"]
 
@@ -57,28 +57,12 @@ def candidates(name: Name, registries: Registries, mode: str = "") -> tuple[Refe
 class Resolver:
     """Resolves names by registries.conf as it is at the time of the call."""
 
-    def __init__(self, files: RegistriesFiles, mode: str) -> None:
-        self._files = files
+    def __init__(self, current: CurrentRegistries, mode: str) -> None:
+        self._current = current
         self._mode = mode
-        self._signature: tuple[object, ...] | None = None
-        self._registries = Registries()
-
-    async def registries(self) -> Registries:
-        """Return the configuration, read again if a file changed.
-
-        Raises:
-            ConfigurationError: a file is not valid.
-        """
-        return await anyio.to_thread.run_sync(self._current)
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return the candidates of a name, see `candidates`."""
-        registries = Registries() if name.domain is not None else await self.registries()
-        return candidates(name, registries, self._mode)
-
-    def _current(self) -> Registries:
-        signature = self._files.signature()
-        if signature != self._signature:
-            self._registries = read_registries(self._files)
-            self._signature = signature
-        return self._registries
+        if name.domain is not None:
+            return candidates(name, Registries(), self._mode)
+        return candidates(name, await anyio.to_thread.run_sync(self._current.for_names), self._mode)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from criimage.errors import CriimageError
     from criimage.reference import Reference
     from criimage_containers_storage.access import Access, Entrance
+    from criimage_containers_storage.current_registries import CurrentRegistries
     from criimage_containers_storage.gate import Gate
     from criimage_containers_storage.leftovers import Leftovers
-    from criimage_containers_storage.names import Resolver
     from criimage_containers_storage.process import Outcome
     from criimage_containers_storage.removal import Remover
     from criimage_containers_storage.skopeo import Skopeo
@@ -62,7 +62,7 @@ class Puller:
         store: what is here.
         skopeo: copies.
         gate: keeps copies and deletions apart.
-        resolver: knows registries.conf.
+        registries: what registries.conf says.
         remover: takes back what must not stay.
         leftovers: gives back what found no space.
         folder: for downloads.
@@ -75,7 +75,7 @@ class Puller:
         store: Store,
         skopeo: Skopeo,
         gate: Gate,
-        resolver: Resolver,
+        registries: CurrentRegistries,
         remover: Remover,
         leftovers: Leftovers,
         folder: Path,
@@ -86,7 +86,7 @@ class Puller:
         self._store = store
         self._skopeo = skopeo
         self._gate = gate
-        self._resolver = resolver
+        self._registries = registries
         self._remover = remover
         self._leftovers = leftovers
         self._folder = folder
@@ -98,7 +98,7 @@ class Puller:
         """Pull one image, see `criimage.backend.Backend.pull`."""
         watch = Watch(report)
         watch.tell(Phase.RESOLVING)
-        registries = await self._resolver.registries()
+        registries, conf = await anyio.to_thread.run_sync(self._registries.for_pull)
         registry = registries.find(reference)
         if registry is not None and registry.blocked:
             # skopeo looks at the rewritten name only (C5).
@@ -106,7 +106,7 @@ class Puller:
         try:
             async with for_one_pull(self._folder) as folder:
                 access = await anyio.to_thread.run_sync(
-                    self._entrance.prepare, reference, credentials, registries, namespace
+                    self._entrance.prepare, reference, credentials, (registries, conf), namespace
                 )
                 watch.use(access.source)
                 order = _Order(reference, access, folder, watch)

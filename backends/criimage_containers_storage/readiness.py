@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from criimage.backend import Problem
 from criimage.errors import ConfigurationError
 from criimage_containers_storage.policy import find_policy, read_policy
-from criimage_containers_storage.registries import DEFAULT_HELPERS, read_registries
+from criimage_containers_storage.registries import DEFAULT_HELPERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from criimage_containers_storage.registries import RegistriesFiles
+    from criimage_containers_storage.current_registries import CurrentRegistries
     from criimage_containers_storage.settings import Settings
     from criimage_containers_storage.storage_conf import Layout
 
@@ -30,19 +30,19 @@ class Readiness:
     settings: Settings
     layout: Layout
     environment: Mapping[str, str]
-    files: RegistriesFiles
+    registries: CurrentRegistries
     work: Path
     _signature: tuple[object, ...] | None = None
-    _of_files: tuple[Problem, ...] = ()
+    _of_policy: tuple[Problem, ...] = ()
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what is missing. Blocks on some stats."""
         policy = find_policy(self.settings.policy, self.environment)
-        signature = (str(policy), _stat(policy), self.files.signature())
+        signature = (str(policy), _stat(policy))
         if signature != self._signature:
-            self._of_files = tuple(self._read(policy))
+            self._of_policy = tuple(_read(policy))
             self._signature = signature
-        return (*self._tools(), *self._places(), *self._of_files)
+        return (*self._tools(), *self._places(), *self._of_policy, *self._of_registries())
 
     def _tools(self) -> Iterator[Problem]:
         path = self.environment.get("PATH")
@@ -61,21 +61,25 @@ class Readiness:
         if not _writable(self.work):
             yield Problem(f"{self.work.parent} is not writable", "set tmp_dir")
 
-    def _read(self, policy: Path) -> Iterator[Problem]:
-        try:
-            read_policy(policy)
-        except ConfigurationError as error:
-            yield Problem(error.text, f"write a policy.json(5) there or set policy; most use {_USUAL_POLICY}")
-        try:
-            registries = read_registries(self.files)
-        except ConfigurationError as error:
-            yield Problem(error.text, "mend the file; skopeo refuses it as well")
-        else:
-            if registries.helpers and DEFAULT_HELPERS[0] not in registries.helpers:
-                yield Problem(
-                    f"credential-helpers of {registries.source} leave out {DEFAULT_HELPERS[0]}",
-                    "add it: credentials of requests reach skopeo in an auth file",
-                )
+    def _of_registries(self) -> Iterator[Problem]:
+        fault, goes_on = self.registries.fault()
+        if fault is not None:
+            meanwhile = "pulls go by what it said before" if goes_on else "skopeo refuses it as well"
+            yield Problem(fault.text, f"mend the file; {meanwhile}")
+            return
+        registries = self.registries.for_names()
+        if registries.helpers and DEFAULT_HELPERS[0] not in registries.helpers:
+            yield Problem(
+                f"credential-helpers of {registries.source} leave out {DEFAULT_HELPERS[0]}",
+                "add it: credentials of requests reach skopeo in an auth file",
+            )
+
+
+def _read(policy: Path) -> Iterator[Problem]:
+    try:
+        read_policy(policy)
+    except ConfigurationError as error:
+        yield Problem(error.text, f"write a policy.json(5) there or set policy; most use {_USUAL_POLICY}")
 
 
 _USUAL_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'

@@ -120,11 +120,13 @@ class RegistriesFiles:
         main: registries.conf.
         drop_ins: folders of `*.conf`, in order.
         alias_cache: where the tools remember the aliases that a person chose.
+        chosen: somebody asked for this very main file, so it has to exist.
     """
 
     main: Path
     drop_ins: tuple[Path, ...]
     alias_cache: Path
+    chosen: bool = False
 
     def signature(self) -> tuple[object, ...]:
         """Return a value that changes when any of the files does. Blocks on some stats."""
@@ -137,24 +139,30 @@ def find_files(explicit: str, environment: Mapping[str, str], *, root: bool) -> 
 
     Args:
         explicit: the operator's setting; drop-ins are read all the same.
-        environment: HOME, XDG_CACHE_HOME.
+        environment: CONTAINERS_REGISTRIES_CONF, HOME, XDG_CACHE_HOME.
         root: whether we are root.
     """
     home = Path(environment.get("HOME") or "/")
     user_file = home / ".config/containers/registries.conf"
-    main = Path(explicit) if explicit else user_file if user_file.exists() else _SYSTEM_FILE
+    # buildah and podman honour the variable; skopeo does not, and is told the file by us (T1).
+    chosen = explicit or environment.get("CONTAINERS_REGISTRIES_CONF", "")
+    main = Path(chosen) if chosen else user_file if user_file.exists() else _SYSTEM_FILE
     cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache") / "containers/short-name-aliases.conf"
     drop_ins = (_SYSTEM_DROP_INS, home / ".config/containers/registries.conf.d")
-    return RegistriesFiles(main, drop_ins, _SYSTEM_ALIASES if root else cache)
+    return RegistriesFiles(main, drop_ins, _SYSTEM_ALIASES if root else cache, bool(chosen))
 
 
-def read_registries(files: RegistriesFiles) -> Registries:
+def read_registries(files: RegistriesFiles, main: bytes | None = None) -> Registries:
     """Read and merge the files. Blocks.
+
+    Args:
+        files: where they are.
+        main: content of the main file, where the one on disk is not to be looked at.
 
     Raises:
         ConfigurationError: a file cannot be read or breaks the format's rules; skopeo would refuse it as well.
     """
-    merged = _one_file(files.main, main=True)
+    merged = _one_file(files.main, main=True) if main is None else _content(files.main, main, main=True)
     for folder in files.drop_ins:
         for file in _drop_ins(folder):
             merged = _merge(merged, _one_file(file, main=False))
@@ -191,11 +199,18 @@ def _stat(file: Path) -> tuple[int, ...] | None:
 
 def _one_file(file: Path, *, main: bool) -> Registries:
     try:
-        document = tomllib.loads(file.read_text("utf-8"))
-        return _parse(document, main=main)
+        content = file.read_bytes()
     except FileNotFoundError:
         return Registries()
-    except (OSError, ValueError, InvalidRequest) as error:
+    except OSError as error:
+        raise ConfigurationError(f"cannot use {file}: {error}") from error
+    return _content(file, content, main=main)
+
+
+def _content(file: Path, content: bytes, *, main: bool) -> Registries:
+    try:
+        return _parse(tomllib.loads(content.decode("utf-8")), main=main)
+    except (ValueError, InvalidRequest) as error:
         raise ConfigurationError(f"cannot use {file}: {error}") from error
 
 

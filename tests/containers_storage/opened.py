@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ from criimage.reference import Lookup, Name, Reference
 from criimage_containers_storage import Settings, plugin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from criimage.backend import Backend, Image, ImageDetails, PullProgress
     from criimage.credentials import Credentials
     from parts.store import Store
+
+
+SECONDS = 30.0
+"""What nothing here takes; only there so that a failing test ends."""
 
 
 @dataclass(slots=True)
@@ -57,6 +62,14 @@ async def opened(store: Store, **settings: object) -> AsyncIterator[Opened]:
     }
     async with plugin.open(Settings.model_validate(given | settings)) as backend:
         yield Opened(backend)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Waits until a condition holds."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, "it has not come to pass"
+        time.sleep(0.01)
 
 
 def texts(references: tuple[Reference, ...]) -> list[str]:

@@ -99,20 +99,3 @@ async def test_certificates() -> None:
             async with opened(local) as under_test:
                 with pytest.raises(errors.PullError, match="marked insecure in registries"):
                     await under_test.pull(plain_name)
-
-
-async def test_a_broken_registries_conf_is_the_operators_problem() -> None:
-    """It is named by check and by every pull; lists and statuses by full names go on (C2, contract)."""
-    with registry() as hub, store() as local:
-        name = hub.push(SMALL, "app", "1")
-        async with opened(local) as under_test:
-            await under_test.pull(name)
-            local.write_registries("[[registry")
-            (problem,) = await under_test.backend.check()
-            assert str(local.registries_conf) in problem.text
-            with pytest.raises(errors.ConfigurationError, match=r"registries\.conf"):
-                await under_test.pull(name)
-            assert await under_test.status(name) is not None
-            local.write_registries("[[registry]]\nlocation = '127.0.0.1'\ninsecure = true\n")
-            assert await under_test.backend.check() == ()
-            await under_test.pull(name)

@@ -9,6 +9,7 @@ import pytest
 
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.reference import Name, Reference
+from criimage_containers_storage.current_registries import CurrentRegistries
 from criimage_containers_storage.names import Resolver, candidates
 from criimage_containers_storage.registries import Registries, RegistriesFiles, read_registries
 
@@ -183,7 +184,8 @@ def test_endpoints_mirrors_first() -> None:
 
 async def test_a_changed_file_counts_at_the_next_name(tmp_path: Path) -> None:
     """The configuration is the one on disk at the time of the call, drop-ins that appear included (C2)."""
-    resolver = Resolver(files(tmp_path, 'unqualified-search-registries = ["a.io"]'), "")
+    current = files(tmp_path, 'unqualified-search-registries = ["a.io"]')
+    resolver = Resolver(CurrentRegistries(current, tmp_path), "")
     assert str((await resolver.resolve(Name.parse("x")))[0]) == "a.io/x:latest"
     files(tmp_path, 'unqualified-search-registries = ["a.io"]', z='unqualified-search-registries = ["zz.io"]')
     assert str((await resolver.resolve(Name.parse("x")))[0]) == "zz.io/x:latest"

@@ -1,0 +1,168 @@
+"""registries.conf changes while the backend works: the new one counts, a broken one does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from cli.command import at_once
+from containers_storage.opened import opened, until
+from criimage import errors
+from criimage.reference import Name, Reference
+from criimage.testing.oci import image, layer
+from criimage_containers_storage.current_registries import CurrentRegistries
+from criimage_containers_storage.registries import RegistriesFiles, find_files
+from parts.criimage_process import criimage, store_config
+from parts.registry import registry
+from parts.store import insecure_registries, store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = image(layer({"a": b"a"}))
+BROKEN = "[[registry"
+
+
+def with_search(*registries: str) -> str:
+    """A main file with search registries, on which plain HTTP on this machine is allowed."""
+    listed = ", ".join(f'"{one}"' for one in registries)
+    return f"unqualified-search-registries = [{listed}]\n" + insecure_registries("127.0.0.1")
+
+
+def three(folder: Path, main: str) -> tuple[RegistriesFiles, CurrentRegistries]:
+    """A main file, a folder of drop-ins, aliases; and what reads them."""
+    (folder / "d").mkdir()
+    (folder / "work").mkdir()
+    (folder / "main.conf").write_text(main)
+    files = RegistriesFiles(folder / "main.conf", (folder / "d",), folder / "aliases.conf", chosen=True)
+    return files, CurrentRegistries(files, folder / "work")
+
+
+def test_a_broken_main_file_leaves_the_last_one_in_force(tmp_path: Path) -> None:
+    """Names, blocks and skopeo's own copy stay; it is logged once, and drop-ins still count (C2, C1 reload)."""
+    block = '[[registry]]\nlocation = "bad.io"\nblocked = true\n'
+    files, current = three(tmp_path, 'unqualified-search-registries = ["a.io"]\n' + block)
+    good = files.main.read_bytes()
+    assert current.for_pull()[1] == files.main
+    with structlog.testing.capture_logs() as logs:
+        files.main.write_text(BROKEN)
+        for _ in range(3):
+            registries, for_skopeo = current.for_pull()
+            assert registries.search == ("a.io",)
+            found = registries.find(Reference.parse("bad.io/x:1"))
+            assert found is not None
+            assert found.blocked
+            assert for_skopeo is not None
+            assert for_skopeo.parent == tmp_path / "work"
+            assert for_skopeo.read_bytes() == good
+        (files.drop_ins[0] / "more.conf").write_text('unqualified-search-registries = ["b.io"]')
+        assert current.for_names().search == ("b.io",)
+        fault, goes_on = current.fault()
+        assert fault is not None
+        assert str(files.main) in fault.text
+        assert goes_on
+        files.main.write_text('unqualified-search-registries = ["c.io"]')
+        (files.drop_ins[0] / "more.conf").unlink()
+        assert current.for_pull()[0].search == ("c.io",)
+        assert current.for_pull()[1] == files.main
+        assert current.fault() == (None, False)
+    said = [entry["event"] for entry in logs]
+    assert said == ["registries.conf is not valid", "registries.conf is valid again"]
+
+
+def test_a_broken_drop_in_stops_pulls_alone(tmp_path: Path) -> None:
+    """What skopeo reads itself is drop-ins; it refuses, so a pull says what is wrong; names go on (C2)."""
+    files, current = three(tmp_path, 'unqualified-search-registries = ["a.io"]')
+    current.for_names()
+    (files.drop_ins[0] / "broken.conf").write_text(BROKEN)
+    assert current.for_names().search == ("a.io",)
+    for _ in range(2):
+        with pytest.raises(errors.ConfigurationError, match=r"broken\.conf"):
+            current.for_pull()
+    assert current.fault()[1] is False
+
+
+@pytest.mark.parametrize("main", [BROKEN, None])
+def test_broken_from_the_start(tmp_path: Path, main: str | None) -> None:
+    """Without an earlier one there is nothing to go on with; a file that was asked for has to exist (C2)."""
+    files, current = three(tmp_path, main or "")
+    if main is None:
+        files.main.unlink()
+    for ask in (current.for_names, current.for_pull):
+        with pytest.raises(errors.ConfigurationError, match=r"main\.conf"):
+            ask()
+    files.main.write_text("")
+    assert current.for_names().search == ()
+
+
+def test_no_main_file_is_fine_where_nobody_asked_for_one(tmp_path: Path) -> None:
+    """A machine need not have one; skopeo is given none then (C2)."""
+    current = CurrentRegistries(RegistriesFiles(tmp_path / "none", (), tmp_path / "none"), tmp_path)
+    assert current.for_pull()[1] is None
+    assert current.fault() == (None, False)
+
+
+def test_the_variable_of_the_other_tools(tmp_path: Path) -> None:
+    """CONTAINERS_REGISTRIES_CONF names the main file, unless the settings do (T1, C2)."""
+    environment = {"CONTAINERS_REGISTRIES_CONF": "/var.conf", "HOME": str(tmp_path)}
+    assert str(find_files("", environment, root=True).main) == "/var.conf"
+    assert str(find_files("/own.conf", environment, root=True).main) == "/own.conf"
+    assert str(find_files("", {"HOME": str(tmp_path)}, root=True).main) == "/etc/containers/registries.conf"
+    user_file = tmp_path / ".config/containers/registries.conf"
+    user_file.parent.mkdir(parents=True)
+    user_file.touch()
+    assert find_files("", {"HOME": str(tmp_path)}, root=False).main == user_file
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("each_skopeo")
+async def test_skopeo_follows_the_variable_through_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself skopeo does not look at it; names and plain HTTP come from that file all the same (T1)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        local.write_registries(with_search(hub.address))
+        monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(local.registries_conf))
+        async with opened(local, registries_conf="") as under_test:
+            assert [str(one) for one in await under_test.backend.resolve(Name.parse("app:1"))] == [name]
+            await under_test.pull("app:1")
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("each_skopeo")
+async def test_pulls_go_on_with_a_broken_file() -> None:
+    """Pulls work as before, check names the file, statuses never cared; mended, the new content counts (C2)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        local.write_registries(with_search(hub.address))
+        async with opened(local, skip_unchanged=False) as under_test:
+            await under_test.pull("app:1")
+            local.write_registries(BROKEN)
+            (problem,) = await under_test.backend.check()
+            assert str(local.registries_conf) in problem.text
+            assert "what it said before" in problem.remedy
+            await under_test.pull("app:1")
+            assert await under_test.status(name) is not None
+            local.write_registries(with_search("127.0.0.1:1"))
+            assert await under_test.backend.check() == ()
+            assert [str(one) for one in await under_test.backend.resolve(Name.parse("app:1"))] == ["127.0.0.1:1/app:1"]
+
+
+@pytest.mark.engine
+def test_a_server_says_it_and_serves() -> None:
+    """SIGHUP after an invalid change: it is in the log once, the old file counts; then the new one does (C1)."""
+    with registry() as hub, store() as local:
+        hub.push(SMALL, "app", "1")
+        local.write_registries(with_search(hub.address))
+        with criimage(store_config(local)) as server:
+            at_once("pull", "app:1", "--endpoint", server.endpoint)
+            local.write_registries(BROKEN)
+            server.reload()
+            until(lambda: "settings reloaded" in server.log_text())
+            for _ in range(2):
+                at_once("pull", "app:1", "--endpoint", server.endpoint)
+            assert server.log_text().count("registries.conf is not valid") == 1
+            local.write_registries(with_search(hub.address))
+            at_once("pull", "app:1", "--endpoint", server.endpoint)
+            assert "registries.conf is valid again" in server.log_text()
