@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 
 
+DRIVERS = pytest.mark.parametrize("driver", ["overlay", "vfs"])
+
+
 @asynccontextmanager
-async def storage() -> AsyncIterator[Place]:
-    """The backend on an empty overlay store."""
-    with store() as local:
+async def storage(driver: str = "overlay") -> AsyncIterator[Place]:
+    """The backend on an empty store."""
+    with store(driver=driver) as local:
         async with opened(local) as under_test:
 
             def leftovers() -> list[str]:
@@ -43,9 +46,11 @@ async def test_the_first_caller_leaves() -> None:
     await scenarios.the_first_caller_leaves(storage)
 
 
-async def test_all_callers_leave(measured: Measured) -> None:
+@DRIVERS
+async def test_all_callers_leave(driver: str, measured: Measured) -> None:
     """P14, T14: skopeo ends, its files are gone, the store is as before."""
-    measured(f"{await scenarios.all_callers_leave(storage):.3f} s until the registry saw the connection end")
+    took = await scenarios.all_callers_leave(lambda: storage(driver))
+    measured(f"{took:.3f} s until the registry saw the connection end")
 
 
 async def test_the_operator_ends_it() -> None:
@@ -65,9 +70,10 @@ async def test_a_trickle_is_not_cut_off(measured: Measured) -> None:
     measured(f"{took:.1f} s, with a deadline of {deadline} s")
 
 
-async def test_a_long_unpack_is_not_cut_off(measured: Measured) -> None:
+@DRIVERS
+async def test_a_long_unpack_is_not_cut_off(driver: str, measured: Measured) -> None:
     """T13: no byte comes, but the process tree writes."""
-    took, deadline = await scenarios.a_long_unpack_is_not_cut_off(storage, 700 * 2**20)
+    took, deadline = await scenarios.a_long_unpack_is_not_cut_off(lambda: storage(driver), 700 * 2**20)
     measured(f"{took:.1f} s after the last byte, with a deadline of {deadline} s")
 
 
@@ -78,9 +84,10 @@ async def test_ten_hung_registries_and_the_eleventh(parallel: int, measured: Mea
     measured(f"the eleventh took {took:.2f} s")
 
 
-async def test_figures_of_progress() -> None:
+@DRIVERS
+async def test_figures_of_progress(driver: str) -> None:
     """T13: totals from the manifest less what is in layers.json."""
-    await scenarios.figures_of_progress(storage)
+    await scenarios.figures_of_progress(lambda: storage(driver))
 
 
 async def test_faults_are_told_apart() -> None:
