@@ -2,8 +2,8 @@
 
 First come, first served within a registry. Between registries the one that holds the fewest places is next, so that a
 long queue for one does not keep the others waiting. A registry that has its share leaves its places in the whole to
-others, and a pull that stands still gives its place in the whole away until it moves again, so that hung registries
-cannot fill it.
+others, and a pull that stands still leaves its place to other registries until it moves again: hung registries cannot
+fill the whole, and none of them gets more places than the whole has.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Place:
         self.moving = True
 
     def stands_still(self) -> None:
-        """Let another pull go ahead: nothing has moved here for a while."""
+        """Let another registry's pull go ahead: nothing has moved here for a while."""
         if self.moving:
             self.moving = False
             self._places.admit()
@@ -70,31 +70,28 @@ class Places:
 
     def admit(self) -> None:
         """Let in everybody for whom there is a place."""
+        while (registry := self._next_registry()) is not None:
+            future = self._queues[registry].popleft()
+            if not future.cancelled():
+                place = Place(self, registry)
+                self._taken.add(place)
+                future.set_result(place)
+
+    def _next_registry(self) -> str | None:
+        """Return the registry whose first one in the queue is next; the dict has them as they came."""
         limit = self.policy.parallel
         held = Counter(place.registry for place in self._taken)
-        moving = sum(place.moving for place in self._taken)
-        while not limit or moving < limit:
-            registry = self._next_registry(held)
-            if registry is None:
-                return
-            future = self._queues[registry].popleft()
-            if future.cancelled():
-                continue
-            place = Place(self, registry)
-            self._taken.add(place)
-            future.set_result(place)
-            held[registry] += 1
-            moving += 1
-
-    def _next_registry(self, held: Counter[str]) -> str | None:
-        """Return the registry whose first one in the queue is next; the dict has them as they came."""
+        still = Counter(place.registry for place in self._taken if not place.moving)
+        moving = len(self._taken) - still.total()
         found = None
         for registry, queue in list(self._queues.items()):
             if not queue:
                 del self._queues[registry]
                 continue
             share = self.policy.of(registry).parallel
-            if (not share or held[registry] < share) and (found is None or held[registry] < held[found]):
+            has_place = not limit or moving + still[registry] < limit
+            has_share = not share or held[registry] < share
+            if has_place and has_share and (found is None or held[registry] < held[found]):
                 found = registry
         return found
 

@@ -128,8 +128,8 @@ async def test_the_registry_with_the_fewest_places_is_next() -> None:
 
 @on_a_clock
 async def test_whoever_stands_still_gives_its_place_away() -> None:
-    """In the whole, not in its registry's own share; moving again, it counts again and nobody is stopped for it."""
-    async with queue(shares(parallel=1, a=1)) as (at, _):
+    """To other registries, not to its own; moving again, it counts again and nobody is stopped for it."""
+    async with queue(shares(parallel=1)) as (at, _):
         await at.come("a1", "a2", "b1", "b2")
         assert at.who() == "a1"
         still = at.inside["a1"]
@@ -142,6 +142,21 @@ async def test_whoever_stands_still_gives_its_place_away() -> None:
         assert at.who() == "a1"
         await at.go("a1")
         assert at.who() == "a2"  # one of each holds none: as they came
+
+
+@on_a_clock
+async def test_a_hung_registry_gets_no_more_than_the_whole_has() -> None:
+    """However long its queue is and however many of its pulls stand still: each of them costs a process."""
+    async with queue(shares(parallel=2)) as (at, _):
+        await at.come(*(f"a{number}" for number in range(9)), "b1")
+        for name in ("a0", "a1"):
+            at.inside[name].stands_still()
+            await settle()
+        assert at.who() == "a0 a1 b1"
+        await at.go("b1")
+        assert at.who() == "a0 a1"
+        await at.come("c1", "c2", "c3")
+        assert at.who() == "a0 a1 c1 c2"
 
 
 @on_a_clock
@@ -212,7 +227,8 @@ def test_limits_hold_and_no_place_stays_empty(steps: Sequence[tuple[str, str, in
                 moving = sum(place.moving for place in at.inside.values())
                 for host in {name[0] for name in waiting}:
                     of_host = sum(name[0] == host for name in at.inside)
-                    assert (parallel and moving >= parallel) or (share and of_host >= share)
+                    still = sum(name[0] == host and not place.moving for name, place in at.inside.items())
+                    assert (parallel and moving + still >= parallel) or (share and of_host >= share)
 
     run()
 
