@@ -63,6 +63,11 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
             "denied: requested access to the resource is denied",
         ),
         (
+            r"blob unknown|blob sha256:\w+: .*\b404\b",
+            errors.RemoteImageMissing,
+            "blob unknown: the registry lacks a part of the image",
+        ),
+        (
             r"manifest unknown|name unknown|name_unknown|repository name not known|\b404\b",
             errors.RemoteImageMissing,
             "manifest unknown",
@@ -83,11 +88,12 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
             errors.RegistryUnavailable,
             "the connection to the registry failed",
         ),
+        (r"\b500\b|internal server error", errors.PullError, "the registry answered 500 Internal Server Error"),
         (r"\b502\b|bad gateway", errors.RegistryUnavailable, "the registry answered 502 Bad Gateway"),
         (r"\b503\b|service unavailable", errors.RegistryUnavailable, "the registry answered 503 Service Unavailable"),
         (r"\b504\b|gateway timeout", errors.RegistryUnavailable, "the registry answered 504 Gateway Timeout"),
         (
-            r"server gave http response to https client",
+            r"server gave http response to https client|does not look like a tls handshake",
             errors.PullError,
             "server gave HTTP response to HTTPS client; is the registry to be marked insecure in registries.conf?",
         ),
@@ -96,11 +102,21 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
             errors.PullError,
             "x509: the registry's certificate is not trusted or not valid for its name",
         ),
+        (
+            r"does not match config's diffid",
+            errors.ContentInvalid,
+            "the layers do not match the image's config",
+        ),
         (r"does not match|did not match|mismatch", errors.ContentInvalid, "the content does not match its digest"),
         (
             r"unsupported (media|manifest|mime|schema|image|docker)|artifact|unknown media",
             errors.ContentInvalid,
             "unsupported media type: this is no container image",
+        ),
+        (
+            r"looking for beginning of value|unexpected end of json input|cannot unmarshal",
+            errors.ContentInvalid,
+            "the registry answered something that is no manifest",
         ),
         (r"unexpected eof", errors.ContentInvalid, "a layer ended early: unexpected EOF"),
         (
@@ -149,7 +165,7 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Iterable[str] = ()) ->
 
 
 def _reason(words: str) -> str:
-    return words.partition("Source image rejected: ")[2] or words
+    return (words.partition("Source image rejected: ")[2] or words).rstrip(".")
 
 
 def store_failure(outcome: Outcome, action: str) -> errors.CriimageError:
@@ -180,7 +196,8 @@ def tidy(words: str, secrets: Iterable[str] = ()) -> str:
 
 _LENGTH_LIMIT = 400
 _VOLATILE = (
-    (re.compile(r"<(?:!doctype|html|head|body)\b.*", re.IGNORECASE | re.DOTALL), "…"),
+    (re.compile(r" ?\(heuristic tuning data: [^)]*\):?"), ""),
+    (re.compile(r"\"?<(?:!doctype|html|head|body)\b.*", re.IGNORECASE | re.DOTALL), "…"),
     (re.compile(r"//[^/@\s\"]+@"), "//"),
     (re.compile(r"[0-9a-fA-F.:\[\]]+:\d+->"), ""),
     (re.compile(r"/\S*criimage-work-[^\s\":]*|/\S*/storage\d+/\d+|/proc/self/fd/\d+"), "…"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from criimage_containers_storage.store import Stored
 
-__all__ = ["LayersToFetch", "instances", "is_stored", "layer_digests", "layers_to_fetch"]
+__all__ = ["LayersToFetch", "instances", "is_encrypted", "is_stored", "layer_digests", "layers_to_fetch"]
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
 
@@ -63,6 +63,13 @@ def layer_digests(manifest: bytes) -> set[str]:
     """Return the digests of a manifest's compressed layers; none if it is no manifest."""
     layers = _object(manifest).get("layers")
     return {str(one.get("digest")) for one in layers if isinstance(one, dict)} if isinstance(layers, list) else set()
+
+
+def is_encrypted(manifest: bytes) -> bool:
+    """Tell whether a layer of this manifest can only be unpacked with a key (P16)."""
+    layers = _object(manifest).get("layers")
+    found = [one for one in layers if isinstance(one, dict)] if isinstance(layers, list) else []
+    return any(str(one.get("mediaType")).endswith("+encrypted") for one in found)
 
 
 def _fits(wanted: Any) -> bool:  # noqa: ANN401 - JSON can hold anything here

@@ -15,7 +15,14 @@ from criimage.backend import Phase
 from criimage.errors import AccessDenied, ContentInvalid, OperationFailed, PullError, StorageFull
 from criimage.reference import DEFAULT_DOMAIN
 from criimage_containers_storage.failures import LAYER_GONE, last_words, pull_failure
-from criimage_containers_storage.manifests import LayersToFetch, instances, is_stored, layer_digests, layers_to_fetch
+from criimage_containers_storage.manifests import (
+    LayersToFetch,
+    instances,
+    is_encrypted,
+    is_stored,
+    layer_digests,
+    layers_to_fetch,
+)
 from criimage_containers_storage.process import settled
 from criimage_containers_storage.progress import Watch
 from criimage_containers_storage.work_folder import for_one_pull
@@ -201,6 +208,9 @@ class Puller:
         if order.access.anonymous and isinstance(error, AccessDenied):
             # No auth file holds a registry token, and nowhere else may a secret stand.
             return error.with_text(f"{error.text}; a registry token alone cannot be sent by this backend")
+        if isinstance(error, ContentInvalid) and is_encrypted(await self._manifest(order)):
+            # To skopeo without keys it looks damaged, in one way or another (P16).
+            return error.with_text(f"the image is encrypted, and there is no key for it: {order.reference}")
         if isinstance(error, StorageFull):
             await self._leftovers.give_back(layer_digests(await self._manifest(order)), order.folder)
         return error

@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from containers_storage.opened import opened, texts
+from containers_storage.small_disk import small_disk
 from criimage import errors
 from criimage.testing.oci import image, layer, noise_layer
-from parts.missing import need_root
 from parts.registry import registry
-from parts.store import store, unmount_below
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from parts.store import store
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
 
 SMALL = image(layer({"a": b"a"}))
 PARTS = [noise_layer(600_000, seed=number) for number in range(3)]
 BIG = image(*PARTS, noise_layer(6_000_000))
-
-
-@contextlib.contextmanager
-def small_disk(megabytes: int) -> Iterator[Path]:
-    """A file system in memory with little space."""
-    need_root()
-    folder = Path(tempfile.mkdtemp(prefix="criimage-disk-"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        unmount_below(folder)
-        folder.rmdir()
 
 
 async def test_no_space_for_the_download() -> None:
