@@ -252,6 +252,25 @@ async def test_ten_hung_registries_and_the_eleventh_is_served() -> None:
 
 
 @on_a_clock
+async def test_a_pull_that_moves_again_counts_again() -> None:
+    """Its place was left to another; as soon as a byte comes, nobody new gets it."""
+    async with setting(PullPolicy(RegistryPolicy(60), parallel=1)) as at:
+        tasks = [await at.call(f"{host}.example/x") for host in "abc"]
+        at.attempts[0].downloading(1)
+        await asyncio.sleep(STANDSTILL_SECONDS + 0.1)
+        assert len(at.attempts) == 2
+        at.attempts[0].downloading(2)
+        at.attempts[1].succeed()
+        await tasks[1]
+        await settle()
+        assert at.phases() == ["downloading", "queued"]
+        await asyncio.sleep(STANDSTILL_SECONDS + 0.1)
+        assert at.phases() == ["downloading", "resolving"]
+        for task in (tasks[0], tasks[2]):
+            await left(task)
+
+
+@on_a_clock
 async def test_one_hung_registry_with_a_long_queue() -> None:
     """A hundred pulls of it are there already; the other registry's only one waits a few seconds."""
     async with setting(PullPolicy(RegistryPolicy(60), parallel=2)) as at:

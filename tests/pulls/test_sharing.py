@@ -270,6 +270,10 @@ async def test_a_late_report_changes_nothing() -> None:
         at.attempts[0].downloading(2)
         (view,) = at.pulls.ended_since(0)
         assert (view.progress.phase, view.progress.bytes_done) == (Phase.DONE, 1)
+        pull = one_pull()
+        pull.done.set()
+        pull.report(PullProgress(Phase.DOWNLOADING, 2))
+        assert pull.progress.bytes_done == 0
 
 
 def one_pull() -> RunningPull:
@@ -327,5 +331,11 @@ def test_the_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -
     assert pull.rate == 0
     pull.report(PullProgress(Phase.DOWNLOADING, 80_000))
     assert pull.rate > 0
+    pull.turn_to(reference("b.example/x"))
+    assert pull.rate == 0
+    pull.report(PullProgress(Phase.DOWNLOADING, 70_000))
+    now += 1
+    pull.report(PullProgress(Phase.DOWNLOADING, 80_000))
+    assert pull.rate == pytest.approx(10_000)
     pull.report(PullProgress(Phase.DONE, 80_000))
     assert pull.rate == 0
