@@ -1,0 +1,206 @@
+"""Engines' records as they were seen, and what becomes of them (docker C1-C10, L4, L5).
+
+The shapes are those of 20.10 (API 1.41), 26.1 with both stores (API 1.45), and from the facts of section 8, which no
+engine here can show, those of newer ones; the latter are marked "replayed".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from criimage.backend import User
+from criimage_docker.info import verbose_info
+from criimage_docker.records import convert, labels_of, user_of
+from criimage_docker.snapshot import SnapshotMaker
+from criimage_docker.usage import image_bytes
+
+ID = "sha256:" + "ab" * 32
+OTHER = "sha256:" + "cd" * 32
+DIGEST = "sha256:" + "ef" * 32
+HOST = "127.0.0.1:5000/lib"
+
+GRAPH_1_41: dict[str, Any] = {
+    "Containers": -1,
+    "Created": 1577836800,
+    "Id": ID,
+    "Labels": {"for": "one"},
+    "ParentId": "",
+    "RepoDigests": [f"{HOST}/busybox@{DIGEST}", f"busybox@{DIGEST}"],
+    "RepoTags": [f"{HOST}/busybox:2", "busybox:latest", f"{HOST}/busybox:1"],
+    "SharedSize": -1,
+    "Size": 3000001,
+    "VirtualSize": 3000001,
+}
+UNTAGGED_1_41 = GRAPH_1_41 | {"RepoDigests": ["<none>@<none>"], "RepoTags": ["<none>:<none>"]}
+UNTAGGED_1_45 = GRAPH_1_41 | {"RepoDigests": [], "RepoTags": []}
+BY_DIGEST_1_41 = GRAPH_1_41 | {"RepoDigests": [f"{HOST}/dig@{DIGEST}"], "RepoTags": None}
+CONTAINERD_1_45: dict[str, Any] = {
+    "Created": 1577836800,
+    "Id": ID,
+    "RepoDigests": [f"reg.example.com/x@{ID}"],
+    "RepoTags": [f"{HOST}/x:1", "busybox:latest", "reg.example.com/x:t", f"{HOST}/x@{ID}"],
+    "SharedSize": -1,
+    "Size": 9041,
+}
+
+
+def texts(values: tuple[object, ...]) -> list[str]:
+    return [str(value) for value in values]
+
+
+def test_a_graph_drivers_image() -> None:
+    """C1, C3: ID, tags sorted, digests sorted, size."""
+    image = convert(GRAPH_1_41)
+
+    assert str(image.id) == ID
+    assert texts(image.tags) == [f"{HOST}/busybox:1", f"{HOST}/busybox:2", "docker.io/library/busybox:latest"]
+    assert texts(image.digests) == [f"{HOST}/busybox@{DIGEST}", f"docker.io/library/busybox@{DIGEST}"]
+    assert image.size == 3000001
+    assert not image.pinned
+
+
+@pytest.mark.parametrize("record", [UNTAGGED_1_41, UNTAGGED_1_45])
+def test_an_untagged_image(record: dict[str, Any]) -> None:
+    """C5: `<none>` is no name."""
+    image = convert(record)
+
+    assert (image.tags, image.digests) == ((), ())
+
+
+def test_an_image_with_a_digest_only() -> None:
+    """C5: null is no tag."""
+    image = convert(BY_DIGEST_1_41)
+
+    assert (image.tags, texts(image.digests)) == ((), [f"{HOST}/dig@{DIGEST}"])
+
+
+def test_the_containerd_store() -> None:
+    """C6: digests among the tags are digests; every repository has the image under its ID."""
+    image = convert(CONTAINERD_1_45)
+
+    assert texts(image.tags) == [f"{HOST}/x:1", "docker.io/library/busybox:latest", "reg.example.com/x:t"]
+    assert texts(image.digests) == [f"{HOST}/x@{ID}", f"docker.io/library/busybox@{ID}", f"reg.example.com/x@{ID}"]
+
+
+def test_the_containerd_store_without_this_platform() -> None:
+    """C7: a bare digest is no name; the tag's repository has it (replayed)."""
+    image = convert(CONTAINERD_1_45 | {"RepoTags": [f"{HOST}/x:1"], "RepoDigests": [ID]})
+
+    assert texts(image.digests) == [f"{HOST}/x@{ID}"]
+
+
+def test_sizes() -> None:
+    """C3: `Size` counts, with or without the other one, and an empty image has one byte."""
+    without = {key: value for key, value in GRAPH_1_41.items() if key != "VirtualSize"}
+
+    assert convert(without).size == 3000001
+    assert convert(GRAPH_1_41 | {"VirtualSize": 7}).size == 3000001
+    assert convert(GRAPH_1_41 | {"Size": 0}).size == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"Size": -1}, {"Size": None}, {"Size": "1"}, {"Size": True}, {"Id": None}, {"Id": "x"}, {"Id": ""}]
+)
+def test_what_cannot_be_converted(change: dict[str, Any]) -> None:
+    """C10: no ID, or no size that could be one."""
+    with pytest.raises(ValueError, match="image"):
+        convert(GRAPH_1_41 | change)
+
+
+def test_a_list_without_what_cannot_be_converted() -> None:
+    """L4: it is left out and logged, once and not with every list; the others are there."""
+    maker = SnapshotMaker()
+    broken = GRAPH_1_41 | {"Id": OTHER, "Size": -1}
+    with capture_logs() as logs:
+        snapshots = [maker.make([broken, GRAPH_1_41, {}]) for _ in range(3)]
+
+    assert [str(image.id) for image in snapshots[0].images] == [ID]
+    assert [entry["image"] for entry in logs] == [OTHER, "None"]
+    assert snapshots[0] is snapshots[2]
+
+
+def test_the_order() -> None:
+    """L5: newest first, images of one moment by ID, whatever the engine's order."""
+    records = [
+        GRAPH_1_41 | {"Id": f"sha256:{digits * 64}", "RepoTags": [], "RepoDigests": [], "Created": created}
+        for digits, created in (("1", 5), ("2", 9), ("3", 5), ("4", 7))
+    ]
+    orders = [
+        [image.id.hex[0] for image in SnapshotMaker().make(shuffled).images] for shuffled in (records, records[::-1])
+    ]
+
+    assert orders == [["2", "4", "1", "3"]] * 2
+
+
+def test_an_image_listed_twice() -> None:
+    """The contract: each image once, whatever the engine repeats."""
+    assert len(SnapshotMaker().make([GRAPH_1_41, GRAPH_1_41]).images) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [
+        ("", None),
+        (":5", None),
+        ("0", User(uid=0)),
+        ("1000:100", User(uid=1000)),
+        ("-1", User(uid=-1)),
+        ("+5", User(uid=5)),
+        ("007", User(uid=7)),
+        (str(2**63 - 1), User(uid=2**63 - 1)),
+        (str(-(2**63)), User(uid=-(2**63))),
+        (str(2**63), User(name=str(2**63))),
+        ("nobody:nogroup", User(name="nobody")),
+        ("1_000", User(name="1_000")),
+        (" 1", User(name=" 1")),
+        ("\u0661", User(name="\u0661")),
+        ("1.0", User(name="1.0")),
+    ],
+)
+def test_users(text: str, user: User | None) -> None:
+    """C4: as Go's ParseInt reads them, which knows nothing of white space, underscores and other digits."""
+    assert user_of({"Config": {"User": text}}) == user
+
+
+@pytest.mark.parametrize(
+    "inspected", [{}, {"Config": None}, {"Config": {}}, {"Config": {"User": None, "Labels": None}}]
+)
+def test_a_config_with_nothing_in_it(inspected: dict[str, Any]) -> None:
+    """C2, C7, section 8: null, empty and left out (API 1.52; replayed) are the same; the seed fails at null."""
+    assert user_of(inspected) is None
+    assert labels_of(inspected) == {}
+    assert verbose_info(inspected, []) == {
+        "info": '{"imageSpec":{"config":{},"rootfs":{"type":"layers","diff_ids":[]},"history":[]}}'
+    }
+
+
+def test_history() -> None:
+    """S9: the oldest step first, an empty layer is one without size."""
+    steps = [
+        {"Created": 1577836801, "CreatedBy": "second", "Size": 0, "Comment": "c"},
+        {"Created": 1577836800, "CreatedBy": "first", "Size": 5},
+    ]
+    info = verbose_info({}, steps)["info"]
+
+    assert info.endswith(
+        '"history":[{"created":"2020-01-01T00:00:00Z","created_by":"first"},'
+        '{"created":"2020-01-01T00:00:01Z","created_by":"second","comment":"c","empty_layer":true}]}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("account", "used"),
+    [
+        ({"LayersSize": 24000, "Images": []}, 24000),
+        ({"LayersSize": 0}, 0),
+        # Section 8: from API 1.53 on (replayed).
+        ({"ImagesUsage": {"TotalSize": 5, "Count": 1}}, 5),
+        ({"ImagesUsage": {"TotalSize": 5}, "LayersSize": 9}, 5),
+    ],
+)
+def test_the_engines_account(account: dict[str, Any], used: int) -> None:
+    """F5, F6: bytes of all layers, each once, in the older and the newer form."""
+    assert image_bytes(account) == used

@@ -1,0 +1,153 @@
+"""From the messages of a pull to its progress (docker P10, P17-P19)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from criimage.backend import Phase, PullProgress
+from criimage_docker.progress import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def message(status: str, layer: str = "", current: int | None = None, total: int | None = None) -> dict[str, Any]:
+    detail = {key: value for key, value in (("current", current), ("total", total)) if value is not None}
+    return {"status": status, "progressDetail": detail} | ({"id": layer} if layer else {})
+
+
+def followed(messages: Iterable[dict[str, Any]]) -> list[PullProgress]:
+    seen: list[PullProgress] = []
+    tracker = Tracker(seen.append)
+    tracker.start()
+    for one in messages:
+        tracker.see(one)
+    return seen
+
+
+# As 20.10 sent them for two layers, one of them tiny.
+SEEN = [
+    {"status": "Pulling from lib/busybox", "id": "1"},
+    message("Pulling fs layer", "aa"),
+    message("Pulling fs layer", "bb"),
+    message("Downloading", "aa", 95, 95),
+    message("Verifying Checksum", "aa"),
+    message("Download complete", "aa"),
+    message("Extracting", "aa", 95, 95),
+    message("Downloading", "bb", 36445, 3001171),
+    message("Verifying Checksum", "bb"),
+    message("Download complete", "bb"),
+    message("Pull complete", "aa"),
+    message("Extracting", "bb", 32768, 3001171),
+    message("Extracting", "bb", 3001171, 3001171),
+    message("Pull complete", "bb"),
+    {"status": "Digest: sha256:33"},
+    {"status": "Status: Downloaded newer image for lib/busybox:1"},
+]
+
+
+def test_a_pull_of_two_layers() -> None:
+    """P10: bytes, layers and phases as they go."""
+    seen = followed(SEEN)
+    told = {(one.phase, one.bytes_done, one.bytes_total, one.layers_done, one.layers_total) for one in seen}
+
+    assert (Phase.DOWNLOADING, 95, None, 0, 2) in told
+    assert (Phase.DOWNLOADING, 95 + 36445, 95 + 3001171, 1, 2) in told
+    assert (Phase.UNPACKING, 3001266, 3001266, 2, 2) in told
+    assert [one.activity for one in seen] == sorted({one.activity for one in seen})
+    assert seen[-1].layers_reused == 0
+
+
+def test_a_repeated_message_is_no_work() -> None:
+    """P19: the same layer with the same status and number changes nothing, and is not reported."""
+    before = followed(SEEN[:8])
+    after = followed(SEEN[:8] + [message("Downloading", "bb", 36445, 3001171)] * 600)
+
+    assert after == before
+
+
+def test_another_layer_in_between_makes_it_no_work_either() -> None:
+    """P19: what counts is each layer's own last message."""
+    two = [message("Downloading", "aa", 1, 10), message("Downloading", "bb", 2, 10)]
+
+    assert followed(two * 100) == followed(two)
+
+
+def test_a_retry() -> None:
+    """P12, P19: the seconds that are counted down are work; bytes never become fewer."""
+    seen = followed(
+        [
+            message("Pulling fs layer", "aa"),
+            message("Downloading", "aa", 500, 1000),
+            *(message(f"Retrying in {left} seconds", "aa") for left in (3, 2, 1)),
+            message("Downloading", "aa", 100, 1000),
+            message("Downloading", "aa", 900, 1000),
+        ]
+    )
+
+    assert [one.bytes_done for one in seen] == [0, 0, 500, 500, 500, 500, 500, 900]
+    assert len({one.activity for one in seen}) == len(seen)
+
+
+def test_a_layer_that_never_tells_its_size() -> None:
+    """The containerd store may say no more than "complete": then the total is unknown, and the layers are."""
+    seen = followed(
+        [
+            message("Pulling fs layer", "aa"),
+            message("Pulling fs layer", "bb"),
+            {"status": "Download complete", "progressDetail": {"hidecounts": True}, "id": "aa"},
+            {"status": "Download complete", "progressDetail": {"hidecounts": True}, "id": "bb"},
+        ]
+    )
+
+    assert (seen[-1].bytes_total, seen[-1].layers_done, seen[-1].layers_total) == (None, 2, 2)
+    assert seen[-1].phase is Phase.UNPACKING
+
+
+def test_layers_that_are_here() -> None:
+    """P10: they count as reused, whether they were announced first or not."""
+    seen: list[PullProgress] = []
+    tracker = Tracker(seen.append)
+    for one in (
+        message("Already exists", "aa"),
+        message("Pulling fs layer", "bb"),
+        message("Already exists", "bb"),
+        {"status": "Status: Image is up to date for x"},
+    ):
+        tracker.see(one)
+    tracker.finish()
+
+    assert (seen[-1].layers_reused, seen[-1].layers_total, seen[-1].unchanged) == (2, 0, True)
+
+
+def test_while_it_unpacks_the_engines_pulse_counts() -> None:
+    """P18: unpacking has no deadline as long as the engine lives."""
+    seen: list[PullProgress] = []
+    tracker = Tracker(seen.append)
+    for one in SEEN[:8]:
+        tracker.see(one)
+    unpacking = [tracker.unpacking]
+    for one in SEEN[8:10]:
+        tracker.see(one)
+    unpacking.append(tracker.unpacking)
+    before = seen[-1].activity
+    tracker.alive()
+
+    assert unpacking == [False, True]
+    assert seen[-1].activity == before + 1
+    assert seen[-1].phase is Phase.UNPACKING
+
+
+def test_what_is_no_message_of_ours() -> None:
+    """A4: whatever stands in a message, nothing breaks."""
+    odd: list[dict[str, Any]] = [
+        {},
+        {"status": None, "id": "aa"},
+        {"status": "Downloading", "id": "aa", "progressDetail": None},
+        {"status": "Downloading", "id": "aa", "progressDetail": {"current": "x", "total": -1}},
+        {"id": 5, "status": "Pull complete"},
+        {"status": ["a"]},
+        {"aux": {"ID": "sha256:1"}},
+    ]
+
+    assert followed(odd)
