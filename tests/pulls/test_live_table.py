@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import pytest
 
 
-def pull(number: int, phase: int, **fields: int) -> Pull:
+def pull(number: int, phase: int, done: int = 0) -> Pull:
     name, second = f"registry.example.com/app{number}:1", 10**9
-    return Pull(id=str(number), reference=name, phase=PullPhase(phase), started=number * second, **fields)
+    return Pull(id=str(number), reference=name, phase=PullPhase(phase), started=number * second, bytes_done=done)
 
 
 def text(table: _LiveTable) -> list[str]:
@@ -33,8 +33,8 @@ def test_what_has_ended_stays_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(progress, "time", SimpleNamespace(time=lambda: now))
     table = _LiveTable()
     assert text(table) == ["No pulls are running."]
-    running = pull(2, PullPhase.DOWNLOADING, bytes_done=5, bytes_total=10)
-    table.update([pull(1, PullPhase.DONE, bytes_done=10, bytes_total=10), running])
+    running = pull(2, PullPhase.DOWNLOADING, 5)
+    table.update([pull(1, PullPhase.DONE, 10), running])
     assert [line.split()[2] for line in text(table)[1:]] == ["done", "downloading"]
     table.update([running])
     now += 4
