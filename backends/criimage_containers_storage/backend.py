@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ import anyio.to_thread
 from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage_containers_storage.access import Entrance
+from criimage_containers_storage.copied import Book
 from criimage_containers_storage.current_registries import CurrentRegistries
 from criimage_containers_storage.gate import Gate
 from criimage_containers_storage.images import verbose_info
 from criimage_containers_storage.leftovers import Leftovers
 from criimage_containers_storage.names import Resolver
+from criimage_containers_storage.process import settled
 from criimage_containers_storage.pull import Puller
 from criimage_containers_storage.readiness import Readiness
 from criimage_containers_storage.registries import find_files
@@ -55,7 +58,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
     parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
     with ExitStack() as stack:
         try:
-            folder = await anyio.to_thread.run_sync(stack.enter_context, work_folder(parent))
+            left: dict[str, float] = {}
+            folder = await anyio.to_thread.run_sync(stack.enter_context, work_folder(parent, left))
         except OSError as error:
             raise ConfigurationError(f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir") from error
         files = await anyio.to_thread.run_sync(
@@ -68,16 +72,20 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         resolver = Resolver(registries, settings.short_name_mode)
         remover = Remover(layout, environment, store, skopeo, gate)
         entrance = Entrance(settings, environment)
-        leftovers = Leftovers(layout, skopeo, gate)
+        book = await anyio.to_thread.run_sync(Book, folder, left)
+        leftovers = Leftovers(layout, skopeo, gate, book, folder)
         skip = settings.skip_unchanged
         puller = Puller(entrance, store, skopeo, gate, registries, remover, leftovers, folder, skip_unchanged=skip)
         readiness = Readiness(settings, layout, environment, registries, folder)
         meter = UsageMeter(layout, store)
+        watching = asyncio.create_task(leftovers.watch(), name="leftovers")
         try:
             yield ContainersStorageBackend(
                 store, resolver, puller, remover, readiness, meter, untag=settings.remove == "untag"
             )
         finally:
+            watching.cancel()
+            await settled(watching)
             await meter.close()
             await anyio.to_thread.run_sync(stack.close)
 

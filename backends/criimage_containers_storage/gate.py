@@ -31,6 +31,11 @@ class Gate:
         self._no_deletion = asyncio.Event()
         self._no_deletion.set()
 
+    @property
+    def copies(self) -> int:
+        """How many copies run now."""
+        return self._copies
+
     @contextlib.asynccontextmanager
     async def copying(self) -> AsyncIterator[None]:
         """Hold while a copy runs; waits only for a deletion that runs already."""

@@ -1,8 +1,10 @@
-"""Giving back the layers of a pull that found no space.
+"""Giving back the layers of pulls that came to nothing.
 
-A pull that fails leaves the layers that were complete by then: a retry uses them, and they go with the image it makes.
-Where the disk was full that is no comfort: nothing lists these layers, so nobody frees them. The store's tools give a
-layer back only with an image, so an image is made of them and removed again; skopeo alone does both.
+A pull that fails, is cancelled or killed leaves the layers that were complete by then. A retry uses them, and they go
+with the image it makes. Without a retry nothing lists these layers, so nobody frees them: they are given back after a
+while, and at once where the disk was full. Only layers of our own pulls, which `copied` knows: what else is unused may
+belong to another tool's pull that is running. The store's tools give a layer back only with an image, so an image is
+made of them and removed again; skopeo alone does both.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from criimage.reference import ImageID
 from criimage_containers_storage.failures import last_words
 from criimage_containers_storage.process import settled
 from criimage_containers_storage.records import read_layers, read_raw
+from criimage_containers_storage.work_folder import for_one_pull
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+    from criimage_containers_storage.copied import Book
     from criimage_containers_storage.gate import Gate
     from criimage_containers_storage.records import LayerRecord
     from criimage_containers_storage.skopeo import Skopeo
@@ -34,18 +38,52 @@ __all__ = ["Leftovers", "unused_chains"]
 
 _log = structlog.get_logger(__name__)
 
+WAIT_SECONDS = 900.0
+"""So long a retry may be in coming: kubelet's are five minutes apart at most."""
+
+LOOK_SECONDS = 60.0
+"""Between two looks at what is due."""
+
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 class Leftovers:
-    """Gives back what pulls into one store have left."""
+    """Gives back what pulls into one store have left.
 
-    def __init__(self, layout: Layout, skopeo: Skopeo, gate: Gate) -> None:
+    Args:
+        layout: the store.
+        skopeo: changes it.
+        gate: keeps copies and deletions apart.
+        book: layers that nothing uses, as far as known.
+        work: our folder.
+    """
+
+    def __init__(self, layout: Layout, skopeo: Skopeo, gate: Gate, book: Book, work: Path) -> None:
+        self._book = book
+        self._work = work
         self._layout = layout
         self._skopeo = skopeo
         self._gate = gate
+
+    def remember(self, blobs: set[str]) -> None:
+        """Give these layers back later, unless something uses them then. Blocks."""
+        self._book.add(blobs)
+
+    async def watch(self) -> None:
+        """Give back what is due, again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            due = self._book.due(WAIT_SECONDS)
+            # A copy that runs may count on them.
+            if due and not self._gate.copies:
+                try:
+                    async with for_one_pull(self._work, lambda _: None) as folder:
+                        await self.give_back(due, folder)
+                except OSError as error:
+                    _log.warning("layers of a failed pull could not be given back", error=str(error))
+                await anyio.to_thread.run_sync(self._book.forget, due)
 
     async def give_back(self, blobs: Collection[str], folder: Path) -> None:
         """Remove the layers that came as one of `blobs` and that nothing uses.

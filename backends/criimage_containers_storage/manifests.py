@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from criimage_containers_storage.store import Stored
 
-__all__ = ["LayersToFetch", "instances", "is_encrypted", "is_stored", "layer_digests", "layers_to_fetch"]
+__all__ = ["LayersToFetch", "instances", "is_encrypted", "is_stored", "layers_to_fetch"]
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
 
@@ -57,12 +57,6 @@ def layers_to_fetch(manifest: bytes, present: Collection[str]) -> LayersToFetch 
     wanted = {str(one.get("digest")): one.get("size") for one in layers if isinstance(one, dict)}
     sizes = tuple(size for digest, size in wanted.items() if digest not in present and isinstance(size, int))
     return LayersToFetch(sizes, sum(digest in present for digest in wanted))
-
-
-def layer_digests(manifest: bytes) -> set[str]:
-    """Return the digests of a manifest's compressed layers; none if it is no manifest."""
-    layers = _object(manifest).get("layers")
-    return {str(one.get("digest")) for one in layers if isinstance(one, dict)} if isinstance(layers, list) else set()
 
 
 def is_encrypted(manifest: bytes) -> bool:

@@ -13,6 +13,7 @@ import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["Outcome", "run", "settled"]
 
@@ -42,6 +43,7 @@ async def run(
     descriptors: Sequence[int] = (),
     patience: float = 0.0,
     started: Callable[[int], None] | None = None,
+    out: Path | None = None,
 ) -> Outcome:
     """Run a tool to its end, in a session of its own.
 
@@ -54,12 +56,14 @@ async def run(
         descriptors: open files that the tool inherits.
         patience: seconds, for what had better not be interrupted.
         started: told the process ID.
+        out: an existing file that standard output is appended to; `Outcome.out` is empty then.
 
     Raises:
         FileNotFoundError: the program is not installed.
+        OSError: `out` cannot be opened.
     """
     stop = asyncio.Event()
-    life = asyncio.create_task(_live(command, environment, descriptors, stop, started))
+    life = asyncio.create_task(_live(command, environment, descriptors, stop, started, out))
     try:
         return await asyncio.shield(life)
     except asyncio.CancelledError:
@@ -95,16 +99,22 @@ async def _live(
     descriptors: Sequence[int],
     stop: asyncio.Event,
     started: Callable[[int], None] | None,
+    out_file: Path | None,
 ) -> Outcome:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=dict(environment),
-        pass_fds=tuple(descriptors),
-        start_new_session=True,
-    )
+    written = None if out_file is None else os.open(out_file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if written is None else written,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(environment),
+            pass_fds=tuple(descriptors),
+            start_new_session=True,
+        )
+    finally:
+        if written is not None:
+            os.close(written)
     if started is not None:
         started(process.pid)
     talk = asyncio.create_task(process.communicate())
@@ -124,7 +134,9 @@ async def _live(
         out, err = await talk
     finally:
         stopping.cancel()
-    return Outcome(process.returncode if process.returncode is not None else -1, out, err.decode("utf-8", "replace"))
+    return Outcome(
+        process.returncode if process.returncode is not None else -1, out or b"", err.decode("utf-8", "replace")
+    )
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:

@@ -14,13 +14,13 @@ import structlog
 from criimage.backend import Phase
 from criimage.errors import AccessDenied, ContentInvalid, OperationFailed, PullError, StorageFull
 from criimage.reference import DEFAULT_DOMAIN
+from criimage_containers_storage.copied import copied_blobs
 from criimage_containers_storage.failures import LAYER_GONE, last_words, pull_failure
 from criimage_containers_storage.manifests import (
     LayersToFetch,
     instances,
     is_encrypted,
     is_stored,
-    layer_digests,
     layers_to_fetch,
 )
 from criimage_containers_storage.process import settled
@@ -111,7 +111,7 @@ class Puller:
             # skopeo looks at the rewritten name only (C5).
             raise PullError(f"registry {registry.prefix} is blocked in {registries.source}: {reference}")
         try:
-            async with for_one_pull(self._folder) as folder:
+            async with for_one_pull(self._folder, self._leftovers.remember) as folder:
                 access = await anyio.to_thread.run_sync(
                     self._entrance.prepare, reference, credentials, (registries, conf), namespace
                 )
@@ -212,7 +212,8 @@ class Puller:
             # To skopeo without keys it looks damaged, in one way or another (P16).
             return error.with_text(f"the image is encrypted, and there is no key for it: {order.reference}")
         if isinstance(error, StorageFull):
-            await self._leftovers.give_back(layer_digests(await self._manifest(order)), order.folder)
+            blobs = await anyio.to_thread.run_sync(copied_blobs, order.folder)
+            await self._leftovers.give_back(blobs, order.folder)
         return error
 
     async def _arrived(self, reference: Reference, before: Stored | None) -> Stored | None:

@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from criimage.errors import ConfigurationError
 from criimage_containers_storage.auth_files import in_memory
+from criimage_containers_storage.copied import copied_file
 from criimage_containers_storage.process import run
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ class Skopeo:
         """
         await self.try_out_store()
         with self._credentials(access, "src-") as (flags, descriptors):
-            verb = ["copy", "-q", *flags, f"docker://{reference}", self.stored(str(reference))]
-            return await self._run([*self._start(access, folder), *verb], descriptors, started=started)
+            # Not quietly: it names every layer as it begins with it (copied.py).
+            verb = ["copy", *flags, f"docker://{reference}", self.stored(str(reference))]
+            command = [*self._start(access, folder), *verb]
+            return await self._run(command, descriptors, started=started, out=copied_file(folder))
 
     async def store_folder(self, folder: Path, identity: ImageID) -> Outcome:
         """Store an image that lies in a folder, without a name; the folder holds the policy for that as well."""
@@ -116,6 +119,7 @@ class Skopeo:
         *,
         patience: float = 0.0,
         started: Callable[[int], None] | None = None,
+        out: Path | None = None,
     ) -> Outcome:
         try:
             return await run(
@@ -124,6 +128,7 @@ class Skopeo:
                 descriptors=descriptors,
                 patience=patience,
                 started=started,
+                out=out,
             )
         except FileNotFoundError:
             raise ConfigurationError("skopeo is not installed; install the package skopeo") from None

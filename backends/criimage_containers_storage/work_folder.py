@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from criimage_containers_storage.copied import copied_blobs, copied_file, left_behind
+from criimage_containers_storage.orphans import end_orphans
 from criimage_containers_storage.process import settled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 __all__ = ["for_one_pull", "work_folder"]
 
@@ -27,16 +29,20 @@ _LOCK = "lock"
 
 
 @contextlib.contextmanager
-def work_folder(parent: Path) -> Iterator[Path]:
+def work_folder(parent: Path, left: dict[str, float] | None = None) -> Iterator[Path]:
     """Yield a new folder below `parent` that only we can read; it is gone afterwards. Blocks.
 
     A lock file in it is held as long as we live, so that another server's sweep knows. Folders whose owner is gone are
     deleted first.
 
+    Args:
+        parent: an existing folder.
+        left: takes what those folders tell, see `copied.left_behind`.
+
     Raises:
         OSError: `parent` is not there or not writable.
     """
-    _sweep(parent)
+    _sweep(parent, left)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         with (folder / _LOCK).open("wb") as lock:
@@ -46,11 +52,14 @@ def work_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(parent: Path) -> None:
+def _sweep(parent: Path, left: dict[str, float] | None) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             # The parent may be open to everyone: only what is our own is touched, and rmtree follows no link.
             if folder.lstat().st_uid == os.geteuid() and not folder.is_symlink() and _abandoned(folder / _LOCK):
+                end_orphans(folder)
+                if left is not None:
+                    left |= left_behind(folder)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -67,23 +76,46 @@ def _abandoned(lock: Path) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def for_one_pull(folder: Path) -> AsyncIterator[Path]:
+async def for_one_pull(folder: Path, failed: Callable[[set[str]], None]) -> AsyncIterator[Path]:
     """Yield a new folder in ours, gone afterwards with all that is in it.
+
+    Args:
+        folder: ours.
+        failed: told, in a thread, which layers a pull has touched that raised.
 
     Raises:
         OSError: no space, or our folder was taken away.
     """
-    made = asyncio.create_task(
-        anyio.to_thread.run_sync(functools.partial(tempfile.mkdtemp, prefix="pull-", dir=folder))
-    )
+    made = asyncio.create_task(anyio.to_thread.run_sync(_make, folder))
     # Cancelled in the middle, the thread would make the folder all the same and nobody would know its name.
     cancelled = await settled(made)
-    path = Path(made.result())
+    path = made.result()
+    complete = False
     try:
         if cancelled:
             raise asyncio.CancelledError
         yield path
+        complete = True
     finally:
-        remove = functools.partial(shutil.rmtree, path, ignore_errors=True)
+        remove = functools.partial(_remove, path, None if complete else failed)
         with anyio.CancelScope(shield=True):
-            await settled(asyncio.create_task(anyio.to_thread.run_sync(remove)))
+            cancelled = await settled(asyncio.create_task(anyio.to_thread.run_sync(remove)))
+        if cancelled:
+            raise asyncio.CancelledError
+
+
+def _make(folder: Path) -> Path:
+    path = Path(tempfile.mkdtemp(prefix="pull-", dir=folder))
+    try:
+        copied_file(path).touch()
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    return path
+
+
+def _remove(path: Path, failed: Callable[[set[str]], None] | None) -> None:
+    blobs = copied_blobs(path) if failed is not None else set()
+    if failed is not None and blobs:
+        failed(blobs)
+    shutil.rmtree(path, ignore_errors=True)

@@ -148,7 +148,7 @@ async def test_folders_for_downloads(tmp_path: Path) -> None:
     """Ours alone, and gone with what is in them, after a cancel too (T14)."""
     with work_folder(tmp_path) as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
-        async with for_one_pull(folder) as one:
+        async with for_one_pull(folder, set[str].clear) as one:
             (one / "storage1").mkdir()
             (one / "storage1" / "1").write_bytes(b"x")
         assert not one.exists()
@@ -163,7 +163,7 @@ async def test_folders_for_downloads(tmp_path: Path) -> None:
 
 async def hold(folder: Path) -> None:
     """Holds a folder until cancelled."""
-    async with for_one_pull(folder) as one:
+    async with for_one_pull(folder, set[str].clear) as one:
         (one / "file").write_bytes(b"x")
         await asyncio.sleep(60)
 
