@@ -86,9 +86,12 @@ _USUAL_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
 def _writable(place: Path) -> bool:
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    except PermissionError:
+        return False
 
 
 def _stat(file: Path) -> tuple[int, ...] | None:

@@ -81,10 +81,11 @@ def locate(settings: Settings, environment: Mapping[str, str]) -> Layout:
         raise ConfigurationError(f"{source} sets imagestore, which this backend cannot follow; set root to one store")
     default_root, default_run = _defaults(environment, rootless=rootless)
     rootless_path = str(storage.get("rootless_storage_path", "")) if rootless else ""
-    root = Path(
-        settings.root or _expand(rootless_path or str(storage.get("graphroot", "")), environment) or default_root
-    )
-    run_root = Path(settings.run_root or _expand(str(storage.get("runroot", "")), environment) or default_run)
+    # The machine's own file tells users everything but where: those places are root's.
+    theirs = rootless and source in _SYSTEM_FILES
+    graph_root, state = ("", "") if theirs else (str(storage.get(key, "")) for key in ("graphroot", "runroot"))
+    root = Path(settings.root or _expand(rootless_path or graph_root, environment) or default_root)
+    run_root = Path(settings.run_root or _expand(state, environment) or default_run)
     driver = settings.driver or environment.get("STORAGE_DRIVER", "") or str(storage.get("driver", "")) or _found(root)
     named = [option for option in environment.get("STORAGE_OPTS", "").split(",") if option]
     given = list(settings.options) or named or list(_driver_options(options, driver))

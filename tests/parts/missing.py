@@ -24,6 +24,7 @@ _PACKAGES = {
     "dockerd": "docker.io",
     "openssl": "openssl",
     "busybox": "busybox-static",
+    "newuidmap": "uidmap",
 }
 
 

@@ -54,6 +54,8 @@ TESTS = (
     Part("dockerd", "docker.io"),
     # Makes the Debian 13 whose newer engine the tests use besides.
     Part("debootstrap", "debootstrap"),
+    # A user who is not root unpacks layers with it.
+    Part("newuidmap", "uidmap"),
     Part("openssl", "openssl"),
     Part("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 )

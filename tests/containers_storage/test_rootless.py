@@ -1,0 +1,100 @@
+"""A store of a user who is not root."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from criimage.testing.oci import File, image, layer, noise_layer
+from criimage_containers_storage import Settings, storage_conf
+from criimage_containers_storage.auth_files import default_files
+from criimage_containers_storage.registries import find_files
+from criimage_containers_storage.storage_conf import locate
+from parts.missing import lacking, need, need_root
+from parts.registry import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PASSWORD = "correct.horse"  # noqa: S105 - of a registry that lives as long as the test
+FOREIGN = 33
+MIXED = image(layer({"own": b"o", "foreign": File(b"f", uid=FOREIGN, gid=FOREIGN)}), noise_layer(100_000))
+
+
+def test_where_a_users_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store, run root, credentials and aliases are the user's own; storage.conf may lead elsewhere (X1, L13)."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    home, run = str(tmp_path / "home"), str(tmp_path / "run")
+    environment = {"HOME": home, "XDG_RUNTIME_DIR": run}
+    # The machine's own storage.conf counts for users as well; here there is to be none.
+    nothing = environment | {"CONTAINERS_STORAGE_CONF": str(tmp_path / "none.conf")}
+    layout = locate(Settings(), nothing)
+    assert str(layout.root) == f"{home}/.local/share/containers/storage"
+    assert str(layout.run_root) == f"{run}/containers"
+    assert str(locate(Settings(), nothing | {"XDG_DATA_HOME": "/data"}).root) == "/data/containers/storage"
+    assert str(default_files(environment, uid=1000)[0]) == f"{run}/containers/auth.json"
+    aliases = find_files("", environment, root=False).alias_cache
+    assert str(aliases) == f"{home}/.cache/containers/short-name-aliases.conf"
+    own = tmp_path / "home/.config/containers/storage.conf"
+    own.parent.mkdir(parents=True)
+    own.write_text('[storage]\ngraphroot = "/not/this"\nrootless_storage_path = "$HOME/images"\nrunroot = "/r"\n')
+    assert str(locate(Settings(), environment).root) == f"{home}/images"
+    own.unlink()
+    machines = tmp_path / "machine.conf"
+    machines.write_text('[storage]\ndriver = "vfs"\ngraphroot = "/var/root"\nrunroot = "/run/root"\n')
+    monkeypatch.setattr(storage_conf, "_SYSTEM_FILES", (str(machines),))
+    layout = locate(Settings(), environment)
+    assert (str(layout.root), layout.driver) == (f"{home}/.local/share/containers/storage", "vfs")
+    assert str(layout.run_root) == f"{run}/containers"
+
+
+@pytest.fixture
+def user() -> Iterator[str]:
+    """A user of the test's own, with a range of subordinate IDs and a home, gone afterwards."""
+    need("skopeo", "newuidmap", "useradd", "userdel")
+    need_root()
+    name = f"criimage-{secrets.token_hex(4)}"
+    home = Path(tempfile.mkdtemp(prefix="criimage-home-"))
+    made = subprocess.run(["useradd", "--home-dir", str(home), name], capture_output=True, text=True, check=False)
+    try:
+        if made.returncode:
+            lacking(f"no user can be made here: {made.stderr.strip()}")
+        subprocess.run(["chown", name, str(home)], check=True)
+        if not any(line.startswith(f"{name}:") for line in Path("/etc/subuid").read_text().splitlines()):
+            lacking("useradd gives no subordinate IDs here: /etc/subuid has no range for the user")
+        namespace = ["setpriv", "--reuid", name, "--clear-groups", "unshare", "--user", "true"]
+        if subprocess.run(namespace, capture_output=True, check=False).returncode:
+            lacking("users cannot make user namespaces here")
+        yield name
+    finally:
+        subprocess.run(["userdel", name], capture_output=True, check=False)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.engine
+def test_a_users_own_store(user: str) -> None:
+    """Pull with credentials, skip, list, figures, remove: with the user's defaults, nothing of root's (X2, X3, L14)."""
+    with registry(username="bob", password=PASSWORD) as hub:
+        name = hub.push(MIXED, "app", "1")
+        command = [sys.executable, str(Path(__file__).with_name("as_user.py")), user, name, PASSWORD]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 0, ended.stderr
+    seen = json.loads(ended.stdout.splitlines()[-1])
+    assert seen["problems"] == []
+    assert seen["id"] == MIXED.id.removeprefix("sha256:")
+    assert seen["skipped"] is True
+    assert seen["listed"] == [seen["id"]]
+    assert seen["mountpoint"].endswith("/.local/share/containers/storage/overlay-images")
+    assert seen["used"] > 100_000
+    assert len(seen["owners"]) == 2  # the user, and one of the subordinate IDs
+    assert 0 not in seen["owners"]
+    assert (seen["left"], seen["layers"]) == ([], [])
