@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -414,19 +411,6 @@ async def test_pulls_and_removals_at_once(driver: str) -> None:
         assert local.layer_folders() == set()
 
 
-async def test_lists_never_wait_for_an_unpack() -> None:
-    """While a tool holds the layers' lock for writing, lists and statuses answer (L9)."""
-    with registry() as hub, store() as local:
-        name = hub.push(SMALL, "app", "1")
-        async with opened(local) as under_test:
-            await under_test.pull(name)
-            # The lock is held until both have answered: waiting for it would never end.
-            with locked(local.root / "overlay-layers" / "layers.lock"):
-                async with asyncio.timeout(20):
-                    assert len(await under_test.backend.images()) == 1
-                    assert await under_test.status(name) is not None
-
-
 async def test_missing_skopeo_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without skopeo, or without a policy, check and pull say so (contract, section 8)."""
     with store() as local:
@@ -463,16 +447,3 @@ def children() -> dict[int, str]:
                 yield from below(child)
 
     return {process: lines[process] for process in below(os.getpid()) if "docker-registry" not in lines[process]}
-
-
-@contextlib.contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Holds a tool's lock file as a writer does, from a process of its own (L5)."""
-    script = "import fcntl,sys; f=open(sys.argv[1],'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield
-        process.communicate(b"\n")
