@@ -60,6 +60,9 @@ async def _tell(chunks: AsyncIterator[bytes], view: View) -> None:
     stream = JSONStream()
     async for chunk in chunks:
         for event in stream.feed(chunk):
-            # Newer engines leave out `status` (API 1.52), none has left out `Action`.
-            if (event.get("Action") or event.get("status")) not in _HARMLESS:
+            # Newer engines leave out `status` and `id` (API 1.52), none has left out `Action` and `Actor`.
+            action, actor = event.get("Action"), event.get("Actor")
+            if action == "pull" and isinstance(actor, dict):
+                view.pull_event(str(actor.get("ID")))
+            elif action not in _HARMLESS:
                 view.changed()

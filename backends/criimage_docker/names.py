@@ -10,7 +10,7 @@ from criimage.reference import DEFAULT_DOMAIN, Name, Reference
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["familiar_filter", "familiar_repository", "only_digests", "only_tags", "qualified"]
+__all__ = ["familiar", "familiar_filter", "familiar_repository", "only_digests", "only_tags", "qualified"]
 
 _HUB_PREFIXES = ("docker.io/library/", "index.docker.io/library/", "docker.io/", "index.docker.io/")
 
@@ -27,6 +27,12 @@ def qualified(name: Name) -> Reference:
 def familiar_repository(reference: Reference) -> str:
     """Return the repository as Go's client sends it in `fromImage` (P6): `busybox` for docker.io/library/busybox."""
     return _short(reference.domain, reference.path)
+
+
+def familiar(reference: Reference) -> str:
+    """Return a reference in the familiar form, in which events name what was pulled."""
+    tail = f":{reference.tag}" if reference.digest is None else f"@{reference.digest}"
+    return familiar_repository(reference) + tail
 
 
 def familiar_filter(text: str, name: Name | None) -> str:

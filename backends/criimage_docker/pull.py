@@ -11,7 +11,7 @@ from criimage_docker.auth import registry_auth
 from criimage_docker.engine import Refusal
 from criimage_docker.failures import pull_failure
 from criimage_docker.json_stream import JSONStream
-from criimage_docker.names import familiar_repository
+from criimage_docker.names import familiar, familiar_repository
 from criimage_docker.progress import Tracker
 
 if TYPE_CHECKING:
@@ -49,19 +49,39 @@ class Puller:
         """
         tracker = Tracker(report)
         tracker.start()
+        event = familiar(reference)
+        self._view.expect(event)
+        pulled = False
         try:
             await self._follow(reference, credentials, tracker)
+            pulled = True
         except Refusal as refusal:
             raise pull_failure(
                 refusal.message, reference, status=refusal.status, secrets=_secrets(credentials)
             ) from refusal
         finally:
+            self._view.unexpect(event, soon=pulled)
+            if not pulled:
+                # It should have changed nothing; a cancel may have come too late for that.
+                self._view.changed()
+        image = await self._result(reference)
+        tracker.finish()
+        return image
+
+    async def _result(self, reference: Reference) -> Image:
+        """Return the image: the stream's last line is a promise (A4); that it is there is what counts."""
+        try:
+            image = self._view.pulled(reference, await self._engine.inspect(reference))
+        except Refusal:
             self._view.changed()
-        # The stream's last line is a promise (A4); that the image is there is what counts.
-        image = (await self._view.snapshot()).with_name(reference)
+            image = None
+        except BaseException:
+            self._view.changed()
+            raise
+        if image is None:
+            image = (await self._view.snapshot()).with_name(reference)
         if image is None:
             raise OperationFailed(f"the image was removed while it was pulled: {reference}")
-        tracker.finish()
         return image
 
     async def _follow(self, reference: Reference, credentials: Credentials | None, tracker: Tracker) -> None:

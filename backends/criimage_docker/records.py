@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from criimage.backend import Image, User
@@ -12,7 +15,7 @@ from criimage_docker.names import only_digests, only_tags
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["convert", "created", "labels_of", "section", "user_of"]
+__all__ = ["convert", "created", "is_of_containerd", "labels_of", "section", "user_of"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _INT64_LIMIT = 2**63
@@ -34,17 +37,29 @@ def convert(summary: Mapping[str, Any]) -> Image:
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise ValueError("the image has no size")
     tags, digests = _texts(summary.get("RepoTags")), _texts(summary.get("RepoDigests"))
-    if any(digest.endswith(found) for digest in (*tags, *digests)):
-        # The containerd store: the ID is the manifest's digest, so every repository has the image under it. The list of
-        # 26.1 tells one of them only, and not always the same one; its inspect tells all.
+    if is_of_containerd(summary):
+        # Every repository has the image under its ID. The list of 26.1 tells one of them only, and not always the same
+        # one; its inspect tells all.
         digests += [*tags, *(f"{tag.repository}@{found}" for tag in only_tags(tags))]
     return Image(ImageID.parse(found), only_tags(tags), only_digests(digests), max(1, size))
 
 
 def created(summary: Mapping[str, Any]) -> int:
-    """Return when the image of a list's entry was made, seconds since the epoch; 0 where it does not say."""
+    """Return when an image was made, seconds since the epoch; 0 where the engine does not say.
+
+    Lists tell a number, an inspect tells a text.
+    """
     found = summary.get("Created")
+    if isinstance(found, str):
+        with contextlib.suppress(ValueError):
+            return math.floor(datetime.fromisoformat(found).timestamp())
     return found if isinstance(found, int) else 0
+
+
+def is_of_containerd(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is of the containerd store: there the ID is the digest that the image's names have."""
+    names = (*_texts(record.get("RepoTags")), *_texts(record.get("RepoDigests")))
+    return any(name.endswith(str(record.get("Id"))) for name in names)
 
 
 def user_of(inspected: Mapping[str, Any]) -> User | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from criimage.backend import Image
-    from criimage.reference import Lookup, Reference
+    from criimage.reference import ImageID, Lookup, Reference
+
+    Entry = tuple[int, Image]
 
 __all__ = ["Snapshot", "SnapshotMaker"]
 
@@ -24,12 +27,16 @@ _log = structlog.get_logger(__name__)
 class Snapshot:
     """Images as one listing of the engine had them.
 
+    Args:
+        entries: when each was made, and the image.
+
     Attributes:
         images: newest first, images of one moment by ID: the engine's order, made steady (L5).
     """
 
-    def __init__(self, images: tuple[Image, ...]) -> None:
-        self.images = images
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = tuple(sorted(entries, key=lambda entry: (-entry[0], entry[1].id.hex)))
+        self.images = images = tuple(image for _, image in self.entries)
         self._by_id = {image.id.hex: image for image in images}
         self._ids = sorted(self._by_id)
         self._by_name: dict[Reference, Image] = {}
@@ -50,6 +57,29 @@ class Snapshot:
     def with_name(self, reference: Reference) -> Image | None:
         """Return the image that has this tag or digest."""
         return self._by_name.get(reference)
+
+    def with_pulled(self, reference: Reference, made: int, pulled: Image) -> Snapshot | None:
+        """Return the images after a pull; this very snapshot if that changes nothing.
+
+        None if it cannot be told: an image without any name is listed or not, as others are built on it.
+
+        Args:
+            reference: which has left whatever other image had it.
+            made: when the image was made, seconds since the epoch.
+            pulled: the image as it is now.
+        """
+        entries: list[Entry] = [(made, pulled)]
+        for entry in self.entries:
+            image = entry[1]
+            if image.id == pulled.id:
+                continue
+            if reference in image.tags:
+                image = replace(image, tags=tuple(tag for tag in image.tags if tag != reference))
+                if not (image.tags or image.digests):
+                    return None
+            entries.append((entry[0], image))
+        after = Snapshot(entries)
+        return self if after.images == self.images else after
 
     def find(self, lookup: Lookup) -> Image | None:
         """Return the image that a client means (S5, S6): by ID, by prefix of one, by name, in this order.
@@ -80,18 +110,20 @@ class SnapshotMaker:
         An entry that cannot be converted is logged once and left out (L4).
         """
         known: dict[str, tuple[object, Image]] = {}
-        order: dict[str, int] = {}
+        entries: dict[ImageID, Entry] = {}
         for summary in listed:
             image = self._image(summary, known)
             if image is not None:
-                order[image.id.hex] = -created(summary)
-        images = tuple(
-            image for _, image in sorted(known.values(), key=lambda entry: (order[entry[1].id.hex], entry[1].id.hex))
-        )
+                entries[image.id] = (created(summary), image)
         self._known = known
-        if images != self._last.images:
-            self._last = Snapshot(images)
+        snapshot = Snapshot(entries.values())
+        if snapshot.images != self._last.images:
+            self._last = snapshot
         return self._last
+
+    def replace(self, snapshot: Snapshot) -> None:
+        """Take another snapshot for the last one."""
+        self._last = snapshot
 
     def _image(self, summary: Mapping[str, Any], known: dict[str, tuple[object, Image]]) -> Image | None:
         key = str(summary.get("Id"))

@@ -5,7 +5,7 @@ A listing is used again while the engine's events say that nothing has changed. 
 - An image event of any kind but `save` and `push` ends the listing. Events do not say enough to mend it: an untag does
   not tell which tag, and the image that loses a stolen tag has no event at all.
 - What this process did itself ends it before the call that did it returns: the engine's event may come half a
-  millisecond after its reply.
+  millisecond after its reply. A pull of ours does not end it where one inspect tells what the pull did.
 - The listing must have been asked for after the event stream began, and ends with it.
 - It ends after a while in any case.
 
@@ -16,18 +16,27 @@ that come while one is under way share the next one, so that a store under load 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from criimage.errors import CriimageError, OperationFailed
 from criimage_docker.engine import Refusal
+from criimage_docker.records import convert, created, is_of_containerd
 from criimage_docker.snapshot import SnapshotMaker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from criimage.backend import Image
+    from criimage.reference import Reference
     from criimage_docker.engine import Engine
     from criimage_docker.snapshot import Snapshot
 
 __all__ = ["View"]
+
+_EVENT_SECONDS = 2.0
+"""How long after the end of a pull its event may come; half a millisecond was seen."""
 
 
 class View:
@@ -53,6 +62,7 @@ class View:
         self._running: asyncio.Task[Snapshot] | None = None
         self._running_generation = -1
         self._next: asyncio.Task[Snapshot] | None = None
+        self._own_pulls: dict[str, list[float]] = {}
         self.listings = 0
 
     def changed(self) -> None:
@@ -62,7 +72,77 @@ class View:
     def live(self, alive: bool) -> None:
         """Say whether changes are being reported from now on."""
         self._live = alive
+        # What was waited for may have been missed.
+        self._own_pulls.clear()
         self.changed()
+
+    def expect(self, event: str) -> None:
+        """Say that a pull of ours begins: its event, named so, is no news, for `pulled` tells what it did.
+
+        Others may pull the same at the same time; each pull has an event of its own, so one of two still counts.
+        """
+        self._own_pulls.setdefault(event, []).append(math.inf)
+
+    def unexpect(self, event: str, *, soon: bool) -> None:
+        """Say that a pull of ours has ended; a failed one has no event, that of another may come a moment later."""
+        waiting = self._own_pulls.get(event, [])
+        if math.inf in waiting:
+            waiting.remove(math.inf)
+            if soon:
+                waiting.append(time.monotonic() + _EVENT_SECONDS)
+        if not waiting:
+            self._own_pulls.pop(event, None)
+
+    def pull_event(self, event: str) -> None:
+        """Take an event of a pull, ours or another's."""
+        now = time.monotonic()
+        waiting = [until for until in self._own_pulls.pop(event, []) if until > now]
+        if not waiting:
+            self.changed()
+            return
+        waiting.remove(min(waiting))
+        if waiting:
+            self._own_pulls[event] = waiting
+
+    def pulled(self, reference: Reference, inspected: Mapping[str, Any]) -> Image | None:
+        """Take over what a pull of ours did, if that is known without a listing; else `changed` is called.
+
+        For a graph driver's image an inspect tells what the list would; the containerd store's tells another size. An
+        image that is here as it was needs nothing at all.
+
+        Args:
+            reference: was pulled.
+            inspected: the engine's answer about it, asked for afterwards.
+
+        Returns:
+            the image, or None if a listing is needed.
+        """
+        kept = self._kept
+        if kept is not None and self._trusted and kept[1] == self._generation:
+            snapshot, _, until = kept
+            known = snapshot.with_name(reference)
+            if is_of_containerd(inspected):
+                if known is not None and str(known.id) == inspected.get("Id"):
+                    return known
+            else:
+                after = self._with_pulled(snapshot, reference, inspected)
+                if after is not None:
+                    # A listing that was begun before is older than this.
+                    if after is not snapshot:
+                        self._generation += 1
+                        self._maker.replace(after)
+                        self._kept = (after, self._generation, until)
+                    return after.with_name(reference)
+        self.changed()
+        return None
+
+    @staticmethod
+    def _with_pulled(snapshot: Snapshot, reference: Reference, inspected: Mapping[str, Any]) -> Snapshot | None:
+        try:
+            pulled = convert(inspected)
+        except ValueError:
+            return None
+        return snapshot.with_pulled(reference, created(inspected), pulled)
 
     async def snapshot(self) -> Snapshot:
         """Return the images; asks the engine if needed.
@@ -121,5 +201,6 @@ class View:
             snapshot = self._maker.make(await self._engine.images())
         except Refusal as refusal:
             raise OperationFailed(f"the Docker engine cannot list its images: {refusal.message}") from refusal
-        self._kept = (snapshot, generation, time.monotonic() + self._ttl)
+        if self._kept is None or self._kept[1] <= generation:
+            self._kept = (snapshot, generation, time.monotonic() + self._ttl)
         return snapshot

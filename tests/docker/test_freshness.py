@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage.testing.oci import image, layer
+from criimage.errors import RemoteImageMissing
+from criimage.testing.oci import Config, image, index, layer
 from parts.docker_backend import docker_backend, following, listed, pull, remove, status
 from parts.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from criimage.testing.oci import Image, Index
     from criimage_docker.backend import DockerBackend
+    from docker.conftest import Scripted
     from parts.engine import Engine
     from parts.registry import Registry
 
@@ -207,3 +210,73 @@ async def test_a_storm_of_changes(docker: Engine, hub: Registry) -> None:
             await backend.images()
             await asyncio.sleep(0)
         await shows(backend, name, *(f"docker.io/library/storm:{number}" for number in range(150, 200)))
+
+
+async def test_own_pulls_cost_no_listing(docker: Engine, hub: Registry) -> None:
+    """Freshness: what a pull of ours did is known from one inspect, moved tags included; it is what a list tells."""
+    made = [image(layer({"number": str(number).encode()})) for number in range(6)]
+    multi = index(made[0], image(layer({"for": b"s"}), config=Config(architecture="s390x")))
+    steps: list[tuple[Image | Index, str, str]] = [(one, f"fresh/{number}", "1") for number, one in enumerate(made)]
+    steps += [(one, "fresh/moves", "1") for one in made] + [(multi, "fresh/multi", "1"), (made[3], "fresh/0", "1")]
+    async with docker_backend(docker.host) as backend, docker_backend(docker.host, cache=False) as other:
+        await following(backend)
+        for item, repository, tag in steps:
+            before = backend._view.listings
+            name = hub.push(item, repository, tag)
+            pulled = await pull(backend, name)
+            asked = backend._view.listings - before
+            assert pulled in await backend.images()
+            assert await backend.images() == await other.images()
+            # The containerd store's inspect does not tell what its list does.
+            assert docker.kind.containerd_store or asked == 0
+
+        digest = f"{hub.address}/fresh/5@{made[5].digest}"
+        assert (await pull(backend, digest)).id == (await pull(backend, f"{hub.address}/fresh/5:1")).id
+        assert await backend.images() == await other.images()
+
+
+async def test_pulling_what_is_here_changes_nothing(docker: Engine, hub: Registry) -> None:
+    """Freshness: `imagePullPolicy: Always` on an image that is here leaves the very same list, and costs no listing."""
+    async with docker_backend(docker.host) as backend:
+        name = hub.push(image(layer({"for": b"here"})), "fresh/here", "1")
+        await pull(backend, name)
+        await following(backend)
+        listing, before = await backend.images(), backend._view.listings
+        for _ in range(20):
+            await pull(backend, name)
+            await asyncio.sleep(0.01)
+        assert await backend.images() is listing
+        assert backend._view.listings == before
+
+
+async def test_somebody_elses_pull_of_the_same(docker: Engine, scripted: Scripted) -> None:
+    """A8: while we pull a tag, another client's pull of it that finds another image is seen."""
+    one, two = (image(layer({"for": text})) for text in (b"one", b"two"))
+    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+        await following(backend)
+        with scripted() as hub:
+            for _ in range(5):
+                name = hub.put(one, "fresh/same", "1")
+                await pull(backend, name)
+                hub.put(two, "fresh/same", "1")
+                await asyncio.to_thread(docker.pull, name.removesuffix(":1"), "1")
+
+                async def holder(name: str = name) -> str:
+                    found = await status(backend, name)
+                    return "" if found is None else found.image.id.hex
+
+                await becomes(holder, (two.digest if docker.kind.containerd_store else two.id).removeprefix("sha256:"))
+
+
+async def test_a_failed_pull_leaves_no_expectation(docker: Engine, hub: Registry) -> None:
+    """A8: a pull that fails has no event; the next one of that name, by somebody else, is seen."""
+    name = f"{hub.address}/fresh/failed:1"
+    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+        await following(backend)
+        for _ in range(3):
+            with pytest.raises(RemoteImageMissing):
+                await pull(backend, name)
+        hub.push(image(layer({"for": b"failed"})), "fresh/failed", "1")
+        await asyncio.to_thread(docker.pull, name.removesuffix(":1"), "1")
+        await shows(backend, name)
+        hub.client.delete("fresh/failed", image(layer({"for": b"failed"})).digest)
