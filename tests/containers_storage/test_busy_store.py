@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from containers_storage.locks import asker, held, locked, locks
 from containers_storage.opened import opened
 from criimage.testing.oci import image, layer
 from parts.registry import registry
@@ -20,27 +18,15 @@ from parts.store import store
 from pulls.scenarios import zeros_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import subprocess
+    from collections.abc import Callable
 
     from containers_storage.opened import Opened
-    from parts.store import Store
 
 pytestmark = pytest.mark.engine
 
 SMALL = image(layer({"a": b"a"}))
 LARGE = image(zeros_layer(600 * 2**20))
-
-# Prints whether a writer has this lock, at once and without waiting, as often as it is asked.
-_ASK = """
-import fcntl, sys
-for _ in sys.stdin:
-    with open(sys.argv[1], "r+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            print("free", flush=True)
-        except OSError:
-            print("held", flush=True)
-"""
 
 
 async def test_answers_while_another_tool_unpacks(record_property: Callable[[str, object], None]) -> None:
@@ -62,15 +48,6 @@ async def test_answers_while_another_tool_unpacks(record_property: Callable[[str
     print(f"slowest of {answers} answers while a layer is unpacked: {slowest * 1000:.2f} ms")  # noqa: T201 - a figure
 
 
-@contextlib.contextmanager
-def asker(lock: Path) -> Iterator[subprocess.Popen[str]]:
-    """Runs what tells whether a lock is held."""
-    command = [sys.executable, "-c", _ASK, str(lock)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        process.communicate()
-
-
 async def answers_while_held(
     under_test: Opened, other: subprocess.Popen[str], pulling: asyncio.Task[None]
 ) -> tuple[float, int]:
@@ -80,21 +57,13 @@ async def answers_while_held(
         if not await asyncio.to_thread(held, other):
             continue
         began = time.perf_counter()
-        (listed,) = await under_test.backend.images()
+        listed = (await under_test.backend.images())[0]
         assert await under_test.status(str(listed.id)) is not None
         took = time.perf_counter() - began
         await under_test.backend.usage()
         if await asyncio.to_thread(held, other):
             slowest, answers = max(slowest, took), answers + 1
     return slowest, answers
-
-
-def held(other: subprocess.Popen[str]) -> bool:
-    """Whether a writer has the lock, by a process of its own: locks of this one are none to itself."""
-    assert other.stdin is not None
-    assert other.stdout is not None
-    print(file=other.stdin, flush=True)
-    return other.stdout.readline() == "held\n"
 
 
 async def test_we_take_no_lock() -> None:
@@ -112,28 +81,4 @@ async def test_we_take_no_lock() -> None:
                 assert [str(tag) for one in await under_test.backend.images() for tag in one.tags] == [name]
                 assert await under_test.status(name, verbose=True) is not None
                 assert (await under_test.backend.usage()).images[0].used_bytes > 0
-                assert not own_locks(local)
-
-
-def own_locks(local: Store) -> list[str]:
-    """The store's locks that this process has or waits for, as the kernel lists them."""
-    inodes = {str(file.stat().st_ino) for file in local.root.rglob("*.lock")}
-    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    found = []
-    for line in lines:
-        fields = [field for field in line if field != "->"]
-        if fields[4] == str(os.getpid()) and fields[5].rpartition(":")[2] in inodes:
-            found.append(" ".join(line))
-    return found
-
-
-@contextlib.contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Holds a tool's lock file as a writer does, from a process of its own (L5)."""
-    script = "import fcntl,sys; f=open(sys.argv[1],'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
-    command = [sys.executable, "-c", script, str(file)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield
-        process.communicate(b"\n")
+                assert not locks(local, os.getpid())
