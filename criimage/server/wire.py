@@ -112,5 +112,12 @@ def length_delimited(number: int, value: bytes) -> bytes:
 
 
 def text_field(number: int, value: str) -> bytes:
-    """Encode a string field, always, for an element of a repeated one."""
-    return length_delimited(number, value.encode("utf-8"))
+    """Encode a string field, always, for an element of a repeated one.
+
+    Half of a surrogate pair, which JSON can hold and UTF-8 cannot, becomes U+FFFD, as Go reads it.
+    """
+    try:
+        encoded = value.encode("utf-8")
+    except UnicodeEncodeError:
+        encoded = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode("utf-8")
+    return length_delimited(number, encoded)

@@ -106,6 +106,19 @@ async def test_both_versions_answer_the_same_bytes(tmp_path: Path) -> None:
             assert (user.username, user.HasField("uid")) == ("nobody", False)
 
 
+async def test_text_that_utf8_cannot_hold_does_not_cost_a_status(tmp_path: Path) -> None:
+    r"""An image's author can write half of a surrogate pair in JSON (`\ud800`): clients see what Go makes of it."""
+    registry = stocked()
+    registry.put("example.com/odd:1", RemoteImage("odd", 1, User(name="\ud800x"), {"\udfff": "a\ud800\U0001f600"}))
+    async with serving(tmp_path, WatchedBackend(registry)) as running:
+        with google_client(running.path) as client:
+            odd = {"image": "example.com/odd:1"}
+            await client.call("v1", "PullImage", image=odd)
+            found = (await client.call("v1", "ImageStatus", image=odd)).image
+            assert found.username == "\ufffdx"
+            assert dict(found.spec.annotations) == {"\ufffd": "a\ufffd\U0001f600"}
+
+
 async def test_fs_info_of_v1alpha2_has_no_containers(tmp_path: Path) -> None:
     """Field 2 came in 0.29; a client of v1alpha2 never sees it (cri-protocol 1.2)."""
     async with serving(tmp_path) as running:
