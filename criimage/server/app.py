@@ -43,11 +43,11 @@ __all__ = ["Assembly", "run", "serve"]
 
 _log = structlog.get_logger(__name__)
 
-CALLS_GRACE = 2.0
-"""Seconds that calls under way get once the server stops; pulls are told at once, so this is for the rest."""
+GRACE = 1.0
+"""Seconds that calls under way, and removals whose client has gone, get once the server stops; pulls are told at once.
 
-WORK_GRACE = 1.0
-"""Seconds that removals whose client has gone get after that."""
+With what a cancelled backend may take after that (`work.CANCEL_SECONDS`) it stays below the 5 s that users rely on.
+"""
 
 
 class Assembly:
@@ -90,13 +90,14 @@ class Assembly:
         self._work = work
 
     async def stop(self) -> None:
-        """End well: no new calls, pulls cancelled, the rest gets a limited time. Some 3 s at most."""
+        """End well: no new calls, pulls cancelled, the rest gets GRACE to end."""
+        end = asyncio.get_running_loop().time() + GRACE
         self.server.stop_accepting()
         self._stopping.begin()
         self.pulls.cancel_all()
-        await self.server.finish(CALLS_GRACE)
+        await self.server.finish(GRACE)
         try:
-            async with asyncio.timeout(WORK_GRACE):
+            async with asyncio.timeout_at(end):
                 await self._work.drain()
         except TimeoutError:
             _log.warning("work was cut off: it did not end in time")

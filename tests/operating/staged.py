@@ -12,19 +12,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from criimage.backend import Problem, User
 from criimage.credentials import Credentials
 from criimage.plugins import CONTRACT, Plugin
 from criimage.testing.memory import MemoryBackend, Registry, RemoteImage
+from criimage.work import CANCEL_SECONDS
 from parts.criimage_process import criimage
 from plugins.distributions import install
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
+    from criimage.reference import Lookup
     from parts.criimage_process import Criimage
+
+_log = structlog.get_logger(__name__)
 
 CANARY = "c4n4ry"
 """A piece of every secret; it must be seen nowhere."""
@@ -37,6 +42,7 @@ PRIVATE = RemoteImage("private", owner=OWNER)
 STALLED = RemoteImage("stalled")
 FAULTY = RemoteImage("faulty")
 USED = RemoteImage("used")
+CLINGING = RemoteImage("clinging")
 
 
 class StagedSettings(BaseModel):
@@ -49,7 +55,7 @@ class StagedSettings(BaseModel):
 
 
 class StagedBackend(MemoryBackend):
-    """Stalls for one image and has a fault for another."""
+    """Stalls for one image, has a fault for another, and cannot let go of a third."""
 
     async def download(self, remote: RemoteImage) -> None:
         """Do what the image stands for."""
@@ -57,6 +63,16 @@ class StagedBackend(MemoryBackend):
             await asyncio.Event().wait()
         if remote == FAULTY:
             raise RuntimeError("a fault of the backend")
+
+    async def remove(self, lookup: Lookup) -> None:
+        """Hang for one image, and take all the time there is to stop."""
+        if lookup.id == CLINGING.id:
+            _log.info("removal has begun")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(CANCEL_SECONDS)
+        await super().remove(lookup)
 
 
 @asynccontextmanager
@@ -70,6 +86,7 @@ async def _open(settings: StagedSettings) -> AsyncIterator[StagedBackend]:
         "example.com/stalled": STALLED,
         "example.com/faulty": FAULTY,
         "example.com/used": USED,
+        "example.com/clinging": CLINGING,
         "busybox": RemoteImage("busybox"),
     }.items():
         registry.put(name, image)

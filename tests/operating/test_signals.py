@@ -45,6 +45,20 @@ def test_a_signal_ends_the_service_well(number: signal.Signals) -> None:
     assert "stopped" in last
 
 
+def test_a_removal_that_hangs_does_not_break_the_promise_to_end(until: Until) -> None:
+    """Design section 7: within 5 s after SIGTERM, also when a backend uses all the time that it has for stopping."""
+    with staged_server() as server:
+        document(server, "pull", "example.com/clinging")
+        command = [sys.executable, "-m", "criimage", "rmi", "example.com/clinging", "--endpoint", server.endpoint]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as client:
+            until(lambda: "removal has begun" in server.log_text())
+            server.stop()
+            _, errors = client.communicate(timeout=30)
+
+    assert client.returncode == 1
+    assert errors.startswith("Error: ")
+
+
 def test_pulls_are_cancelled_and_told_so(until: Until) -> None:
     """Design section 7: SIGTERM does not wait for pulls; their callers learn why they ended."""
     with staged_server() as server:

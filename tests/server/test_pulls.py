@@ -424,8 +424,7 @@ async def test_a_real_client_ends_its_call_while_the_server_stops(tmp_path: Path
 
 async def test_stopping_waits_for_nobody_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A removal that hangs is cut off after its grace, with or without a client."""
-    monkeypatch.setattr(app, "CALLS_GRACE", 0.01)
-    monkeypatch.setattr(app, "WORK_GRACE", 0.01)
+    monkeypatch.setattr(app, "GRACE", 0.01)
     async with serving(tmp_path, held()) as running, raw_client(running.path) as client:
         await client.send(grpc_headers(REMOVE), framed(spec(NAME)))
         await until(lambda: running.backend.removals == 1)
