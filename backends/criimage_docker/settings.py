@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from criimage.duration import Duration
+
 __all__ = ["Settings"]
 
 _SCHEMES = ("unix://", "tcp://", "http://", "https://")
@@ -24,20 +26,20 @@ class Settings(BaseModel):
         description="Folder with ca.pem, cert.pem and key.pem for TLS over tcp. DOCKER_CERT_PATH if empty and "
         "DOCKER_TLS_VERIFY is set.",
     )
-    request_timeout: float = Field(
+    request_timeout: Duration = Field(
         default=119.0,
         gt=0,
-        description="Seconds that the engine may take for anything but a pull.",
+        description="How long the engine may take for anything but a pull.",
     )
     cache: bool = Field(
         default=True,
         description="Answer from what the engine listed last while its events say that nothing has changed. Off: every "
         "answer asks the engine.",
     )
-    cache_ttl: float = Field(
+    cache_ttl: Duration = Field(
         default=60.0,
         gt=0,
-        description="Seconds after which the engine is asked again even if no event came.",
+        description="After so long the engine is asked again even if no event came.",
     )
 
     mountpoint: str = Field(

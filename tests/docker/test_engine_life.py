@@ -100,7 +100,7 @@ async def test_the_engine_ends_in_the_middle_of_a_pull(mortal: Engine, scripted:
 async def test_a_restart_ends_the_listing(mortal: Engine, hub: Registry) -> None:
     """A8: a daemon restart has no event; what changed while nobody listened is seen."""
     name = hub.push(image(layer({"for": b"restart"})), "life/restart", "1")
-    async with docker_backend(mortal.host, cache_ttl=3600.0) as backend:
+    async with docker_backend(mortal.host, cache_ttl="1h") as backend:
         pulled = await pull(backend, name)
         await following(backend)
         assert await backend.images() == (pulled,)
@@ -115,7 +115,7 @@ async def test_a_restart_ends_the_listing(mortal: Engine, hub: Registry) -> None
 async def test_a_frozen_engine(mortal: Engine, hub: Registry) -> None:
     """A5, G2: a frozen engine is a missing one, after the configured time; thawed, it goes on."""
     name = hub.push(image(layer({"for": b"frozen"})), "life/frozen", "1")
-    async with docker_backend(mortal.host, request_timeout=1.0, cache=False) as backend:
+    async with docker_backend(mortal.host, request_timeout="1s", cache=False) as backend:
         await pull(backend, name)
         with mortal.frozen():
             with pytest.raises(BackendUnavailable, match="did not answer in 1 s"):

@@ -43,7 +43,7 @@ async def shows(backend: DockerBackend, *tags: str) -> None:
 async def test_what_others_do_is_seen(docker: Engine, hub: Registry) -> None:
     """A8: pull, tag, untag and delete by another client each end the listing, without the TTL's help."""
     name = hub.push(image(layer({"for": b"others"})), "fresh/others", "1")
-    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
         await following(backend)
         await shows(backend)
         docker.pull(name.removesuffix(":1"), "1")
@@ -58,7 +58,7 @@ async def test_what_others_do_is_seen(docker: Engine, hub: Registry) -> None:
 
 async def test_an_import_is_seen(docker: Engine) -> None:
     """A8: an image made by another client, without a name even."""
-    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
         await following(backend)
         made = docker.import_untagged("imported")
         await until_listed(backend, {made})
@@ -73,7 +73,7 @@ async def test_a_stolen_tag(docker: Engine, hub: Registry) -> None:
     """A8: the image that loses a tag has no event of its own; it is seen all the same."""
     one = hub.push(image(layer({"for": b"one"})), "fresh/stolen-one", "1")
     two = hub.push(image(layer({"for": b"two"})), "fresh/stolen-two", "1")
-    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
         first, second = await pull(backend, one), await pull(backend, two)
         await following(backend)
         docker.tag(one, "stolen", "now")
@@ -91,7 +91,7 @@ async def test_a_stolen_tag(docker: Engine, hub: Registry) -> None:
 
 async def test_own_writes_are_seen_at_once(docker: Engine, hub: Registry) -> None:
     """A8: the engine's event may come after its reply; what this service did is seen by the very next call."""
-    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
         await following(backend)
         for number in range(30):
             name = hub.push(image(layer({"number": str(number).encode()})), "fresh/own", str(number))
@@ -135,7 +135,7 @@ async def test_saving_an_image_changes_nothing(docker: Engine, hub: Registry) ->
 async def test_the_net_below(docker: Engine, hub: Registry) -> None:
     """A8: were events lost without a trace, the TTL would end the listing."""
     name = hub.push(image(layer({"for": b"net"})), "fresh/net", "1")
-    async with docker_backend(docker.host, cache_ttl=0.2) as backend:
+    async with docker_backend(docker.host, cache_ttl="200ms") as backend:
         await until(lambda: backend._view._live)
         # A view that nobody tells anything any more.
         backend._view.changed = lambda: None  # type: ignore[method-assign]
@@ -195,7 +195,7 @@ async def test_a_cancelled_caller_disturbs_nobody(docker: Engine) -> None:
 async def test_a_storm_of_changes(docker: Engine, hub: Registry) -> None:
     """A8: hundreds of changes by others while lists go on; the end is seen as it is."""
     name = hub.push(image(layer({"for": b"storm"})), "fresh/storm", "1")
-    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
         await pull(backend, name)
         await following(backend)
 
@@ -252,7 +252,7 @@ async def test_pulling_what_is_here_changes_nothing(docker: Engine, hub: Registr
 async def test_somebody_elses_pull_of_the_same(docker: Engine, scripted: Scripted) -> None:
     """A8: while we pull a tag, another client's pull of it that finds another image is seen."""
     one, two = (image(layer({"for": text})) for text in (b"one", b"two"))
-    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
         await following(backend)
         with scripted() as hub:
             for _ in range(5):
@@ -271,7 +271,7 @@ async def test_somebody_elses_pull_of_the_same(docker: Engine, scripted: Scripte
 async def test_a_failed_pull_leaves_no_expectation(docker: Engine, hub: Registry) -> None:
     """A8: a pull that fails has no event; the next one of that name, by somebody else, is seen."""
     name = f"{hub.address}/fresh/failed:1"
-    async with docker_backend(docker.host, cache_ttl=3600.0) as backend:
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
         await following(backend)
         for _ in range(3):
             with pytest.raises(RemoteImageMissing):

@@ -67,8 +67,9 @@ def test_addresses_that_cannot_be_used(text: str) -> None:
         {"host": "tcp://a b"},
         {"cert_path": "relative"},
         {"mountpoint": "relative"},
-        {"request_timeout": 0},
-        {"cache_ttl": -1},
+        {"request_timeout": "0s"},
+        {"request_timeout": 5},
+        {"cache_ttl": "-1s"},
         {"unknown": 1},
     ],
 )
