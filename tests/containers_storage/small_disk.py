@@ -26,3 +26,8 @@ def small_disk(megabytes: int) -> Iterator[Path]:
     finally:
         unmount_below(folder)
         folder.rmdir()
+
+
+def enlarge(folder: Path, megabytes: int) -> None:
+    """Makes space on it."""
+    subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(folder)], check=True)

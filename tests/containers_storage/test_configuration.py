@@ -91,7 +91,10 @@ def test_the_driver_of_an_existing_store_is_found(tmp_path: Path) -> None:
     "text", ["[[storage", 'storage = "x"', '[storage]\ngraphroot = "/a+b"\n', '[storage]\nimagestore = "/i"\n']
 )
 def test_an_unusable_storage_conf_is_named(tmp_path: Path, text: str) -> None:
-    """A file that the tools could not use is a configuration error with its name (L13)."""
+    """A file that the tools could not use is a configuration error with its name (L13).
+
+    `imagestore` splits the store in two, which we refuse to guess at (V4).
+    """
     with pytest.raises(ConfigurationError, match=r"storage\.conf"):
         locate(Settings(), storage_conf(tmp_path, text))
 
@@ -112,7 +115,7 @@ def test_an_unusable_storage_conf_is_named(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_whether_a_policy_looks_at_an_image(scopes: dict[str, object], accepted: bool) -> None:
-    """The most specific scope decides; only a plain accept lets an unchanged image be skipped (P9)."""
+    """The most specific scope decides; only a plain accept lets an unchanged image be skipped (P9, C6)."""
     policy = {"default": ANYTHING, "transports": {"docker": scopes}}
     assert accepts_anything(policy, Reference.parse("h.io/a/x:1")) is accepted
 

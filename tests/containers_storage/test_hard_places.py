@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from containers_storage.opened import opened, texts
-from containers_storage.small_disk import small_disk
+from containers_storage.small_disk import enlarge, small_disk
 from criimage import errors
 from criimage.testing.oci import image, layer, noise_layer
 from parts.registry import registry
@@ -31,6 +31,8 @@ async def test_no_space_for_the_download() -> None:
             files = await asyncio.to_thread(lambda: [file.name for file in disk.rglob("*") if file.is_file()])
             assert files == ["lock"]
             await under_test.pull(hub.push(SMALL, "small", "1"))
+            await asyncio.to_thread(enlarge, disk, 20)
+            await under_test.pull(name)
 
 
 @pytest.mark.parametrize("driver", ["overlay", "vfs"])
@@ -48,10 +50,12 @@ async def test_no_space_in_the_store(driver: str) -> None:
             assert usage.images[0].used_bytes < 500_000
             await under_test.remove(small)
             assert await under_test.backend.images() == ()
+            await asyncio.to_thread(enlarge, disk, 40)
+            assert [await under_test.pull(name) for name in (big, small)] == list(await under_test.backend.images())
 
 
 async def test_a_store_that_cannot_be_written() -> None:
-    """A read-only place is named before anybody pulls, and lists still work (contract)."""
+    """A read-only place is named before anybody pulls, and lists still work (L14, contract)."""
     with small_disk(2) as disk, store() as local:
         await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", str(disk)], check=True)
         async with opened(local, root=str(disk / "root")) as under_test:

@@ -159,7 +159,7 @@ def test_what_the_tools_refuse_is_refused(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_prefixes_end_at_a_boundary(prefix: str, name: str, covered: bool) -> None:
-    """A prefix covers whole parts of a name only; a wildcard covers subdomains (C3)."""
+    """A prefix covers whole parts of a name only, a host all its ports; a wildcard covers subdomains (C3, T18)."""
     registries = read_registries_text(f'[[registry]]\nprefix = "{prefix}"\nlocation = "z.io"\n')
     assert (registries.find(Reference.parse(name)) is not None) is covered
 

@@ -44,7 +44,7 @@ def other_architecture() -> str:
 
 @DRIVERS
 async def test_a_first_pull_and_every_way_to_find_it(driver: str) -> None:
-    """From a store that does not exist yet to the same image by ID, short ID, tag and digest (P12, S16, L1)."""
+    """From a store that does not exist yet to the same image by ID, short ID, tag and digest (P12, S1, S16, L1, T4)."""
     with registry() as hub, store(driver=driver) as local:
         name = hub.push(SMALL, "team/small", "1")
         async with opened(local) as under_test:
@@ -154,7 +154,10 @@ async def test_mirrors_never_get_what_was_meant_for_the_registry(tmp_path: Path)
 
 
 async def test_unchanged_is_asked_for_but_not_copied() -> None:
-    """The second pull asks for the manifest alone; a moved tag, `skip_unchanged = false` and a policy copy (P5-P9)."""
+    """The second pull asks for the manifest alone, in one call (P5-P9, T5).
+
+    A moved tag is copied and leaves the old image without a name (P8, P18, S8); a policy that rejects is asked.
+    """
     with registry() as hub, store() as local:
         name = hub.push(index(SMALL), "app", "1")
         async with opened(local) as under_test:
@@ -296,7 +299,7 @@ async def test_a_cancel_leaves_nothing(driver: str) -> None:
 
 
 async def test_a_cancel_before_anything_began() -> None:
-    """A pull that is cancelled at once leaves nothing, whichever step it was in; no mount of a new store either."""
+    """A pull that is cancelled at once leaves nothing, whichever step it was in; no mount of a new store (T3)."""
     for pause in (0, 0.003, 0.006, 0.01, 0.015, 0.02, 0.03, 0.04):
         with registry() as hub, store() as local:
             name = hub.push(SMALL, "app", "1")

@@ -27,7 +27,7 @@ OTHER = image(BASE, layer({"b": b"b"}))
 @DRIVERS
 @pytest.mark.parametrize("form", ["id", "prefixed", "short", "tag", "digest"])
 async def test_every_form_removes_the_image_with_all_names(driver: str, form: str) -> None:
-    """Whatever finds it removes it whole, and the layers that nothing else needs (R2, R6, R8, D2)."""
+    """Whatever finds it removes it whole, and the layers that nothing else needs (R2, R6, R8, T7)."""
     with registry() as hub, store(driver=driver) as local:
         names = [hub.push(SMALL, repository, "1") for repository in ("app", "alias")]
         other = hub.push(OTHER, "other", "1")
@@ -55,7 +55,7 @@ async def test_every_form_removes_the_image_with_all_names(driver: str, form: st
 @DRIVERS
 @pytest.mark.parametrize("how", ["image", "untag"])
 async def test_in_use_nothing_is_removed(driver: str, how: str) -> None:
-    """A container keeps the image, its names and its layers; afterwards it goes (R5, contract)."""
+    """A container keeps the image, its names and its layers; afterwards it goes (R5, L2, contract)."""
     with registry() as hub, store(driver=driver) as local:
         name = hub.push(SMALL, "app", "1")
         async with opened(local, remove=how) as under_test:
@@ -94,7 +94,7 @@ async def test_unknown_is_success_and_nonsense_is_not() -> None:
 
 
 async def test_untag_takes_one_name_and_the_image_with_the_last() -> None:
-    """With `remove = "untag"` a name goes alone, a digest takes its repository's names, an ID all (R3, R4)."""
+    """With `remove = "untag"` a name goes alone, a digest takes its repository's names, an ID all (R3, R4, T8)."""
     with registry() as hub, store() as local:
         names = [hub.push(SMALL, "app", tag) for tag in ("1", "2", "3")] + [hub.push(SMALL, "alias", "1")]
         async with opened(local, remove="untag") as under_test:

@@ -26,10 +26,10 @@ def cited(text: str) -> set[str]:
     }
 
 
-def tested() -> set[str]:
-    """The rules that the docstrings of tests name."""
+def named_by_tests(*places: str) -> set[str]:
+    """The rules that the docstrings of tests in these folders name."""
     found: set[str] = set()
-    for file in (file for place in PLACES for file in (TESTS / place).glob("test_*.py")):
+    for file in (file for place in places for file in (TESTS / place).glob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                 found |= cited(ast.get_docstring(node) or "")
@@ -39,7 +39,8 @@ def tested() -> set[str]:
 def left_out() -> dict[str, str]:
     """The rules that the backend's page leaves out, each with its reason."""
     table = rows(sections(page("backends/containers-storage"))["Rules that are left out"])
-    return {rule: reason for names, _, reason in table for rule in code(names)}
+    # What is left out in part has a test for the other part.
+    return {rule: reason for names, _, reason in table for rule in code(names) if "in part" not in names}
 
 
 def test_each_rule_has_its_test() -> None:
@@ -48,6 +49,6 @@ def test_each_rule_has_its_test() -> None:
     without = left_out()
     assert all(without.values())
     assert set(without) <= rules
-    missing = rules - tested() - set(without)
+    missing = rules - named_by_tests(*PLACES) - set(without)
     assert not missing, sorted(missing)
-    assert not (both := tested() & set(without)), sorted(both)
+    assert not (both := named_by_tests("containers_storage") & set(without)), sorted(both)
