@@ -11,6 +11,7 @@ import click
 from grpclib.const import Status
 
 from criimage.channel import CallError, Channel
+from criimage.cli.output import printable
 from criimage.cri.criimage.v1 import WatchPullsRequest, WatchPullsResponse
 from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
 
@@ -46,7 +47,7 @@ async def ask(
     try:
         return reply().parse(await channel.unary(f"/{service}/{method}", bytes(request), seconds))
     except CallError as error:
-        raise click.ClickException(error.text) from error
+        raise click.ClickException(printable(error.text)) from error
 
 
 async def watch_pulls(channel: Channel) -> AsyncGenerator[list[Pull], None]:
@@ -62,7 +63,7 @@ async def watch_pulls(channel: Channel) -> AsyncGenerator[list[Pull], None]:
                 yield WatchPullsResponse().parse(message).pulls
     except CallError as error:
         if error.status is not Status.UNIMPLEMENTED:
-            raise click.ClickException(error.text) from error
+            raise click.ClickException(printable(error.text)) from error
 
 
 def client_options(command: Command) -> Command:

@@ -19,6 +19,7 @@ __all__ = [
     "filesystems_table",
     "image_fields",
     "images_table",
+    "printable",
     "readable_size",
     "status_fields",
     "table",
@@ -31,6 +32,11 @@ _NONE = "<none>"
 def document(value: Mapping[str, Any]) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=2))
+
+
+def printable(text: str) -> str:
+    """Return text of others', an image's author or a registry, so that it does not talk to the terminal itself."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -127,4 +133,4 @@ def fields_table(fields: Mapping[str, Any]) -> None:
             click.echo(f"{name}:")
             click.echo(json.dumps(value, indent=2))
         else:
-            click.echo(f"{name:<20} {value}")
+            click.echo(f"{name:<20} {printable(str(value))}")

@@ -138,16 +138,21 @@ def _table(rows: Sequence[tuple[Pull, float]]) -> RenderableType:
         phase = phase_name(pull)
         table.add_row(
             pull.id,
-            pull.reference,
+            # As text, not as rich's markup: a registry may be called [fe80::1].
+            Text(pull.reference),
             Text(phase, style=_COLORS.get(phase, "cyan")),
             _bar(pull, phase),
             _amount(pull) if pull.bytes_done else "",
             _rate(pull),
             _layers(pull),
             _age(pull, now),
-            ", ".join(sorted({waiter.pod for waiter in pull.waiters if waiter.pod})) or str(len(pull.waiters) or ""),
+            Text(_waiting(pull)),
         )
     return table
+
+
+def _waiting(pull: Pull) -> str:
+    return ", ".join(sorted({waiter.pod for waiter in pull.waiters if waiter.pod})) or str(len(pull.waiters) or "")
 
 
 def _bar(pull: Pull, phase: str) -> RenderableType:

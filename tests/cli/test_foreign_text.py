@@ -1,0 +1,42 @@
+"""What others wrote, on its way to an operator's terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from click import ClickException
+from grpclib.const import Status
+
+from criimage.channel import CallError, Channel
+from criimage.cli.connection import ask
+from criimage.cli.output import fields_table
+from criimage.cri.runtime import v1
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOSTILE = "\x1b]0;gone\x07 \u009b2J\nbücher"
+SHOWN = "\\x1b]0;gone\\x07 \\x9b2J\\nbücher"
+
+
+def test_an_images_author_cannot_talk_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """An image's user is any text at all; in both kinds of field no control character gets through."""
+    fields_table({"username": HOSTILE, "annotations": {HOSTILE: HOSTILE}})
+
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == f"username             {SHOWN}"
+    assert all(line.isprintable() for line in others)
+
+
+async def test_a_registry_cannot_talk_to_the_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor can an error's text, which may quote a registry."""
+
+    async def refuse(*_: object) -> bytes:
+        raise CallError(Status.UNKNOWN, HOSTILE)
+
+    monkeypatch.setattr(Channel, "unary", refuse)
+    with pytest.raises(ClickException) as caught:
+        await ask(Channel(tmp_path), "PullImage", v1.PullImageRequest(), v1.PullImageResponse)
+
+    assert caught.value.message == SHOWN
