@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from criimage.testing.scripted_registry import Auth, ScriptedRegistry, scripted_registry
-from parts.engine import Engine, Kind, engine
+from parts.engine import KINDS, Engine, engine
 from parts.registry import Registry, registry
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Scripted(Protocol):
         """Run one until the block is left."""
 
 
-@pytest.fixture(scope="session", params=list(Kind), ids=lambda kind: kind.value)
+@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.value)
 def running_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with engine(request.param) as running:
         yield running

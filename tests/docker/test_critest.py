@@ -12,7 +12,7 @@ import pytest
 from parts.clients import critest
 from parts.criimage_process import criimage
 from parts.critest_images import FOCUS, HOSTS, UNREACHABLE, push_all
-from parts.engine import Kind, engine
+from parts.engine import KINDS, Kind, engine
 from parts.forwarder import forwarder
 from parts.registry import registry
 
@@ -30,7 +30,7 @@ def own_address() -> str:
     return f"127.{random.randint(20, 250)}.{random.randint(0, 250)}.{random.randint(2, 250)}"  # noqa: S311 - no secret
 
 
-@pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
 @pytest.mark.parametrize("cache", ["true", "false"], ids=["cached", "uncached"])
 def test_every_image_spec_that_can_run_passes(tmp_path: Path, kind: Kind, cache: str) -> None:
     """Critest's image specs pass, simultaneous removal among them, which cri-dockerd fails.

@@ -15,7 +15,7 @@ from criimage.testing.oci import image, layer, noise_layer
 from criimage.testing.scripted_registry import Hang, Stage, Trickle
 from parts.child import free_port
 from parts.docker_backend import docker_backend, following, pull, remove, status
-from parts.engine import Kind, engine
+from parts.engine import KINDS, Kind, engine
 from parts.serving import until
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.value)
 def mortal(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine of the test's own, which it may end."""
     with engine(request.param) as running:
@@ -193,7 +193,7 @@ def engine_on_tcp(kind: Kind, *options: str) -> Iterator[tuple[Engine, str]]:
         yield running, f"127.0.0.1:{port}"
 
 
-@pytest.mark.parametrize("kind", list(Kind)[:2], ids=lambda kind: kind.value)
+@pytest.mark.parametrize("kind", KINDS[:2], ids=lambda kind: kind.value)
 async def test_over_tcp(kind: Kind, hub: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Engine life: tcp by setting and by DOCKER_HOST; an engine elsewhere tells its own mountpoint and no inodes."""
     name = hub.push(image(layer({"for": b"tcp"})), "life/tcp", "1")
@@ -209,7 +209,7 @@ async def test_over_tcp(kind: Kind, hub: Registry, monkeypatch: pytest.MonkeyPat
     assert usage.images[0].inodes_used is None
 
 
-@pytest.mark.parametrize("kind", list(Kind)[:2], ids=lambda kind: kind.value)
+@pytest.mark.parametrize("kind", KINDS[:2], ids=lambda kind: kind.value)
 async def test_over_tls(kind: Kind, tmp_path: Path, hub: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Engine life: both sides show certificates, from `cert_path` or DOCKER_CERT_PATH; others are not let in."""
     client, server = certificates(tmp_path)

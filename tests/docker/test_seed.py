@@ -20,7 +20,7 @@ from criimage.testing.oci import Config, image, index, layer, noise_layer
 from criimage.testing.scripted_registry import Answer, Auth, Stage, Trickle
 from parts.child import free_port
 from parts.criimage_process import criimage
-from parts.engine import Engine, Kind, engine
+from parts.engine import KINDS, Engine, Kind, engine
 from parts.registry import registry
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Node:
     ds: DockerService
 
 
-@pytest.fixture(scope="session", params=list(Kind), ids=lambda kind: kind.value)
+@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.value)
 def running_node(request: pytest.FixtureRequest) -> Iterator[Node]:
     with engine(request.param) as docker, registry() as hub:
         # What the test does with the engine is done by somebody else, and is to be seen at once.

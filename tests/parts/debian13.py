@@ -12,9 +12,9 @@ from pathlib import Path
 from parts.missing import lacking, need, need_root
 from setup.cache import cache_folder
 
-_RELEASE = "trixie"
-_MADE_OF = "debian13-2"
-"""The kept one's name. Another number for every change of what it is made of: nobody's running tests lose theirs."""
+_NAMES = {"trixie": "debian13-2", "sid": "debian-unstable-1"}
+"""What the kept ones are called. Another number for every change of what one is made of: nobody's running tests lose
+theirs."""
 
 _FILL = """
 mount --bind "$1" "$1"
@@ -26,7 +26,8 @@ printf '#!/bin/sh\\nexit 101\\n' >"$1/usr/sbin/policy-rc.d"
 chmod 755 "$1/usr/sbin/policy-rc.d"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 chroot "$1" apt-get -q -y -f install
-chroot "$1" apt-get -q update
+# A mirror may have stood still for longer than unstable's lists are valid.
+chroot "$1" apt-get -q -o Acquire::Check-Valid-Until=false update
 chroot "$1" apt-get -q -y install --no-install-recommends docker.io ca-certificates skopeo
 chroot "$1" apt-get clean
 rm -rf "$1"/var/lib/apt/lists/* "$1/etc/resolv.conf"
@@ -39,29 +40,38 @@ def debian13() -> Path:
 
     Skips, or fails where `CI=true`, if it cannot be made.
     """
+    return _kept("trixie")
+
+
+def unstable() -> Path:
+    """The same of Debian's unstable, as it was when it was made."""
+    return _kept("sid")
+
+
+def _kept(release: str) -> Path:
     need("debootstrap", "unshare")
     need_root()
-    kept = cache_folder() / _MADE_OF
+    kept = cache_folder() / _NAMES[release]
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with (kept.parent / f"{_MADE_OF}.lock").open("w") as lock:
+    with kept.with_name(f"{kept.name}.lock").open("w") as lock:
         # Several test runs may want it at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
-            _make(kept)
+            _make(kept, release)
     return kept
 
 
-def _make(kept: Path) -> None:
-    building = Path(tempfile.mkdtemp(prefix="debian13-", dir=kept.parent))
+def _make(kept: Path, release: str) -> None:
+    building = Path(tempfile.mkdtemp(prefix=f"{kept.name}-", dir=kept.parent))
     try:
         # The folder of a system's root must be open to everybody, for its own users.
         building.chmod(0o755)
         mirror = [found] if (found := _mirror()) else []
-        _run("debootstrap", "--variant=minbase", _RELEASE, str(building), *mirror)
+        _run("debootstrap", "--variant=minbase", release, str(building), *mirror)
         _run("unshare", "--mount", "--propagation", "private", "sh", "-euc", _FILL, "sh", str(building))
         building.rename(kept)
     except subprocess.CalledProcessError as error:
-        lacking(f"no Debian 13 can be made here: {error.cmd[0]} failed: {error.stdout[-600:]}")
+        lacking(f"no Debian {release} can be made here: {error.cmd[0]} failed: {error.stdout[-600:]}")
     finally:
         if building.exists():
             shutil.rmtree(building)

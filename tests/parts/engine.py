@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode
 
 from criimage.testing.oci import layer
 from parts.child import Child, child
-from parts.debian13 import debian13
+from parts.debian13 import debian13, unstable
 from parts.missing import need, need_root
 
 if TYPE_CHECKING:
@@ -69,16 +69,27 @@ class Kind(enum.Enum):
     """26.1.5, API 1.45, with its graph driver."""
     DEBIAN13_CONTAINERD = "debian13-containerd"
     """26.1.5 with the containerd image store, where an image's ID is its manifest's digest."""
+    UNSTABLE = "unstable"
+    """Whatever Debian's unstable has (28.5.2, API 1.51, when this was written), with its graph driver."""
+    UNSTABLE_CONTAINERD = "unstable-containerd"
+    """The same with the containerd image store."""
 
     @property
     def containerd_store(self) -> bool:
         """Whether images are kept by containerd."""
-        return self is Kind.DEBIAN13_CONTAINERD
+        return self in {Kind.DEBIAN13_CONTAINERD, Kind.UNSTABLE_CONTAINERD}
 
     @property
     def system(self) -> Path | None:
         """The root folder of the system it is part of; None for this machine's own."""
-        return None if self is Kind.DEBIAN12 else debian13()
+        if self is Kind.DEBIAN12:
+            return None
+        return unstable() if self in {Kind.UNSTABLE, Kind.UNSTABLE_CONTAINERD} else debian13()
+
+
+_STABLE = (Kind.DEBIAN12, Kind.DEBIAN13, Kind.DEBIAN13_CONTAINERD)
+KINDS = tuple(Kind) if os.environ.get("TEST_UNSTABLE_ENGINE") == "1" else _STABLE
+"""The engines that every test is run with. Unstable's changes from day to day, so it is asked for by a variable."""
 
 
 @dataclass(slots=True)
