@@ -47,7 +47,7 @@ def test_every_image_spec_that_can_run_passes(tmp_path: Path, kind: Kind, cache:
         forwarder(address, 80, images.port),
         # containerd begins with TLS, and goes on without if what answers there speaks plain HTTP.
         forwarder(address, 443, images.port),
-        engine(kind, hosts=hosts) as docker,
+        engine(kind, hosts=hosts, options=[f"--insecure-registry={host}" for host in HOSTS]) as docker,
     ):
         push_all(images)
         settings = f'backend = "docker"\n[backends.docker]\nhost = {json.dumps(docker.host)}\ncache = {cache}\n'
