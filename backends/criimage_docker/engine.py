@@ -103,6 +103,8 @@ class Engine:
             for pool in self._pools
         )
         self._version: tuple[int, int] | None = None
+        self._offered: tuple[int, int] | None = None
+        self._minimum = _OLDEST
 
     async def close(self) -> None:
         """Close every connection; what still runs fails."""
@@ -126,8 +128,12 @@ class Engine:
         offered = _VERSION.fullmatch(headers.get("Api-Version", ""))
         if offered is None:
             raise BackendUnavailable(f"what answers at {self.address.shown} is no Docker engine")
-        version = min((int(offered[1]), int(offered[2])), _NEWEST)
-        if version < _OLDEST:
+        newest = (int(offered[1]), int(offered[2]))
+        if newest != self._offered:
+            # Another engine: what the last one wanted at least is not known of this one.
+            self._offered, self._minimum = newest, _OLDEST
+        version = max(min(newest, _NEWEST), self._minimum)
+        if newest < _OLDEST:
             raise BackendUnavailable(
                 f"the Docker engine at {self.address.shown} is too old: it speaks API {offered[0]} at most"
             )
@@ -281,10 +287,14 @@ class Engine:
         """Tell whether the engine only wants another API version, and settle on that."""
         if refusal.status != _BAD_REQUEST or not refusal.message.startswith("client version"):
             return False
-        wanted = _MINIMUM.search(refusal.message) or _VERSION.search(refusal.message.partition(" is too new")[2])
+        least = _MINIMUM.search(refusal.message)
+        wanted = least or _VERSION.search(refusal.message.partition(" is too new")[2])
         if wanted is None:
             return False
-        self._speak((int(wanted[1]), int(wanted[2])))
+        version = int(wanted[1]), int(wanted[2])
+        if least is not None:
+            self._minimum = version
+        self._speak(version)
         return True
 
     def _speak(self, version: tuple[int, int]) -> None:

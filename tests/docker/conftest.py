@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from criimage.testing.scripted_registry import Auth, ScriptedRegistry, scripted_registry
 from parts.engine import KINDS, Engine, engine
@@ -28,6 +29,13 @@ class Scripted(Protocol):
 def running_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with engine(request.param) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """A call that blocks the event loop, made by the backend while it runs, raises."""
+    with blockbuster_ctx("criimage_docker"):
+        yield
 
 
 @pytest.fixture

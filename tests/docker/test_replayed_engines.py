@@ -1,0 +1,144 @@
+"""Engines that cannot be had here, replayed from the facts of section 8: answers are made up, the HTTP is real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from criimage.errors import BackendUnavailable, OperationFailed, RegistryUnavailable
+from parts.docker_backend import docker_backend, listed, pull, status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+ID = "sha256:" + "ab" * 32
+TAG = "reg.example/lib/busybox:1"
+LISTED = {"Id": ID, "RepoTags": [TAG], "RepoDigests": [], "Size": 5, "Created": 1}
+TOO_OLD = {"message": "client version 1.51 is too old. Minimum supported API version is 1.52, please upgrade"}
+
+
+class Replay:
+    """An engine of the future.
+
+    Attributes:
+        answers: status and body by method and path; a body that is no bytes is sent as JSON.
+        asked: what came.
+    """
+
+    def __init__(self, answers: Mapping[str, tuple[int, object]], api: str) -> None:
+        self.answers, self.asked = answers, list[str]()
+        self._api = api
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request after the other."""
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                method, target = head.decode().split()[:2]
+                asked = f"{method} {target.partition('?')[0]}"
+                self.asked.append(asked)
+                code, body = (200, b"OK") if target == "/_ping" else self.answers.get(asked, (404, {"message": "gone"}))
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                kind = "text/plain" if target == "/_ping" else "application/json; charset=utf-8"
+                lines = [f"HTTP/1.1 {code} X", f"Content-Type: {kind}", f"Content-Length: {len(data)}"]
+                writer.write("\r\n".join([*lines, f"Api-Version: {self._api}", "", ""]).encode() + data)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def replayed(folder: Path, answers: Mapping[str, tuple[int, object]], api: str = "1.60") -> AsyncIterator[Replay]:
+    replay = Replay(answers, api)
+    server = await asyncio.start_unix_server(replay.serve, folder / "docker.sock")
+    try:
+        yield replay
+    finally:
+        server.close()
+
+
+async def test_an_engine_that_wants_a_newer_version(tmp_path: Path) -> None:
+    """Section 8, A5: the version it asks for is spoken, and kept when its pulse is taken again (replayed)."""
+    answers = {"GET /v1.51/images/json": (400, TOO_OLD), "GET /v1.52/images/json": (200, [LISTED])}
+    async with (
+        replayed(tmp_path, answers) as replay,
+        docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend,
+    ):
+        for _ in range(3):
+            assert await listed(backend) == {ID}
+            assert await backend.check() == ()
+
+    assert replay.asked.count("GET /v1.51/images/json") == 1
+
+
+async def test_an_inspect_without_empty_fields(tmp_path: Path) -> None:
+    """Section 8: from API 1.52 on an inspect leaves out what is empty (replayed)."""
+    answers = {
+        "GET /v1.51/images/json": (200, [LISTED]),
+        f"GET /v1.51/images/{ID}/json": (200, {"Id": ID, "RepoTags": [TAG], "Size": 5}),
+        f"GET /v1.51/images/{ID}/history": (200, []),
+    }
+    async with replayed(tmp_path, answers), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
+        found = await status(backend, TAG, verbose=True)
+
+    assert found is not None
+    assert found.user is None
+    assert list(found.info) == ["info"]
+
+
+async def test_the_new_account(tmp_path: Path) -> None:
+    """Section 8, F6: from API 1.53 on the account has another form (replayed)."""
+    answers = {
+        "GET /v1.51/images/json": (200, [LISTED]),
+        "GET /v1.51/info": (200, {"DockerRootDir": "/data"}),
+        "GET /v1.51/system/df": (200, {"ImagesUsage": {"TotalSize": 77}}),
+    }
+    async with replayed(tmp_path, answers), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
+        usage = await backend.usage()
+
+    assert (usage.images[0].used_bytes, usage.images[0].mountpoint) == (77, "/data")
+
+
+async def test_errors_in_their_new_place(tmp_path: Path) -> None:
+    """P10: from API 1.48 on `errorDetail` alone counts; P13: its code too (replayed)."""
+    stream = b'{"status":"Pulling from lib/busybox","id":"1"}\r\n{"errorDetail":{"code":503,"message":"busy"}}\r\n'
+    answers = {"POST /v1.51/images/create": (200, stream)}
+    async with replayed(tmp_path, answers), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
+        with pytest.raises(RegistryUnavailable, match="busy"):
+            await pull(backend, TAG)
+
+
+@pytest.mark.parametrize("stream", [b"", b'{"status":"Pulling from lib/busybox","id":"1"}\r\n'])
+async def test_a_stream_without_a_result(tmp_path: Path, stream: bytes) -> None:
+    """A4: a pull that ends without its last line is none."""
+    answers = {"POST /v1.51/images/create": (200, stream)}
+    async with replayed(tmp_path, answers), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
+        with pytest.raises(BackendUnavailable, match="without a result"):
+            await pull(backend, TAG)
+
+
+async def test_a_result_without_an_image(tmp_path: Path) -> None:
+    """A4: the last line is a promise; without the image there is no success."""
+    answers = {
+        "POST /v1.51/images/create": (200, b'{"status":"Status: Downloaded newer image for x"}\n'),
+        "GET /v1.51/images/json": (200, []),
+    }
+    async with replayed(tmp_path, answers), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
+        with pytest.raises(OperationFailed, match="removed while it was pulled"):
+            await pull(backend, TAG)
+
+
+async def test_what_is_no_engine(tmp_path: Path) -> None:
+    """A5: something else that listens there is told, and an engine that is too old as well."""
+    for api, words in (("", "no Docker engine"), ("1.12", "too old")):
+        async with replayed(tmp_path, {}, api), docker_backend(f"unix://{tmp_path}/docker.sock") as backend:
+            with pytest.raises(BackendUnavailable, match=words):
+                await backend.images()
+            (problem,) = await backend.check()
+            assert words in problem.text
