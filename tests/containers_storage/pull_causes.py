@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from containers_storage.nobody import nobody
 from criimage.testing.certificates import Certificates
 from criimage.testing.oci import (
     OCI_CONFIG,
@@ -135,7 +135,7 @@ def scene(folder: Path) -> Iterator[Scene]:
             Cause("blocked by registries.conf", "blocked.example.org/team/app:1"),
             Cause("the policy rejects it", f"{rejected}:1"),
             Cause("the policy wants a signature, and there is none", f"{unsigned}:1"),
-            Cause("nobody listens there", f"{_nobody(stack)}/team/app:1"),
+            Cause("nobody listens there", f"{stack.enter_context(nobody())}/team/app:1"),
             Cause("the host's name is unknown", "registry.invalid/team/app:1"),
             Cause("the registry speaks HTTP only", plain.address.replace("127.0.0.1", "localhost") + "/rejected:1"),
             Cause("the certificate's authority is unknown", _with_tls(stack, folder)),
@@ -202,13 +202,6 @@ def _put(hub: ScriptedRegistry, repository: str, media_type: str, document: Mapp
     data = json.dumps({"schemaVersion": 2, "mediaType": media_type, **document}).encode()
     hub.put_manifest(Blob.of(media_type, data), repository, "1")
     return f"{hub.address}/{repository}:1"
-
-
-def _nobody(stack: contextlib.ExitStack) -> str:
-    """An address that is taken, so that nobody else can listen there, and where nobody does."""
-    taken = stack.enter_context(socket.socket())
-    taken.bind(("127.0.0.1", 0))
-    return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def _with_tls(stack: contextlib.ExitStack, folder: Path) -> str:

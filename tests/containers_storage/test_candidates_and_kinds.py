@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from cli.command import at_once
+from containers_storage.nobody import nobody
 from containers_storage.opened import opened, texts
 from containers_storage.written_store import WrittenStore
 from criimage import errors
@@ -35,22 +36,21 @@ SMALL = image(layer({"a": b"a"}))
 @pytest.mark.usefixtures("each_skopeo")
 async def test_the_first_registry_that_has_it_serves() -> None:
     """Candidates in order, each failure in the log at debug; none has it: the last error first (P2, P3)."""
-    with registry() as hub, store() as local:
+    with registry() as hub, store() as local, nobody() as closed:
         name = hub.push(SMALL, "app", "1")
-        search = f'unqualified-search-registries = ["127.0.0.1:1", "{hub.address}"]\n'
+        search = f'unqualified-search-registries = ["{closed}", "{hub.address}"]\n'
         local.write_registries(search + insecure_registries("127.0.0.1"))
         async with opened(local) as under_test, Work() as work:
             pulls = Pulls(under_test.backend, work)
             with structlog.testing.capture_logs() as logs:
                 pulled = await pulls.pull(Name.parse("app:1"), None, PullContext())
             assert texts(pulled.image.tags) == [name]
-            failed = [entry for entry in logs if "127.0.0.1:1/app:1" in str(entry) and entry["log_level"] == "debug"]
+            failed = [entry for entry in logs if f"{closed}/app:1" in str(entry) and entry["log_level"] == "debug"]
             assert failed
             with pytest.raises(errors.RemoteImageMissing) as caught:
                 await pulls.pull(Name.parse("app:2"), None, PullContext())
             assert caught.value.text == (
-                f"manifest unknown: {hub.address}/app:2; earlier: 127.0.0.1:1/app:2: connection refused: "
-                "127.0.0.1:1/app:2"
+                f"manifest unknown: {hub.address}/app:2; earlier: {closed}/app:2: connection refused: {closed}/app:2"
             )
 
 

@@ -137,6 +137,7 @@ async def outcomes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, S
             status, message = status_of(error)
             made.causes.append(cause)
             seen.append(Seen(status.name, *(anonymous(text, local) for text in (message, tidy(said[cause.name])))))
+        assert [path.name for path in local.tmp.iterdir()] == []
     return {cause.text: one for cause, one in zip(made.causes, seen, strict=True)}
 
 
