@@ -49,13 +49,11 @@ async def test_a_cancel_takes_the_whole_family(tmp_path: Path, times: int, trap:
     started: list[int] = []
     task = asyncio.create_task(run(["sh", "-c", script], environment=ENVIRONMENT, started=started.append))
     child = await asyncio.to_thread(written_number, tmp_path / "child")
-    before = time.monotonic()
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - before < 1.5
     assert not alive(started[0])
     assert not alive(child)
 
@@ -124,9 +122,9 @@ async def test_a_deletion_does_not_wait_for_ever() -> None:
         pass
     gate = Gate(0.2)
     async with gate.copying():
-        before = time.monotonic()
-        await asyncio.gather(*(enter(gate) for _ in range(20)))
-        assert time.monotonic() - before < 0.4
+        # One after the other, each with the first one's patience, they would take forty seconds.
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(enter(gate) for _ in range(200)))
     # Neither a cancelled deletion nor a cancelled copy leaves the gate shut.
     async with gate.copying():
         task = asyncio.create_task(enter(gate))
@@ -232,20 +230,20 @@ async def test_usage_answers_before_it_has_counted(tmp_path: Path, monkeypatch: 
     written.add("a.io/x:1", layer="a")
     written.write()
     (written.root / "overlay" / "a").mkdir(parents=True)
+    disk = threading.Event()
+
+    def slow_entries(folder: Path) -> list[tuple[str, int]]:
+        assert disk.wait(20)
+        return [(entry.name, entry.stat().st_ino) for entry in folder.iterdir()]
+
     monkeypatch.setattr("criimage_containers_storage.usage._entries", slow_entries)
     meter = UsageMeter(written.layout, Store(written.layout))
-    before = time.monotonic()
     found = await meter.usage()
-    assert time.monotonic() - before < 0.2
+    assert not disk.is_set()
+    disk.set()
     assert found.used_bytes >= 5_000_000
     assert found.inodes_used is None
     await meter.close()
-
-
-def slow_entries(folder: Path) -> list[tuple[str, int]]:
-    """A disk that takes its time."""
-    time.sleep(0.3)
-    return [(entry.name, entry.stat().st_ino) for entry in folder.iterdir()]
 
 
 def test_only_what_nothing_uses_is_given_back() -> None:
