@@ -84,7 +84,7 @@ def status_fields(status: v1.ImageStatusResponse) -> dict[str, Any]:
 def _plain(value: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for JSON that is nested beyond all sense
         return value
 
 

@@ -10,7 +10,7 @@ from grpclib.const import Status
 
 from criimage.channel import CallError, Channel
 from criimage.cli.connection import ask
-from criimage.cli.output import fields_table
+from criimage.cli.output import fields_table, status_fields
 from criimage.cri.runtime import v1
 
 if TYPE_CHECKING:
@@ -27,6 +27,14 @@ def test_an_images_author_cannot_talk_to_the_terminal(capsys: pytest.CaptureFixt
     first, *others = capsys.readouterr().out.splitlines()
     assert first == f"username             {SHOWN}"
     assert all(line.isprintable() for line in others)
+
+
+def test_an_images_author_cannot_crash_the_command() -> None:
+    """What is nested too deeply to be read as JSON is shown as the text it is, as what is no JSON is."""
+    deep = "[" * 10_000 + "]" * 10_000
+    status = v1.ImageStatusResponse(image=v1.Image(id="a"), info={"deep": deep, "plain": "text", "json": "[1]"})
+
+    assert status_fields(status)["info"] == {"deep": deep, "plain": "text", "json": [1]}
 
 
 async def test_a_registry_cannot_talk_to_the_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
