@@ -125,7 +125,7 @@ async def test_a_container_that_comes_in_between(
 
         async def ask_and_come_in_between(image: object) -> list[str]:
             found = await ask(held.id)
-            docker.hold(str(held.tags[-1]), "late")
+            await asyncio.to_thread(docker.hold, str(held.tags[-1]), "late")
             return found
 
         monkeypatch.setattr(backend._engine, "containers_of", ask_and_come_in_between)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -39,15 +40,12 @@ async def docker_backend(host: str, **settings: object) -> AsyncIterator[DockerB
 async def following(backend: DockerBackend) -> None:
     """Waits until the backend follows the engine's events, what it missed included, and answers from its cache."""
     await until(lambda: backend._view._live)
-
-    async def answered_from_the_cache() -> bool:
-        before = backend._view.listings
+    # The engine repeats the events of the last seconds; they come at once, but after the first answer.
+    before = -1
+    while before != backend._view._generation:
+        before = backend._view._generation
         await backend.images()
-        await backend.images()
-        return backend._view.listings == before
-
-    while not await answered_from_the_cache():
-        pass
+        await asyncio.sleep(0.2)
 
 
 async def pull(
