@@ -11,24 +11,21 @@ from criimage.cri.criimage.v1 import (
     CancelPullRequest,
     CancelPullResponse,
     ListPullsRequest,
-    ListPullsResponse,
-    Pull,
     PullPhase,
-    PullWaiter,
     WatchPullsRequest,
-    WatchPullsResponse,
 )
+from criimage.server import wire
 from criimage.server.calls import CallFailed, Method, server_stream, unary
 from criimage.server.strict import parse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
     from criimage.pulls.running import PullView
     from criimage.pulls.sharing import Pulls
     from criimage.server.stopping import Stopping
 
-__all__ = ["PULL_SERVICE", "PullService"]
+__all__ = ["PULL_SERVICE", "PullService", "encode_pulls"]
 
 PULL_SERVICE = "criimage.v1.PullService"
 WATCH_SECONDS = 0.25
@@ -37,7 +34,7 @@ WATCH_SECONDS = 0.25
 PAUSE_SECONDS = 0.1
 """How long a watcher is left alone at least, however many pulls begin and end."""
 
-_PHASES = {phase: PullPhase.from_string(phase.name) for phase in Phase}
+_PHASES = {phase: int(PullPhase.from_string(phase.name)) for phase in Phase}
 
 
 class PullService:
@@ -62,7 +59,7 @@ class PullService:
 
     async def _list(self, request: bytes) -> bytes:
         parse(ListPullsRequest, request)
-        return bytes(ListPullsResponse(pulls=[_message(view) for view in self._pulls.running()]))
+        return encode_pulls(self._pulls.running())
 
     async def _watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
         parse(WatchPullsRequest, request)
@@ -71,7 +68,7 @@ class PullService:
         while not self._stopping:
             ended = self._pulls.ended_since(mark)
             mark = self._pulls.ended_count
-            message = bytes(WatchPullsResponse(pulls=[_message(view) for view in (*ended, *self._pulls.running())]))
+            message = encode_pulls((*ended, *self._pulls.running()))
             if message != sent:
                 yield message
                 sent = message
@@ -86,19 +83,29 @@ class PullService:
         return bytes(CancelPullResponse())
 
 
-def _message(view: PullView) -> Pull:
+def encode_pulls(views: Iterable[PullView]) -> bytes:
+    """Return a ListPullsResponse, which is a WatchPullsResponse on the wire as well.
+
+    By hand: every watcher gets all of it four times a second, and message objects would hold up other calls for 80 ms
+    at 500 pulls.
+    """
+    return b"".join(wire.length_delimited(1, _pull(view)) for view in views)
+
+
+def _pull(view: PullView) -> bytes:
     progress = view.progress
-    return Pull(
-        id=view.id,
-        reference=view.reference,
-        resolved=view.resolved,
-        phase=_PHASES[progress.phase],
-        bytes_done=progress.bytes_done,
-        bytes_total=progress.bytes_total or 0,
-        layers_done=progress.layers_done,
-        layers_total=progress.layers_total or 0,
-        layers_reused=progress.layers_reused or 0,
-        bytes_per_second=round(view.rate),
-        started=round(view.started * 1e9),
-        waiters=[PullWaiter(pod=pod) for pod in view.waiters],
+    texts = enumerate((view.id, view.reference, view.resolved), start=1)
+    numbers = (
+        _PHASES[progress.phase],
+        progress.bytes_done,
+        progress.bytes_total,
+        progress.layers_done,
+        progress.layers_total,
+        progress.layers_reused,
+        round(view.rate),
+        round(view.started * 1e9),
     )
+    parts = [wire.text_field(number, text) for number, text in texts if text]
+    parts += [wire.varint_field(number, value or 0) for number, value in enumerate(numbers, start=4)]
+    parts += [wire.length_delimited(12, wire.text_field(1, pod) if pod else b"") for pod in view.waiters]
+    return b"".join(parts)
