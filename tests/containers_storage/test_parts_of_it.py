@@ -70,8 +70,13 @@ def written_number(file: Path) -> int:
 async def test_a_cancel_by_anyio_scope() -> None:
     """An anyio deadline ends the tool as well, and the scope sees its own cancellation (python-stack 4)."""
     started: list[int] = []
-    with anyio.move_on_after(0.1) as scope:
-        await run(["sleep", "60"], environment=ENVIRONMENT, started=started.append)
+
+    def begin(process: int) -> None:
+        started.append(process)
+        scope.deadline = anyio.current_time()
+
+    with anyio.CancelScope() as scope:
+        await run(["sleep", "60"], environment=ENVIRONMENT, started=begin)
     assert scope.cancelled_caught
     assert not alive(started[0])
 
@@ -93,25 +98,37 @@ async def test_copies_together_deletions_alone() -> None:
     gate = Gate(5)
     seen: list[str] = []
 
-    async def copy(name: str, seconds: float) -> None:
+    ends = {name: asyncio.Event() for name in "abd"}
+
+    async def copy(name: str, end: asyncio.Event | None = None) -> None:
         async with gate.copying():
             seen.append(f"+{name}")
-            await asyncio.sleep(seconds)
+            if end is not None:
+                await end.wait()
             seen.append(f"-{name}")
 
     async def delete() -> None:
         async with gate.deleting():
             seen.append("+d")
-            await asyncio.sleep(0.05)
+            await ends["d"].wait()
             seen.append("-d")
 
+    async def settle() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
     async with asyncio.TaskGroup() as group:
-        group.create_task(copy("a", 0.05))
-        group.create_task(copy("b", 0.1))
-        await asyncio.sleep(0.01)
+        group.create_task(copy("a", ends["a"]))
+        group.create_task(copy("b", ends["b"]))
+        await settle()
         group.create_task(delete())
-        await asyncio.sleep(0.12)
-        group.create_task(copy("c", 0))
+        for name in "ab":
+            await settle()
+            ends[name].set()
+        await settle()
+        group.create_task(copy("c"))
+        await settle()
+        ends["d"].set()
     assert seen == ["+a", "+b", "-a", "-b", "+d", "-d", "+c", "-c"]
 
 
