@@ -46,7 +46,10 @@ class _Clock:
         self._place = place
         self._progress_timeout = policy.progress_timeout if watches_progress else 0.0
         self._watches = watches_progress
-        self._end = self._loop.time() + policy.total_timeout if policy.total_timeout else None
+        # Of the whole pull, so that several candidates do not get it several times.
+        if pull.first_turn is None:
+            pull.first_turn = self._loop.time()
+        self._end = pull.first_turn + policy.total_timeout if policy.total_timeout else None
         self._standstill: asyncio.TimerHandle | None = None
         self.limit = asyncio.timeout(None)
 

@@ -83,6 +83,7 @@ class RunningPull:
         callers: how many ever have.
         task: runs it.
         candidate: the one being pulled.
+        first_turn: when the first candidate got its place, by the loop's clock; None while it waits.
         progress: the last snapshot.
         started: seconds since the epoch.
         clock: the same moment on the clock that does not jump.
@@ -99,6 +100,7 @@ class RunningPull:
     callers: int = 0
     task: asyncio.Task[None] | None = None
     candidate: Reference | None = None
+    first_turn: float | None = None
     progress: PullProgress = field(default_factory=lambda: PullProgress(Phase.QUEUED))
     started: float = field(default_factory=time.time)
     clock: float = field(default_factory=time.monotonic)

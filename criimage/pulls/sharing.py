@@ -37,6 +37,9 @@ _log = structlog.get_logger(__name__)
 _ENDED_REMEMBERED = 1000
 _STOPPING = "the image service is stopping"
 
+RESOLVE_SECONDS = 30.0
+"""How long a backend may take to say what a name means: it reads files for that, at most."""
+
 
 class PullFigures(Protocol):
     """Takes what is measured of pulls."""
@@ -83,7 +86,11 @@ class Pulls:
             CriimageError: as the backend's `resolve` and `pull` do; PullTimeout when a deadline cuts it off;
                 PullCancelled if the operator ends it or the server stops. Every caller gets an error of its own.
         """
-        candidates = await self._backend.resolve(name)
+        try:
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                candidates = await self._backend.resolve(name)
+        except TimeoutError as error:
+            raise OperationFailed(f"what {name} means could not be found out in time") from error
         if self._stopping:
             raise PullCancelled(_STOPPING)
         key = PullKey(candidates, credentials, context.namespace)
@@ -96,7 +103,7 @@ class Pulls:
         pull = RunningPull(str(next(self._ids)), key, name, context)
         pull.task = self._work.start(self._run(pull), name=f"pull {name}")
         # However it ends, and also if it is cancelled before its first step: nobody waits for ever.
-        pull.task.add_done_callback(lambda _: self._settle(pull, PullCancelled(_STOPPING)))
+        pull.task.add_done_callback(lambda _: self._settle(pull, PullCancelled(self._why_ended())))
         self._running[key] = self._all[pull.id] = pull
         self._say_running()
         self._tell()
@@ -114,6 +121,9 @@ class Pulls:
         if isinstance(pull.outcome, CriimageError):
             raise pull.outcome.for_another_waiter()
         return pull.outcome
+
+    def _why_ended(self) -> str:
+        return _STOPPING if self._stopping else "the pull was interrupted"
 
     def running(self) -> tuple[PullView, ...]:
         """Return the pulls that run or wait for their turn, in the order they began."""

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from criimage import errors
-from criimage.backend import Phase, PullProgress
+from criimage.backend import Phase, PullContext, PullProgress
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
+from criimage.pulls.sharing import RESOLVE_SECONDS
+from criimage.reference import Name, Reference
 from pulls.clock import on_a_clock, settle
 from pulls.fake_backend import Setting, left, setting
 
@@ -188,3 +190,34 @@ async def test_two_equal_stalls_say_the_same() -> None:
                 await task
             texts.add(caught.value.text)
     assert texts == {"pull cut off: no progress for 60s while downloading layers: a.example/x:latest"}
+
+
+@on_a_clock
+async def test_several_candidates_share_the_total_time() -> None:
+    """`total_timeout` is the pull's, however many registries its name may mean."""
+    async with setting(PullPolicy(RegistryPolicy(progress_timeout=0, total_timeout=100))) as at:
+        at.backend.meanings["app"] = ("a.example/app:latest", "b.example/app:latest")
+        began = now()
+        task = await at.call("app")
+        await asyncio.sleep(70)
+        at.attempts[0].fail(errors.RemoteImageMissing("manifest unknown"))
+        with pytest.raises(errors.PullTimeout, match=r"^pull cut off: not complete within 100s: b\.example"):
+            await task
+        assert now() - began == pytest.approx(100, abs=0.01)
+
+
+@on_a_clock
+async def test_a_backend_that_cannot_say_what_a_name_means() -> None:
+    """Finding out what a name means has a limit as well, and its text names the name."""
+    async with setting() as at:
+        pulls = at.pulls.pull(Name.parse("app"), None, PullContext())
+        at.backend.resolve = never  # type: ignore[method-assign,assignment]
+        began = now()
+        with pytest.raises(errors.OperationFailed, match=r"^what app means could not be found out in time$"):
+            await pulls
+        assert now() - began == pytest.approx(RESOLVE_SECONDS)
+
+
+async def never(_name: Name) -> tuple[Reference, ...]:
+    await asyncio.Event().wait()
+    return ()
