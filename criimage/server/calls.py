@@ -258,7 +258,7 @@ class Observer(Protocol):
     """Is told about every call."""
 
     def began(self, operation: str) -> None:
-        """A call to a known method starts; runs in the call's own task and context."""
+        """A call starts, `unknown` for a method that is none; runs in the call's own task and context."""
 
     def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:
         """The call is over; `error` is what it failed with, if anything."""
@@ -319,8 +319,9 @@ class ConnectionCalls(AbstractHandler):
         operation = method.operation if method else "unknown"
         start = time.perf_counter()
         error: BaseException | None = None
+        self._observer.began(operation)
         try:
-            await self._answer(call, method, operation)
+            await self._answer(call, method)
         except ProtocolError:
             call.status = Status.CANCELLED  # the stream closed under the answer
         except asyncio.CancelledError as cancelled:
@@ -335,7 +336,7 @@ class ConnectionCalls(AbstractHandler):
         finally:
             self._observer.ended(operation, call.status or Status.UNKNOWN, error, time.perf_counter() - start)
 
-    async def _answer(self, call: Call, method: Method | None, operation: str) -> None:
+    async def _answer(self, call: Call, method: Method | None) -> None:
         http_fault = call.http_fault()
         if http_fault is not None:
             await call.finish_as_http(http_fault)
@@ -343,7 +344,6 @@ class ConnectionCalls(AbstractHandler):
         if method is None:
             raise CallFailed(Status.UNIMPLEMENTED, f"unknown method {call.path[:200]}")
         call.read_headers()
-        self._observer.began(operation)
         if call.seconds is None:
             await method.handler(call)
             return
