@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import uuid
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from criimage.errors import InvalidRequest, PullError
 from criimage.reference import shown
 from criimage_containers_storage.auth_files import default_files, render, sendable
+from criimage_containers_storage.json_text import parse
 from criimage_containers_storage.policy import accepts_anything, find_policy, read_policy
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Entrance:
 
 def _is_object(content: bytes) -> bool:
     try:
-        return isinstance(json.loads(content), dict)
+        return isinstance(parse(content), dict)
     except ValueError:
         return False
 

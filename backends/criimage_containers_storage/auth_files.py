@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from criimage_containers_storage.json_text import parse
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -60,7 +62,7 @@ def render(
     """
     auths: dict[str, Any] = {}
     helpers: dict[str, Any] = {}
-    for found in map(_read, others) if instead is None else (json.loads(instead),):
+    for found in map(_read, others) if instead is None else (parse(instead),):
         auths = {**_table(found, "auths"), **auths}
         helpers = {**_table(found, "credHelpers"), **helpers}
     pair = f"{credentials.username}:{credentials.password}".encode("utf-8", "surrogateescape")
@@ -76,7 +78,7 @@ def render(
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_bytes())
+        found = parse(file.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -13,6 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from criimage_containers_storage.json_text import parse
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -42,7 +44,7 @@ def left_behind(work: Path) -> dict[str, float]:
     """Return what a killed server's folder tells: digests of layers, and when they were touched. Blocks."""
     found: dict[str, float] = {}
     try:
-        written = json.loads((work / _BOOK).read_bytes())
+        written = parse((work / _BOOK).read_bytes())
         found |= {str(digest): float(when) for digest, when in written.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         pass  # nothing had failed there, or not even this could be written

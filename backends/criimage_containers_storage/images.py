@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from criimage.backend import Image, User
 from criimage.errors import InvalidRequest
 from criimage.reference import ImageID, Reference
+from criimage_containers_storage.json_text import parse
 from criimage_containers_storage.records import big_data_file
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts", "convert", "parse_names", "parse_user", "read_facts", "verbose_info"]
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
 _INT64_LIMIT = 2**63
 
 
@@ -82,7 +83,8 @@ def _config(folder: Path, manifest: dict[str, Any], config_digest: str) -> dict[
     history = manifest.get("history")
     if manifest.get("schemaVersion") != 1 or not isinstance(history, list) or not history:
         raise ValueError("the manifest names no config")
-    return _object(str(history[0].get("v1Compatibility", "")).encode())
+    newest = history[0]
+    return _object(str(newest.get("v1Compatibility", "") if isinstance(newest, dict) else "").encode())
 
 
 def _ordered(folder: Path, digests: list[str], canonical: str) -> list[str]:
@@ -105,10 +107,23 @@ def _lists(folder: Path, digest: str, canonical: str) -> bool:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    found = json.loads(data)
+    # As Go's decoder reads it: what is no UTF-8 becomes U+FFFD, half a surrogate pair as well. A client's message could
+    # not carry it otherwise.
+    text = data.decode("utf-8", "replace")
+    found = parse(text)
+    if "\\ud" in text.lower():
+        whole = _written(found).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        found = parse(whole)
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - wrong content, not a wrong argument
     return found
+
+
+def _written(document: object) -> str:
+    try:
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _texts(value: object) -> dict[str, str]:
@@ -122,8 +137,10 @@ def parse_user(text: str) -> User | None:
     name = text.partition(":")[0]
     if not name:
         return None
-    if _INTEGER.fullmatch(name) and -_INT64_LIMIT <= int(name) < _INT64_LIMIT:
-        return User(uid=int(name))
+    # Of more digits Python would not make a number at all, and an image with them could not be read.
+    number = _INTEGER.fullmatch(name)
+    if number is not None and -_INT64_LIMIT <= (value := int("".join(number.groups()))) < _INT64_LIMIT:
+        return User(uid=value)
     return User(name=name)
 
 
@@ -169,10 +186,9 @@ def verbose_info(folder: Path, record: ImageRecord, facts: Facts) -> dict[str, s
     """
     try:
         config = _config(folder, _object((folder / "manifest").read_bytes()), facts.config_digest)
+        run = config.get("config")
+        labels = _texts(run.get("Labels")) if isinstance(run, dict) else {}
+        document: dict[str, object] = {"labels": labels} if labels else {}
+        return {"info": _written(document | {"imageSpec": config})}
     except (OSError, ValueError):
         return {}
-    run = config.get("config")
-    labels = _texts(run.get("Labels")) if isinstance(run, dict) else {}
-    document: dict[str, object] = {"labels": labels} if labels else {}
-    document["imageSpec"] = config
-    return {"info": json.dumps(document, ensure_ascii=False, separators=(",", ":"))}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from criimage_containers_storage.json_text import parse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -77,7 +78,7 @@ def _fits(wanted: Any) -> bool:  # noqa: ANN401 - JSON can hold anything here
 
 def _object(data: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(data)
+        found = parse(data)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

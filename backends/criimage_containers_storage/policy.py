@@ -5,11 +5,11 @@ skopeo alone applies it. We look because an image that is here already would esc
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError
+from criimage_containers_storage.json_text import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ def read_policy(file: Path) -> dict[str, Any]:
         ConfigurationError: it is missing or not valid; nothing can be pulled then.
     """
     try:
-        policy = json.loads(file.read_bytes())
+        policy = parse(file.read_bytes())
     except FileNotFoundError:
         raise ConfigurationError(f"there is no signature policy {file}") from None
     except (OSError, ValueError) as error:

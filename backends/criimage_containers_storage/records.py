@@ -7,10 +7,11 @@ is left out without hiding the others.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from criimage_containers_storage.json_text import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -85,7 +86,7 @@ def read_raw(file: Path) -> list[dict[str, Any]]:
         return []
     if not data.strip():
         return []
-    found = json.loads(data)
+    found = parse(data)
     if found is None:
         return []
     if not isinstance(found, list):
@@ -176,7 +177,7 @@ def _total(values: Iterable[object]) -> int:
 
 def _signature_size(metadata: object) -> int:
     try:
-        found = json.loads(metadata) if isinstance(metadata, str) and metadata else {}
+        found = parse(metadata) if isinstance(metadata, str) and metadata else {}
     except ValueError:
         return 0
     sizes = found.get("signature-sizes") if isinstance(found, dict) else None

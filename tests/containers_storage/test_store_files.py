@@ -222,6 +222,8 @@ def test_chains() -> None:
         ("9223372036854775807", User(uid=2**63 - 1)),
         ("9223372036854775808", User(name="9223372036854775808")),
         ("1e3", User(name="1e3")),
+        ("0" * 5000 + "12", User(uid=12)),
+        ("9" * 5000, User(name="9" * 5000)),
     ],
 )
 def test_users(text: str, user: User | None) -> None:
