@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ def _printable(value: str) -> bool:
         return True
     try:
         json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Nested too deeply for a reader here, and so perhaps for the client's.
         return False
     return True
 
@@ -78,7 +80,9 @@ def _step(step: Mapping[str, Any]) -> dict[str, object]:
     created = step.get("Created")
     found: dict[str, object] = {}
     if isinstance(created, int):
-        found["created"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # Go's zero time, year 1, can be told; earlier and very late ones exist nowhere but in hand-made images.
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            found["created"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     for key, ours in (("CreatedBy", "created_by"), ("Comment", "comment")):
         if step.get(key):
             found[ours] = step[key]

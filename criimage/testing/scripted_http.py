@@ -103,6 +103,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # What is no HTTP gets an answer that is: containerd begins with TLS, and goes on without only after such a one.
+    default_request_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
 
@@ -111,6 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._take()
+
+    def do_POST(self) -> None:
+        # Some clients ask for a token so first, and by GET where that is not allowed.
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
         pass

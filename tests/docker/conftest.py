@@ -57,10 +57,5 @@ def hub(running_registry: Registry) -> Registry:
 
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    # containerd begins with TLS, and goes on without only if the answer to that looks like HTTP.
-    handler = "criimage.testing.scripted_http._Handler"
-    monkeypatch.setattr(f"{handler}.default_request_version", "HTTP/1.1")
-    # It asks for a token by POST first, and by GET where that is not allowed.
-    monkeypatch.setattr(f"{handler}.do_POST", lambda self: self.send_error(405), raising=False)
+def scripted() -> Scripted:
     return scripted_registry

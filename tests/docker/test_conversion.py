@@ -6,6 +6,7 @@ engine here can show, those of newer ones; the latter are marked "replayed".
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -189,6 +190,23 @@ def test_history() -> None:
         '"history":[{"created":"2020-01-01T00:00:00Z","created_by":"first"},'
         '{"created":"2020-01-01T00:00:01Z","created_by":"second","comment":"c","empty_layer":true}]}}'
     )
+
+
+def test_a_label_nested_too_deeply() -> None:
+    """S8: what no reader of JSON gets through would break a client; it stands in the object only."""
+    deep = '{"a":' * 3000 + "1" + "}" * 3000
+    info = verbose_info({"Config": {"Labels": {"deep": deep, "fine": '{"a": 1}'}}}, [])
+
+    assert set(info) == {"fine", "info"}
+    assert json.loads(info["info"])["labels"]["deep"] == deep
+
+
+@pytest.mark.parametrize("created", [-62167219201, 253402300800, 10**18, -(10**30)])
+def test_a_step_from_no_year_that_is(created: int) -> None:
+    """S9: a date before year 1 or after 9999 is left out, and the rest of the step stays."""
+    (step,) = json.loads(verbose_info({}, [{"Created": created, "CreatedBy": "x"}])["info"])["imageSpec"]["history"]
+
+    assert step == {"created_by": "x", "empty_layer": True}
 
 
 @pytest.mark.parametrize(
