@@ -1,10 +1,12 @@
 """From a store's record to what clients see (cri-o section 4).
 
 What a record's big-data files say never changes while the record names the same digests (L11), so it is read once.
+What cannot be read is told by the record alone (`bare_facts`): an image that is not listed could not be removed.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from dataclasses import dataclass, field
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
     from criimage_containers_storage.records import ImageRecord
 
-__all__ = ["Facts", "convert", "parse_names", "parse_user", "read_facts", "verbose_info"]
+__all__ = ["Facts", "bare_facts", "convert", "parse_names", "parse_user", "read_facts", "verbose_info"]
 
 _INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
 _INT64_LIMIT = 2**63
+_SIZE_LIMIT = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Facts:
         diff_ids: digests of the uncompressed layers as the config promises them, the lowest first.
         user: as S10 has it.
         annotations: of the OCI manifest (S11).
+        fault: why the files cannot be read, one line; empty if they can.
     """
 
     digests: tuple[str, ...]
@@ -47,18 +51,19 @@ class Facts:
     diff_ids: tuple[str, ...]
     user: User | None
     annotations: Mapping[str, str] = field(hash=False)
+    fault: str = ""
 
 
 def read_facts(folder: Path, record: ImageRecord) -> Facts:
     """Read what the files in `folder` (of this record) say. Blocks.
 
     Raises:
-        OSError: a file is missing: the record is being written or removed, or it is damaged (L10).
-        ValueError: a file is not what it should be.
+        OSError: a file is missing or cannot be read: the record is being written or removed, or damaged (L10).
+        ValueError: a file is there, and not what it should be.
     """
     canonical = record.manifest_digest
     if not canonical:
-        raise ValueError("the image has no manifest")
+        raise FileNotFoundError(errno.ENOENT, "no manifest is recorded")
     manifest = _object((folder / "manifest").read_bytes())
     described = manifest.get("config")
     config_digest = str(described.get("digest", "")) if isinstance(described, dict) else ""
@@ -74,6 +79,13 @@ def read_facts(folder: Path, record: ImageRecord) -> Facts:
         parse_user(user) if isinstance(user, str) else None,
         _texts(manifest.get("annotations")),
     )
+
+
+def bare_facts(folder: Path, record: ImageRecord, fault: str) -> Facts:
+    """Return what is known of an image whose files cannot be read: its manifests' digests (S5). Blocks."""
+    canonical = record.manifest_digest
+    digests = tuple(_ordered(folder, record.manifest_digests, canonical)) if canonical else ()
+    return Facts(digests, "", (), None, {}, fault)
 
 
 def _config(folder: Path, manifest: dict[str, Any], config_digest: str) -> dict[str, Any]:
@@ -175,7 +187,7 @@ def convert(record: ImageRecord, facts: Facts, names: Iterable[Reference], size:
         ImageID(record.id),
         tuple(sorted({name for name in names if name.digest is None}, key=str)),
         tuple(digests + stored),
-        1 if size is None else max(1, record.data_size + size),
+        1 if size is None else min(max(1, record.data_size + size), _SIZE_LIMIT),
     )
 
 

@@ -133,7 +133,7 @@ class Puller:
         if not (self._skip_unchanged and order.access.unconditional):
             return None
         stored = _holder(await self._store.snapshot(), order.reference)
-        if stored is None or not stored.whole:
+        if stored is None or stored.facts.fault or not stored.whole:
             return None
         outcome = await self._skopeo.top_manifest(order.reference, order.access, order.folder)
         if outcome.code != 0 or not is_stored(outcome.out, stored):
@@ -149,13 +149,12 @@ class Puller:
     async def _copy(self, order: _Order) -> Image:
         for left in reversed(range(_ATTEMPTS)):
             earlier = await self._store.snapshot()
-            before = _holder(earlier, order.reference)
             present = {layer.blob_digest for layer in earlier.layers.values() if not layer.incomplete}
             async with self._gate.copying():
                 outcome = await self._watched_copy(order, present)
             if outcome.code == 0:
                 # What came is looked at whether or not somebody still waits: it must not stay unseen.
-                arrival = asyncio.create_task(self._arrived(order.reference, before))
+                arrival = asyncio.create_task(self._arrived(order.reference, earlier))
                 with anyio.CancelScope(shield=True):
                     cancelled = await settled(arrival)
                 if cancelled:
@@ -216,19 +215,25 @@ class Puller:
             await self._leftovers.give_back(blobs, order.folder)
         return error
 
-    async def _arrived(self, reference: Reference, before: Stored | None) -> Stored | None:
+    async def _arrived(self, reference: Reference, earlier: Snapshot) -> Stored | None:
         """Return what a copy brought, or None if it is gone again.
 
-        An image whose config promises other layers than came is refused (T16); skopeo 1.9.3 stores it without a word.
+        What cannot be read is refused (S18): nobody could use it. So is an image whose config promises other layers
+        than came (T16); skopeo 1.9.3 stores it without a word.
         """
         snapshot = await self._store.snapshot()
         stored = _holder(snapshot, reference)
-        if stored is None or not stored.facts.config_digest:
+        if stored is None:
+            return None
+        if stored.facts.fault:
+            fault = f"the image's manifest or config cannot be read ({stored.facts.fault})"
+        elif stored.facts.config_digest and stored.facts.diff_ids != _layer_digests(stored, snapshot):
+            fault = "the layers do not match the image's config"
+        else:
             return stored
-        if stored.facts.diff_ids == _layer_digests(stored, snapshot):
-            return stored
-        await self._remover.undo(reference, stored, before)
-        raise ContentInvalid(f"the layers do not match the image's config: {reference}")
+        known = stored.image.id.hex in earlier.by_id
+        await self._remover.undo(reference, stored, _holder(earlier, reference), known=known)
+        raise ContentInvalid(f"{fault}: {reference}")
 
 
 def _holder(snapshot: Snapshot, reference: Reference) -> Stored | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageRecord", "LayerRecord", "big_data_file", "chain_sizes", "read_images", "read_layers", "read_raw"]
 
 _ID = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
 _PLAIN_KEY = re.compile(r"[0-9a-z.]+")
 
 
@@ -46,12 +47,14 @@ class ImageRecord:
     @property
     def manifest_digest(self) -> str:
         """Digest of the platform's own manifest, or empty while it is not stored yet (S4, S5)."""
-        return self.data_digests.get("manifest", "")
+        digest = self.data_digests.get("manifest", "")
+        return digest if _DIGEST.fullmatch(digest) else ""
 
     @property
     def manifest_digests(self) -> list[str]:
         """All stored manifest digests in the order of their arrival (S4)."""
-        return list(dict.fromkeys(digest for key, digest in self.data_digests.items() if key.startswith("manifest")))
+        found = (digest for key, digest in self.data_digests.items() if key.startswith("manifest"))
+        return [digest for digest in dict.fromkeys(found) if _DIGEST.fullmatch(digest)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,17 +82,23 @@ class Remover:
             else:
                 await self._delete(now.image.id)
 
-    async def undo(self, reference: Reference, stored: Stored, before: Stored | None) -> None:
+    async def undo(self, reference: Reference, stored: Stored, before: Stored | None, *, known: bool) -> None:
         """Take back a pull whose result must not stay: the image goes, its name returns to where it was.
 
-        An image that had other names keeps them and loses this one.
+        An image that was here before, or has other names, stays and loses this name only.
+
+        Args:
+            reference: the name.
+            stored: the image that has it now.
+            before: the image that had it.
+            known: `stored` was here before.
         """
         if before is not None and before.image.id == stored.image.id:
             return  # it was here before us
         async with self._gate.deleting():
             others = [name for name in stored.names if name != reference]
             try:
-                if others:
+                if others or known:
                     await self._set_names(stored.image.id, others)
                 else:
                     await self._delete(stored.image.id)

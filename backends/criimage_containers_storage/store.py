@@ -4,6 +4,12 @@ No lock is taken, shared or other: the store's files are replaced by rename, so 
 while any lock of ours would hold up every tool that starts (L8) and its own would hold us up for as long as a layer is
 unpacked (L9). Images are read before layers, as layers are written before images (L7): a record that is seen has its
 layers unless it is being removed.
+
+A record whose files cannot be read is one of two things. A file that is missing may be one that a tool has not written
+yet or has just deleted: the record is left out without a word and looked at again soon, as long as its folder or
+images.json has changed within the last seconds (L10). After that it is damaged, and so is at once a record whose files
+are there but are not what they should be, for the tools write each of them whole. A damaged image is listed and found
+with what its record says, its ID, names, digests and size: what nobody sees nobody can remove (S18).
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import structlog
 
-from criimage_containers_storage.images import convert, parse_names, read_facts
+from criimage_containers_storage.images import bare_facts, convert, parse_names, read_facts
 from criimage_containers_storage.records import LayerRecord, chain_sizes, read_image, read_layers, read_raw
 
 if TYPE_CHECKING:
@@ -36,7 +42,10 @@ __all__ = ["Snapshot", "Store", "Stored"]
 _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 0.5
+_DAMAGED_SECONDS = 5.0
 _NAMELESS_SECONDS = 1.0
+# The tools write a record's files within milliseconds; a slow disk may hold each of them up.
+_WRITING_SECONDS = 5.0
 
 FileIdentity = tuple[int, int, int, int] | None
 
@@ -48,7 +57,7 @@ class Stored:
     Attributes:
         image: as clients see it.
         record: as the store has it.
-        facts: what its files say.
+        facts: what its files say, or its record alone where they cannot be read.
         names: the record's names that are its own.
         folder: holds its files.
         read_only: it lies in an additional store (L12).
@@ -119,6 +128,7 @@ class Store:
         self._reading = asyncio.Lock()
         self._raw: dict[Path, dict[str, tuple[dict[str, Any], ImageRecord]]] = {}
         self._facts: dict[tuple[Path, str], tuple[tuple[object, ...], Facts]] = {}
+        self._damaged: dict[tuple[Path, str], tuple[tuple[object, ...], Facts]] = {}
         self._complained: set[tuple[str, str]] = set()
 
     async def snapshot(self) -> Snapshot:
@@ -139,33 +149,35 @@ class Store:
     def _read(self) -> None:
         # Before the reading: what is written meanwhile makes the next call read again.
         identities = [_identity(file) for file in self._watched]
-        missed = False
+        again = float("inf")
         layers: dict[str, LayerRecord] = {}
         records: dict[str, tuple[_Place, ImageRecord]] = {}
         for place in self._places:
             found, complete = self._read_records(place)
-            missed |= not complete
+            again = again if complete else _RETRY_SECONDS
             for identity, record in found.items():
                 records.setdefault(identity, (place, record))  # L12: the writable store's own record wins
         for place in reversed(self._places):
             layers |= read_layers(self._tolerant(place.layers_file)[0])
         readable = {}
         for identity, (place, record) in records.items():
-            facts = self._facts_of(place, record)
+            facts, seconds = self._facts_of(place, record)
             if facts is None or _unnamed_yet(place, record):
-                missed = True
+                again = _RETRY_SECONDS
             else:
+                again = min(again, seconds)
                 readable[identity] = (place, record, facts)
         self._facts = {key: value for key, value in self._facts.items() if key[1] in records}
+        self._damaged = {key: value for key, value in self._damaged.items() if key[1] in records}
         self._snapshot = self._assemble(readable, layers)
         self._identities = identities
-        self._read_again = time.monotonic() + _RETRY_SECONDS if missed else float("inf")
+        self._read_again = time.monotonic() + again
 
     def _tolerant(self, file: Path) -> tuple[list[dict[str, Any]], bool]:
         try:
             return read_raw(file), True
         except (OSError, ValueError) as error:
-            self._complain(str(file), type(error).__name__)
+            self._complain(str(file), type(error).__name__, "part of the store cannot be read and is left out")
             return [], False
 
     def _read_records(self, place: _Place) -> tuple[dict[str, ImageRecord], bool]:
@@ -183,26 +195,39 @@ class Store:
         self._raw[place.images_folder] = now
         return {identity: record for identity, (_, record) in now.items()}, complete
 
-    def _facts_of(self, place: _Place, record: ImageRecord) -> Facts | None:
+    def _facts_of(self, place: _Place, record: ImageRecord) -> tuple[Facts | None, float]:
+        """Return what is known of an image, or None if it is not one yet or any more; and when to look again."""
         key = (place.images_folder, record.id)
         wanted = (tuple(record.data_digests.items()), record.layer)
         known = self._facts.get(key)
         if known is not None and known[0] == wanted:
-            return known[1]
+            return known[1], float("inf")
+        # A damaged one is looked at each time: a new pull writes the same files again.
+        damaged = self._damaged.pop(key, None)
+        was_damaged = damaged is not None and damaged[0] == wanted
+        folder = place.images_folder / record.id
         try:
-            facts = read_facts(place.images_folder / record.id, record)
-        except (OSError, ValueError) as error:
-            # Being written or removed right now, most likely (L10): it is looked at again soon.
-            if record.names:
-                self._complain(record.id, str(error))
-            return None
-        self._facts[key] = (wanted, facts)
-        return facts
+            facts = read_facts(folder, record)
+        except OSError as error:
+            if not was_damaged and _changed_lately(place, folder):
+                return None, _RETRY_SECONDS
+            fault, seconds = error.strerror or type(error).__name__, _DAMAGED_SECONDS
+        except ValueError as error:
+            fault, seconds = str(error), float("inf")
+        else:
+            self._facts[key] = (wanted, facts)
+            return facts, float("inf")
+        facts = bare_facts(folder, record, fault)
+        if damaged is not None and damaged[1] == facts:
+            facts = damaged[1]
+        self._damaged[key] = (wanted, facts)
+        self._complain(record.id, fault, "an image cannot be read; it is listed with what its record says")
+        return facts, seconds
 
-    def _complain(self, what: str, why: str) -> None:
+    def _complain(self, what: str, why: str, text: str) -> None:
         if (what, why) not in self._complained:
             self._complained.add((what, why))
-            _log.warning("part of the store cannot be read and is left out", what=what, error=why)
+            _log.warning(text, what=what, error=why)
 
     def _assemble(
         self, records: dict[str, tuple[_Place, ImageRecord, Facts]], layers: dict[str, LayerRecord]
@@ -243,6 +268,11 @@ def _identity(file: str) -> FileIdentity:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def _changed_lately(place: _Place, folder: Path) -> bool:
+    changed = [found[1] for found in map(_identity, (str(place.images_file), str(folder))) if found is not None]
+    return bool(changed) and 0 <= time.time() - max(changed) / 1e9 < _WRITING_SECONDS
 
 
 def _unnamed_yet(place: _Place, record: ImageRecord) -> bool:
