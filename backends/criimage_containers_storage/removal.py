@@ -23,7 +23,7 @@ __all__ = ["Remover"]
 
 _log = structlog.get_logger(__name__)
 
-_PATIENCE = 3.0
+_PATIENCE = 2.0
 
 
 class Remover:

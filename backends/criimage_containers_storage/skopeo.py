@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Skopeo"]
 
-_DELETE_PATIENCE = 3.0
-_TRY_OUT_PATIENCE = 5.0
+# With the time that it takes to stop a deaf tool (process.py) less than the five seconds in which a server ends.
+_DELETE_PATIENCE = 2.0
+_TRY_OUT_PATIENCE = 2.0
 
 
 class Skopeo:

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from containers_storage.written_store import WrittenStore
+from criimage_containers_storage import process, removal, skopeo
 from criimage_containers_storage.gate import Gate
 from criimage_containers_storage.leftovers import unused_chains
 from criimage_containers_storage.process import run
@@ -25,10 +26,10 @@ from criimage_containers_storage.work_folder import for_one_pull, work_folder
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
 
-def alive(process: int) -> bool:
+def alive(number: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:
-        return Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{number}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
@@ -71,8 +72,8 @@ async def test_a_cancel_by_anyio_scope() -> None:
     """An anyio deadline ends the tool as well, and the scope sees its own cancellation (python-stack 4)."""
     started: list[int] = []
 
-    def begin(process: int) -> None:
-        started.append(process)
+    def begin(number: int) -> None:
+        started.append(number)
         scope.deadline = anyio.current_time()
 
     with anyio.CancelScope() as scope:
@@ -91,6 +92,16 @@ async def test_patience_lets_a_short_work_end(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    "patience",
+    [skopeo._DELETE_PATIENCE, skopeo._TRY_OUT_PATIENCE, removal._PATIENCE],
+    ids=["delete", "try out", "names"],
+)
+def test_a_tool_that_never_ends_does_not_hold_up_the_servers_end(patience: float) -> None:
+    """Patience and all the time it takes to stop a deaf tool are less than the five seconds of SIGTERM (T14)."""
+    assert patience + process._TERM_SECONDS + process._GONE_SECONDS < 5
 
 
 async def test_copies_together_deletions_alone() -> None:
