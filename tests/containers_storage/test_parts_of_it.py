@@ -14,11 +14,15 @@ import anyio
 import pytest
 
 from containers_storage.written_store import WrittenStore
+from criimage.reference import ImageID, Reference
 from criimage_containers_storage import process, removal, skopeo
+from criimage_containers_storage.access import Access
 from criimage_containers_storage.gate import Gate
 from criimage_containers_storage.leftovers import unused_chains
 from criimage_containers_storage.process import run
 from criimage_containers_storage.records import LayerRecord
+from criimage_containers_storage.skopeo import Skopeo
+from criimage_containers_storage.storage_conf import Layout
 from criimage_containers_storage.store import Store
 from criimage_containers_storage.usage import UsageMeter, measure_folder
 from criimage_containers_storage.work_folder import for_one_pull, work_folder
@@ -102,6 +106,25 @@ async def test_patience_lets_a_short_work_end(tmp_path: Path) -> None:
 def test_a_tool_that_never_ends_does_not_hold_up_the_servers_end(patience: float) -> None:
     """Patience and all the time it takes to stop a deaf tool are less than the five seconds of SIGTERM (T14)."""
     assert patience + process._TERM_SECONDS + process._GONE_SECONDS < 5
+
+
+@pytest.mark.parametrize("given", [{}, {"GOGC": "50", "GOMAXPROCS": "7"}], ids=["unset", "set"])
+async def test_go_is_told_to_save_work(tmp_path: Path, given: dict[str, str]) -> None:
+    """Each skopeo collects garbage less often, a question uses one processor; who set these is obeyed (T4, T5)."""
+    program = tmp_path / "told"
+    program.write_text(f'#!/bin/sh\necho "$GOGC ${{GOMAXPROCS-none}} $*" >> {tmp_path}/lines\n')
+    program.chmod(0o755)
+    tool = Skopeo(Layout(tmp_path, tmp_path, "vfs"), ENVIRONMENT | given, str(program))
+    reference = Reference.parse("a.io/x:1")
+    access = Access(Path("/policy.json"))
+    (tmp_path / "copied").touch()
+    await tool.top_manifest(reference, access, tmp_path)
+    await tool.copy(reference, access, tmp_path, lambda _: None)
+    await tool.delete(ImageID("a" * 64))
+    lines = [line.split(" ") for line in (tmp_path / "lines").read_text().splitlines()]
+    wanted = given or {"GOGC": "400", "GOMAXPROCS": "1"}
+    assert [line[0] for line in lines] == [wanted["GOGC"]] * 3
+    assert [line[1] for line in lines] == [wanted["GOMAXPROCS"], *[given.get("GOMAXPROCS", "none")] * 2]
 
 
 async def test_copies_together_deletions_alone() -> None:
