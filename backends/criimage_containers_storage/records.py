@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["ImageRecord", "LayerRecord", "big_data_file", "chain_sizes", "read_images", "read_layers", "read_raw"]
+__all__ = [
+    "ImageRecord",
+    "LayerRecord",
+    "big_data_file",
+    "chain_sizes",
+    "read_image",
+    "read_layer",
+    "read_layers",
+    "read_raw",
+    "whole_chains",
+]
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
@@ -97,16 +107,6 @@ def read_raw(file: Path) -> list[dict[str, Any]]:
     return [record for record in found if isinstance(record, dict)]
 
 
-def read_images(raw: Iterable[dict[str, Any]]) -> dict[str, ImageRecord]:
-    """Read image records by ID in the store's order; of two with one ID the first counts (L10)."""
-    records: dict[str, ImageRecord] = {}
-    for entry in raw:
-        record = read_image(entry)
-        if record is not None:
-            records.setdefault(record.id, record)
-    return records
-
-
 def read_image(entry: dict[str, Any]) -> ImageRecord | None:
     """Read one image record, or return None if it is none."""
     identity = entry.get("id")
@@ -127,22 +127,21 @@ def read_image(entry: dict[str, Any]) -> ImageRecord | None:
 
 def read_layers(raw: Iterable[dict[str, Any]]) -> dict[str, LayerRecord]:
     """Read layer records by ID."""
-    layers: dict[str, LayerRecord] = {}
-    for entry in raw:
-        identity = entry.get("id")
-        if not isinstance(identity, str):
-            continue
-        size = entry.get("diff-size", 0)
-        known = bool(entry.get("diff-digest") or entry.get("toc-digest")) and isinstance(size, int)
-        flags = entry.get("flags")
-        layers[identity] = LayerRecord(
-            str(entry.get("parent") or ""),
-            str(entry.get("diff-digest") or ""),
-            str(entry.get("compressed-diff-digest") or ""),
-            max(0, size) if known else None,
-            isinstance(flags, dict) and bool(flags.get("incomplete")),
-        )
-    return layers
+    return {entry["id"]: read_layer(entry) for entry in raw if isinstance(entry.get("id"), str)}
+
+
+def read_layer(entry: dict[str, Any]) -> LayerRecord:
+    """Read one layer record."""
+    size = entry.get("diff-size", 0)
+    known = bool(entry.get("diff-digest") or entry.get("toc-digest")) and isinstance(size, int)
+    flags = entry.get("flags")
+    return LayerRecord(
+        str(entry.get("parent") or ""),
+        str(entry.get("diff-digest") or ""),
+        str(entry.get("compressed-diff-digest") or ""),
+        max(0, size) if known else None,
+        isinstance(flags, dict) and bool(flags.get("incomplete")),
+    )
 
 
 def chain_sizes(layers: Mapping[str, LayerRecord]) -> dict[str, int | None]:
@@ -163,6 +162,24 @@ def chain_sizes(layers: Mapping[str, LayerRecord]) -> dict[str, int | None]:
             below = None if below is None or size is None else below + size
             sums[layer] = below
     return sums
+
+
+def whole_chains(layers: Mapping[str, LayerRecord]) -> set[str]:
+    """Return the layers that are complete and stand on complete ones down to the lowest; "", no layer, is one."""
+    found = {"": True}
+    for start in layers:
+        path: list[str] = []
+        at = start
+        while at not in found:
+            record = layers.get(at)
+            found[at] = False  # until its chain is known: one that is a circle stays so
+            if record is None or record.incomplete:
+                break
+            path.append(at)
+            at = record.parent
+        if found[at]:
+            found |= dict.fromkeys(path, True)
+    return {name for name, whole in found.items() if whole}
 
 
 def big_data_file(key: str) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import functools
+import operator
 import os
 import time
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ import anyio.to_thread
 import structlog
 
 from criimage_containers_storage.images import bare_facts, convert, parse_names, read_facts
-from criimage_containers_storage.records import LayerRecord, chain_sizes, read_image, read_layers, read_raw
+from criimage_containers_storage.records import LayerRecord, chain_sizes, read_image, read_layer, read_raw, whole_chains
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,8 @@ class Stored:
         record: as the store has it.
         facts: what its files say, or its record alone where they cannot be read.
         names: the record's names that are its own.
-        folder: holds its files.
+        layers_size: bytes of its layers, or None if unknown (S9).
+        images_folder: holds its folder.
         read_only: it lies in an additional store (L12).
         whole: every layer it needs is here and complete.
     """
@@ -68,9 +70,15 @@ class Stored:
     record: ImageRecord
     facts: Facts
     names: tuple[Reference, ...]
-    folder: Path
+    layers_size: int | None
+    images_folder: Path
     read_only: bool
     whole: bool
+
+    @property
+    def folder(self) -> Path:
+        """Holds its files."""
+        return self.images_folder / self.record.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,17 @@ class Snapshot:
         return self.by_id[found[0]] if len(found) == 1 else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The layers of all stores, and what follows from them; the same value while no layers.json changes."""
+
+    files: tuple[FileIdentity, ...]
+    by_id: dict[str, LayerRecord]
+    sizes: dict[str, int | None]
+    whole: set[str]
+    size: int
+
+
 @dataclass(slots=True)
 class _Place:
     images_folder: Path
@@ -127,8 +146,10 @@ class Store:
         self._read_again = float("inf")
         self._reading = asyncio.Lock()
         self._raw: dict[Path, dict[str, tuple[dict[str, Any], ImageRecord]]] = {}
-        self._facts: dict[tuple[Path, str], tuple[tuple[object, ...], Facts]] = {}
-        self._damaged: dict[tuple[Path, str], tuple[tuple[object, ...], Facts]] = {}
+        self._raw_layers: dict[Path, dict[str, tuple[dict[str, Any], LayerRecord]]] = {}
+        self._layers = _Layers((), {}, {"": 0}, {""}, 0)
+        self._facts: dict[tuple[Path, str], tuple[ImageRecord, Facts]] = {}
+        self._damaged: dict[tuple[Path, str], tuple[ImageRecord, Facts]] = {}
         self._complained: set[tuple[str, str]] = set()
 
     async def snapshot(self) -> Snapshot:
@@ -150,15 +171,13 @@ class Store:
         # Before the reading: what is written meanwhile makes the next call read again.
         identities = [_identity(file) for file in self._watched]
         again = float("inf")
-        layers: dict[str, LayerRecord] = {}
         records: dict[str, tuple[_Place, ImageRecord]] = {}
         for place in self._places:
             found, complete = self._read_records(place)
             again = again if complete else _RETRY_SECONDS
             for identity, record in found.items():
                 records.setdefault(identity, (place, record))  # L12: the writable store's own record wins
-        for place in reversed(self._places):
-            layers |= read_layers(self._tolerant(place.layers_file)[0])
+        layers = self._layers = self._read_layers()
         readable = {}
         for identity, (place, record) in records.items():
             facts, seconds = self._facts_of(place, record)
@@ -195,16 +214,37 @@ class Store:
         self._raw[place.images_folder] = now
         return {identity: record for identity, (_, record) in now.items()}, complete
 
+    def _read_layers(self) -> _Layers:
+        # Images come, go and change their names more often than layers do. Layers that are as before keep their value.
+        files = tuple(_identity(str(place.layers_file)) for place in self._places)
+        if files == self._layers.files:
+            return self._layers
+        by_id: dict[str, LayerRecord] = {}
+        complete = True
+        for place in reversed(self._places):
+            raw, readable = self._tolerant(place.layers_file)
+            complete &= readable
+            before = self._raw_layers.get(place.layers_file, {})
+            now = {}
+            for entry in raw:
+                name = entry.get("id")
+                if isinstance(name, str):
+                    known = before.get(name)
+                    now[name] = known if known is not None and known[0] == entry else (entry, read_layer(entry))
+            self._raw_layers[place.layers_file] = now
+            by_id |= {name: layer for name, (_, layer) in now.items()}
+        size = sum(layer.size or 0 for layer in by_id.values())
+        return _Layers(files if complete else (), by_id, chain_sizes(by_id), whole_chains(by_id), size)
+
     def _facts_of(self, place: _Place, record: ImageRecord) -> tuple[Facts | None, float]:
         """Return what is known of an image, or None if it is not one yet or any more; and when to look again."""
         key = (place.images_folder, record.id)
-        wanted = (tuple(record.data_digests.items()), record.layer)
         known = self._facts.get(key)
-        if known is not None and known[0] == wanted:
+        if known is not None and _same_files(known[0], record):
             return known[1], float("inf")
         # A damaged one is looked at each time: a new pull writes the same files again.
         damaged = self._damaged.pop(key, None)
-        was_damaged = damaged is not None and damaged[0] == wanted
+        was_damaged = damaged is not None and _same_files(damaged[0], record)
         folder = place.images_folder / record.id
         try:
             facts = read_facts(folder, record)
@@ -215,12 +255,12 @@ class Store:
         except ValueError as error:
             fault, seconds = str(error), float("inf")
         else:
-            self._facts[key] = (wanted, facts)
+            self._facts[key] = (record, facts)
             return facts, float("inf")
         facts = bare_facts(folder, record, fault)
         if damaged is not None and damaged[1] == facts:
             facts = damaged[1]
-        self._damaged[key] = (wanted, facts)
+        self._damaged[key] = (record, facts)
         self._complain(record.id, fault, "an image cannot be read; it is listed with what its record says")
         return facts, seconds
 
@@ -229,9 +269,7 @@ class Store:
             self._complained.add((what, why))
             _log.warning(text, what=what, error=why)
 
-    def _assemble(
-        self, records: dict[str, tuple[_Place, ImageRecord, Facts]], layers: dict[str, LayerRecord]
-    ) -> Snapshot:
+    def _assemble(self, records: dict[str, tuple[_Place, ImageRecord, Facts]], layers: _Layers) -> Snapshot:
         owners: dict[Reference, str] = {}
         named = {identity: parse_names_cached(record.names) for identity, (_, record, _) in records.items()}
         # The later of two records owns a name (L10), but never a read-only store's over ours.
@@ -239,21 +277,29 @@ class Store:
             for identity, (place, _, _) in records.items():
                 if place.read_only is not writable:
                     owners.update(dict.fromkeys(named[identity], identity))
-        sizes = chain_sizes(layers)
-        before = self._snapshot.by_id
+        before = self._snapshot
         by_id: dict[str, Stored] = {}
         for identity, (place, record, facts) in records.items():
             names = tuple(name for name in named[identity] if owners[name] == identity)
-            image = convert(record, facts, names, sizes.get(record.layer))
-            old = before.get(identity)
+            size, whole = layers.sizes.get(record.layer), record.layer in layers.whole
+            old = before.by_id.get(identity)
+            if (
+                old is not None
+                and old.record is record
+                and old.facts is facts
+                and (old.names, old.layers_size, old.whole) == (names, size, whole)
+            ):
+                by_id[identity] = old
+                continue
+            image = convert(record, facts, names, size)
             if old is not None and old.image == image:
                 image = old.image
-            whole = _whole(record.layer, layers)
-            by_id[identity] = Stored(
-                image, record, facts, names, place.images_folder / identity, place.read_only, whole
-            )
-        total = sum(layer.size or 0 for layer in layers.values()) + sum(one.record.data_size for one in by_id.values())
-        return Snapshot(tuple(one.image for one in by_id.values()), by_id, sorted(by_id), _names(by_id), layers, total)
+            by_id[identity] = Stored(image, record, facts, names, size, place.images_folder, place.read_only, whole)
+        images = tuple(one.image for one in by_id.values())
+        if len(images) == len(before.images) and all(map(operator.is_, images, before.images)):
+            images = before.images
+        total = layers.size + sum(one.record.data_size for one in by_id.values())
+        return Snapshot(images, by_id, sorted(by_id), _names(by_id), layers.by_id, total)
 
 
 @functools.lru_cache(maxsize=8192)
@@ -287,15 +333,11 @@ def _unnamed_yet(place: _Place, record: ImageRecord) -> bool:
     return 0 <= age < _NAMELESS_SECONDS
 
 
-def _whole(layer: str, layers: dict[str, LayerRecord]) -> bool:
-    seen = set()
-    while layer:
-        record = layers.get(layer)
-        if record is None or record.incomplete or layer in seen:
-            return False
-        seen.add(layer)
-        layer = record.parent
-    return True
+def _same_files(one: ImageRecord, other: ImageRecord) -> bool:
+    # L11. In the same order too, as it tells which manifest came first.
+    return one is other or (
+        one.layer == other.layer and list(one.data_digests.items()) == list(other.data_digests.items())
+    )
 
 
 def _names(by_id: dict[str, Stored]) -> dict[Reference, Stored]:

@@ -16,7 +16,7 @@ from containers_storage.written_store import WrittenStore
 from criimage.backend import User
 from criimage.reference import Reference
 from criimage_containers_storage.images import parse_user, verbose_info
-from criimage_containers_storage.records import big_data_file, chain_sizes, read_layers
+from criimage_containers_storage.records import big_data_file, chain_sizes, read_layers, whole_chains
 from criimage_containers_storage.storage_conf import Layout
 from criimage_containers_storage.store import Store
 
@@ -49,6 +49,38 @@ async def test_the_same_tuple_until_a_file_changes(tmp_path: Path) -> None:
     second = (await store.snapshot()).images
     assert [texts(image.tags) for image in second] == [["a.io/x:1"], ["a.io/y:1"]]
     assert second[0] is first[0]
+
+
+async def test_what_did_not_change_is_not_made_again(tmp_path: Path) -> None:
+    """Of an image that stayed as it was everything stays; layers.json is read again only if it changed (L6, L11)."""
+    written = WrittenStore(tmp_path)
+    written.layers = [layer("a"), layer("b", "a"), layer("c")]
+    kept, named, moved = (written.add(f"a.io/{name}:1", layer=name) for name in "cba")
+    written.write()
+    images_file, layers_file = (tmp_path / f"overlay-{kind}" / f"{kind}.json" for kind in ("images", "layers"))
+    store = Store(written.layout)
+    first = await store.snapshot()
+    written.records[1]["names"].append("a.io/more:1")
+    images_file.write_text(json.dumps(written.records))
+    second = await store.snapshot()
+    assert second.layers is first.layers
+    assert second.by_id[kept] is first.by_id[kept]
+    assert second.by_id[moved] is first.by_id[moved]
+    assert second.images[1] != first.images[1]
+    assert second.by_name[Reference.parse("a.io/more:1")].image.id.hex == named
+    written.layers[0]["flags"] = {"incomplete": True}
+    layers_file.write_text(json.dumps(written.layers))
+    third = await store.snapshot()
+    assert [one.whole for one in third.by_id.values()] == [True, False, False]
+    assert third.by_id[kept] is first.by_id[kept]
+    assert third.layers["c"] is first.layers["c"]
+    assert third.images is second.images
+    written.layers[0] |= {"flags": {}, "diff-size": 7000}
+    layers_file.write_text(json.dumps(written.layers))
+    fourth = await store.snapshot()
+    assert fourth.by_id[moved].whole
+    assert fourth.images[0] is first.images[0]
+    assert [image.size > 7000 for image in fourth.images] == [False, True, True]
 
 
 async def test_written_in_place_counts_too(tmp_path: Path) -> None:
@@ -292,6 +324,7 @@ def test_chains() -> None:
         ]
     )
     sizes = chain_sizes(layers)
+    assert whole_chains(layers) == {"", "a", "t"}
     assert (sizes["a"], sizes["t"], sizes["x"], sizes["y"]) == (100, 100, None, None)
 
 
