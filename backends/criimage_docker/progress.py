@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 from typing import TYPE_CHECKING, Any
 
 from criimage.backend import Phase, PullProgress
@@ -11,34 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from criimage.backend import ProgressReporter
+    from criimage_docker.queueing import Layer, Standing
 
 __all__ = ["Tracker"]
 
-_ANNOUNCED = frozenset({"Pulling fs layer", "Waiting"})
+_WAITING = "Waiting"
+_ANNOUNCED = frozenset({"Pulling fs layer", _WAITING})
 _PRESENT = "Already exists"
 _UP_TO_DATE = "Status: Image is up to date"
-_ARRIVED = frozenset({"Verifying Checksum", "Download complete", "Extracting", "Pull complete"})
+_UNPACKED = "Pull complete"
+_ARRIVED = frozenset({"Verifying Checksum", "Download complete", "Extracting", _UNPACKED})
 _DOWNLOADING = "Downloading"
-
-
-@dataclass(slots=True)
-class _Layer:
-    """What the messages about one layer have said; `arrived`: all its bytes are here."""
-
-    bytes: int = 0
-    total: int | None = None
-    arrived: bool = False
-
-    def moved(self, status: str, numbers: Mapping[str, Any]) -> None:
-        total, current = numbers.get("total"), numbers.get("current")
-        if isinstance(total, int) and total > 0:
-            self.total = total
-        # A retry begins after these as well: what has arrived may be thrown away.
-        self.arrived = status != _DOWNLOADING
-        if self.arrived:
-            self.bytes = self.total or self.bytes
-        elif isinstance(current, int):
-            self.bytes = current
 
 
 class Tracker:
@@ -50,11 +33,13 @@ class Tracker:
 
     Args:
         report: takes the snapshots.
+        standing: the pull's layers among those of all pulls.
     """
 
-    def __init__(self, report: ProgressReporter) -> None:
+    def __init__(self, report: ProgressReporter, standing: Standing) -> None:
         self._report = report
-        self._layers: dict[str, _Layer] = {}
+        self._standing = standing
+        self._layers = standing.layers
         self._last: dict[str, tuple[object, object]] = {}
         self._activity = 0
         self._done = 0
@@ -82,18 +67,30 @@ class Tracker:
         self._unchanged = self._unchanged or str(status).startswith(_UP_TO_DATE)
         self._tell(self._snapshot())
 
-    @property
-    def unpacking(self) -> bool:
-        """Whether everything has arrived and the engine is still at work, without a word about it perhaps."""
-        return self._phase() is Phase.UNPACKING
+    def excused(self, since: float) -> bool:
+        """Whether silence is no standstill as long as the engine lives.
+
+        That is so while it unpacks, perhaps without a word about it, and while only others' downloads are waited for.
+
+        Args:
+            since: the time from which on others must have moved; see `Standing.waits_for_others`.
+        """
+        # With all layers unpacked only the config can be missing, and that is the registry's.
+        unpacks = self._phase() is Phase.UNPACKING and not all(layer.unpacked for layer in self._layers.values())
+        return unpacks or self._standing.waits_for_others(since)
 
     def alive(self) -> None:
-        """Count a sign of life of the engine as work; see `unpacking`."""
+        """Count a sign of life of the engine as work; see `excused`."""
         self._activity += 1
         self._tell(self._snapshot())
 
-    def finish(self) -> None:
-        """Report that everything is here."""
+    def finish(self, layers: int = 0) -> None:
+        """Report that everything is here.
+
+        Args:
+            layers: of the image: the engine does not mention those of one that is up to date, nor the containerd store
+                any that it has.
+        """
         seen = self._snapshot()
         self._tell(
             PullProgress(
@@ -103,22 +100,24 @@ class Tracker:
                 len(self._layers),
                 len(self._layers),
                 self._activity,
-                len(self._present),
+                len(self._present) or max(0, layers - len(self._layers)),
                 self._unchanged,
             )
         )
 
     def _of_layer(self, key: str, status: str, numbers: Mapping[str, Any]) -> None:
         if status in _ANNOUNCED:
-            self._layers.setdefault(key, _Layer())
+            self._standing.layer(key).waiting = status == _WAITING
         elif status == _PRESENT:
             # Announced by the containerd store before it looks.
             self._layers.pop(key, None)
             self._present.add(key)
         elif status == _DOWNLOADING or status in _ARRIVED:
             self._moving = True
-            self._layers.setdefault(key, _Layer()).moved(status, numbers)
-        # Retrying, and the line that names the repository, say nothing of bytes.
+            _move(self._standing.layer(key), status, numbers)
+        elif key in self._layers:
+            # Retrying: it has had its turn. The line that names the repository is of no layer.
+            self._layers[key].waiting = False
 
     def _snapshot(self) -> PullProgress:
         layers = self._layers.values()
@@ -146,3 +145,18 @@ class Tracker:
         if snapshot != self._reported:
             self._reported = snapshot
             self._report(snapshot)
+
+
+def _move(layer: Layer, status: str, numbers: Mapping[str, Any]) -> None:
+    total, current = numbers.get("total"), numbers.get("current")
+    if isinstance(total, int) and total > 0:
+        layer.total = total
+    layer.moved = time.monotonic()
+    layer.waiting = False
+    # A retry begins after these as well: what has arrived may be thrown away.
+    layer.arrived = status != _DOWNLOADING
+    layer.unpacked = status == _UNPACKED
+    if layer.arrived:
+        layer.bytes = layer.total or layer.bytes
+    elif isinstance(current, int):
+        layer.bytes = current

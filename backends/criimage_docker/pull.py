@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import BackendUnavailable, OperationFailed, PullError
@@ -13,6 +14,8 @@ from criimage_docker.failures import pull_failure
 from criimage_docker.json_stream import JSONStream
 from criimage_docker.names import familiar, familiar_repository
 from criimage_docker.progress import Tracker
+from criimage_docker.queueing import Queue
+from criimage_docker.records import section
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Puller"]
 
 _RESULT = "Status: "
-_PULSE_SECONDS = 2.0
+_PULSE_SECONDS = 0.5
 
 
 class Puller:
@@ -40,6 +43,7 @@ class Puller:
     def __init__(self, engine: Engine, view: View) -> None:
         self._engine = engine
         self._view = view
+        self._queue = Queue()
 
     async def pull(self, reference: Reference, credentials: Credentials | None, report: ProgressReporter) -> Image:
         """Pull one image, see `criimage.backend.Backend.pull`.
@@ -47,7 +51,8 @@ class Puller:
         The engine asks the registry each time, and shares the transfer among pulls of the same layers (P21). After a
         cancel the connection is closed, which ends the engine's work within half a second (P20).
         """
-        tracker = Tracker(report)
+        standing = self._queue.enter()
+        tracker = Tracker(report, standing)
         tracker.start()
         event = familiar(reference)
         self._view.expect(event)
@@ -60,18 +65,22 @@ class Puller:
                 refusal.message, reference, status=refusal.status, secrets=_secrets(credentials)
             ) from refusal
         finally:
+            standing.leave()
             self._view.unexpect(event, soon=pulled)
             if not pulled:
                 # It should have changed nothing; a cancel may have come too late for that.
                 self._view.changed()
-        image = await self._result(reference)
-        tracker.finish()
+        image, layers = await self._result(reference)
+        tracker.finish(layers)
         return image
 
-    async def _result(self, reference: Reference) -> Image:
-        """Return the image: the stream's last line is a promise (A4); that it is there is what counts."""
+    async def _result(self, reference: Reference) -> tuple[Image, int]:
+        """Return the image and its number of layers: the stream's last line is a promise (A4); that it is there is what counts."""
+        layers = 0
         try:
-            image = self._view.pulled(reference, await self._engine.inspect(reference))
+            inspected = await self._engine.inspect(reference)
+            layers = len(section(inspected, "RootFS").get("Layers") or ())
+            image = self._view.pulled(reference, inspected)
         except Refusal:
             self._view.changed()
             image = None
@@ -82,7 +91,7 @@ class Puller:
             image = (await self._view.snapshot()).with_name(reference)
         if image is None:
             raise OperationFailed(f"the image was removed while it was pulled: {reference}")
-        return image
+        return image, layers
 
     async def _follow(self, reference: Reference, credentials: Credentials | None, tracker: Tracker) -> None:
         parameters = {
@@ -92,7 +101,7 @@ class Puller:
         }
         headers = {"X-Registry-Auth": registry_auth(credentials, reference.domain)}
         async with self._engine.stream("POST", "images/create", parameters, headers) as chunks:
-            watching = asyncio.create_task(self._watch(tracker), name=f"watch the unpacking of {reference}")
+            watching = asyncio.create_task(self._watch(tracker), name=f"watch the pull of {reference}")
             try:
                 ended = await self._read(chunks, reference, credentials, tracker)
             except ValueError as error:
@@ -103,17 +112,20 @@ class Puller:
             raise BackendUnavailable(f"the Docker engine ended the pull of {reference} without a result")
 
     async def _watch(self, tracker: Tracker) -> None:
-        """Take the engine's pulse while it unpacks, so that this is no standstill as long as the engine lives.
+        """Take the engine's pulse while its silence is no standstill, so that none is seen as long as the engine lives.
 
         Unpacking has no deadline of its own ([cri-dockerd] P18): a large layer takes minutes in which the containerd
-        store says nothing at all. A frozen engine has no pulse.
+        store says nothing at all. And a pull may wait for others' downloads to end. A frozen engine has no pulse.
         """
+        before = time.monotonic()
         while True:
             await asyncio.sleep(_PULSE_SECONDS)
-            if tracker.unpacking:
+            now = time.monotonic()
+            if tracker.excused(before):
                 with contextlib.suppress(BackendUnavailable):
                     await self._engine.ping()
                     tracker.alive()
+            before = now
 
     async def _read(
         self,

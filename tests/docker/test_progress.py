@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from criimage.backend import Phase, PullProgress
 from criimage_docker.progress import Tracker
+from criimage_docker.queueing import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,12 +20,15 @@ def message(status: str, layer: str = "", current: int | None = None, total: int
 
 def followed(messages: Iterable[dict[str, Any]]) -> list[PullProgress]:
     seen: list[PullProgress] = []
-    tracker = Tracker(seen.append)
+    tracker = Tracker(seen.append, Queue().enter())
     tracker.start()
     for one in messages:
         tracker.see(one)
     return seen
 
+
+# A time at which nothing has moved yet, nor ever will have.
+FAR = math.inf
 
 # As 20.10 sent them for two layers, one of them tiny.
 SEEN = [
@@ -107,7 +112,7 @@ def test_a_layer_that_never_tells_its_size() -> None:
 def test_layers_that_are_here() -> None:
     """P10: they count as reused, whether they were announced first or not."""
     seen: list[PullProgress] = []
-    tracker = Tracker(seen.append)
+    tracker = Tracker(seen.append, Queue().enter())
     for one in (
         message("Already exists", "aa"),
         message("Pulling fs layer", "bb"),
@@ -123,19 +128,97 @@ def test_layers_that_are_here() -> None:
 def test_while_it_unpacks_the_engines_pulse_counts() -> None:
     """P18: unpacking has no deadline as long as the engine lives."""
     seen: list[PullProgress] = []
-    tracker = Tracker(seen.append)
+    tracker = Tracker(seen.append, Queue().enter())
     for one in SEEN[:8]:
         tracker.see(one)
-    unpacking = [tracker.unpacking]
+    unpacking = [tracker.excused(0)]
     for one in SEEN[8:10]:
         tracker.see(one)
-    unpacking.append(tracker.unpacking)
+    unpacking.append(tracker.excused(0))
     before = seen[-1].activity
     tracker.alive()
 
     assert unpacking == [False, True]
     assert seen[-1].activity == before + 1
     assert seen[-1].phase is Phase.UNPACKING
+
+
+def test_when_all_is_unpacked_silence_is_no_work() -> None:
+    """P18: what may still be missing then is the config, on which a registry can hang."""
+    tracker = Tracker(lambda progress: None, Queue().enter())
+    for one in SEEN[:-2]:
+        tracker.see(one)
+
+    assert not tracker.excused(0)
+
+
+def test_layers_that_nobody_mentions() -> None:
+    """P10: what the image has besides the layers that were fetched was here."""
+    seen: list[PullProgress] = []
+    tracker = Tracker(seen.append, Queue().enter())
+    tracker.see(message("Download complete", "aa"))
+    tracker.finish(3)
+
+    assert (seen[-1].layers_reused, seen[-1].layers_total) == (2, 1)
+
+
+# -- waiting for others -----------------------------------------------------------------------------------------------
+
+
+def announced(queue: Queue, *layers: str, waiting: bool) -> Tracker:
+    """A pull whose layers the engine has taken note of."""
+    tracker = Tracker(lambda progress: None, queue.enter())
+    for one in layers:
+        tracker.see(message("Pulling fs layer", one))
+    for one in layers if waiting else ():
+        tracker.see(message("Waiting", one))
+    return tracker
+
+
+def test_who_waits_for_anothers_download() -> None:
+    """P21: nothing but `Waiting` behind another's layers is no standstill; one layer that had its turn makes it one."""
+    queue = Queue()
+    first = announced(queue, "a", "b", waiting=False)
+    second = announced(queue, "c", "d", waiting=True)
+    waits = [first.excused(FAR), second.excused(FAR)]
+    for one in ("a", "b"):
+        first.see(message("Download complete", one))
+    waits.append(second.excused(FAR))
+    third = announced(queue, "e", waiting=True)
+    second.see(message("Downloading", "c", 1, 10))
+    waits += [second.excused(FAR), third.excused(FAR)]
+    second.see(message("Retrying in 5 seconds", "d"))
+    waits.append(second.excused(FAR))
+
+    assert waits == [False, True, False, False, True, False]
+
+
+def test_of_two_that_wait_only_the_later_one_waits_for_the_other() -> None:
+    """P21: or two that hang before their first byte, of which the engine says nothing else, would wait for ever."""
+    queue = Queue()
+    first = announced(queue, "a", waiting=True)
+    second = announced(queue, "b", waiting=True)
+
+    assert (first.excused(FAR), second.excused(FAR)) == (False, True)
+
+
+def test_one_that_came_at_the_same_time_counts_while_it_moves() -> None:
+    """P21: two streams may tell in another order than the engine did things."""
+    queue = Queue()
+    first = announced(queue, "a", waiting=True)
+    second = announced(queue, "b", waiting=False)
+    before = first.excused(0.5)
+    second.see(message("Downloading", "b", 1, 10))
+
+    assert (before, first.excused(0.5), first.excused(FAR)) == (False, True, False)
+
+
+def test_a_layer_of_both_is_one_transfer() -> None:
+    """P21: the layer that both want is nothing to wait for behind itself."""
+    queue = Queue()
+    announced(queue, "a", waiting=True)
+
+    assert not announced(queue, "a", waiting=True).excused(FAR)
 
 
 def test_what_is_no_message_of_ours() -> None:
