@@ -132,7 +132,8 @@ class Tracker:
             sum(layer.arrived for layer in layers),
             len(layers) if self._moving else None,
             self._activity,
-            len(self._present) if self._moving else None,
+            # The containerd store does not mention them.
+            (len(self._present) or None) if self._moving else None,
         )
 
     def _phase(self) -> Phase:

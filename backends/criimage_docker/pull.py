@@ -75,7 +75,10 @@ class Puller:
         return image
 
     async def _result(self, reference: Reference) -> tuple[Image, int]:
-        """Return the image and its number of layers: the stream's last line is a promise (A4); that it is there is what counts."""
+        """Return the image and how many layers it has.
+
+        The stream's last line is a promise (A4); that the image is there is what counts.
+        """
         layers = 0
         try:
             inspected = await self._engine.inspect(reference)

@@ -60,7 +60,7 @@ def test_a_pull_of_two_layers() -> None:
     assert (Phase.DOWNLOADING, 95 + 36445, 95 + 3001171, 1, 2) in told
     assert (Phase.UNPACKING, 3001266, 3001266, 2, 2) in told
     assert [one.activity for one in seen] == sorted({one.activity for one in seen})
-    assert seen[-1].layers_reused == 0
+    assert seen[-1].layers_reused is None
 
 
 def test_a_repeated_message_is_no_work() -> None:
