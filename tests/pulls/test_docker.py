@@ -125,13 +125,33 @@ async def test_the_operator_ends_it(docker: Opener) -> None:
 
 
 @CONTAINERD
-@pytest.mark.parametrize(("stage", "hang"), HANGS[1:], ids=lambda value: getattr(value, "value", str(value)))
+@pytest.mark.parametrize(
+    ("stage", "hang"),
+    [one for one in HANGS[1:] if one != (Stage.MANIFEST, Hang())],
+    ids=lambda value: getattr(value, "value", str(value)),
+)
 async def test_a_hang_is_cut_off(docker: Opener, stage: Stage, hang: Hang) -> None:
     """P17, P19: the clock begins with the request, and the engine's repetitions do not move it.
 
     containerd begins with the manifest: the first request of the scenarios, `/v2/`, is not made.
     """
     await scenarios.a_hang_is_cut_off(docker, stage, hang)
+
+
+@CONTAINERD
+async def test_a_hang_at_the_manifest_is_cut_off(docker: Opener) -> None:
+    """P19: containerd asks by HEAD first."""
+    policy = PullPolicy(RegistryPolicy(progress_timeout=STILL))
+    with scripted_registry() as hub:
+        name = hub.put(image(noise_layer(9000)), "team/app", "1")
+        hub.script(Stage.MANIFEST, Hang())
+        async with standing(docker, policy) as stand:
+            with pytest.raises(errors.PullTimeout, match="while waiting for the registry to answer"):
+                await stand.pulled(name)
+            await hub.until(lambda: not hub.open())
+            assert hub.asked(Stage.MANIFEST, method="HEAD")[-1].end is End.CUT
+            hub.release()
+            await stand.pulled(name)
 
 
 @GRAPH
@@ -230,7 +250,7 @@ async def test_who_waits_for_a_hung_pull_is_not_cut_off(docker: Opener) -> None:
 
 @GRAPHS
 async def test_a_row_of_hung_pulls(docker: Opener) -> None:
-    """P21: more pulls hang in the middle of a layer than the engine downloads at once; all are cut, the last is served."""
+    """P21: more pulls hang within a layer than the engine downloads at once; all are cut, the last is served."""
     policy = PullPolicy(RegistryPolicy(progress_timeout=STILL))
     with scripted_registry() as bad, scripted_registry() as good:
         names = [bad.put(image(noise_layer(9000, seed=number)), f"team/bad{number}", "1") for number in range(5)]
