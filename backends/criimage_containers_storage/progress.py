@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextlib
 import os
+import stat
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -79,16 +80,18 @@ class Watch:
 
         Args:
             folder: skopeo's own folder for downloads: each layer becomes a file `storage*/N` as it arrives.
-            ask_layers: returns what there is to fetch; asked once, if the pull takes a while.
+            ask_layers: returns what there is to fetch; asked once, if bytes still arrive after a while. Where it is the
+                store that takes its time, the answer would tell nobody anything.
         """
         began = time.monotonic()
         asking: asyncio.Task[None] | None = None
         try:
             while True:
                 await asyncio.sleep(_SECONDS)
-                if asking is None and self._layers is None and time.monotonic() - began > _WORTH_ASKING_SECONDS:
+                worth = asking is None and self._layers is None and time.monotonic() - began > _WORTH_ASKING_SECONDS
+                arrived, written, arrives = await anyio.to_thread.run_sync(_look, folder, self._process, worth)
+                if worth and arrives:
                     asking = asyncio.create_task(self._ask(ask_layers))
-                arrived, written = await anyio.to_thread.run_sync(_look, folder, self._process)
                 self._see(arrived, written)
         finally:
             if asking is not None:
@@ -135,8 +138,32 @@ def _phase(last: Phase, *, began: bool, unpacks: bool) -> Phase:
     return Phase.DOWNLOADING if began or last is not Phase.RESOLVING else last
 
 
-def _look(folder: Path, process: int) -> tuple[list[int], int]:
-    return [_layer_size(file) for file in folder.glob("*/*")], sum(map(_written, _family(process)))
+def _look(folder: Path, process: int, ask: bool) -> tuple[list[int], int, bool]:
+    """Return the sizes of the layers, what was written, and, if asked for, whether a layer is still arriving."""
+    files = list(folder.glob("*/*"))
+    layers = [_layer_size(file) for file in files]
+    family = list(_family(process))
+    return layers, sum(map(_written, family)), ask and any(layers) and any(_receives(one, files) for one in family)
+
+
+def _receives(process: int, files: Iterable[Path]) -> bool:
+    """Tell whether a process has one of these files open for writing, as skopeo has as long as a layer comes in."""
+    with contextlib.suppress(OSError):
+        # By what they are: a process in another mount namespace has other paths.
+        wanted = {found for file in files if (found := _file_number(file)) is not None}
+        for entry in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it is closed by now
+                if entry.lstat().st_mode & stat.S_IWUSR and _file_number(entry) in wanted:
+                    return True
+    return False
+
+
+def _file_number(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _layer_size(file: Path) -> int:

@@ -49,6 +49,7 @@ __all__ = ["Puller"]
 _log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 3
+_ASKING_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class Puller:
         self._leftovers = leftovers
         self._folder = folder
         self._skip_unchanged = skip_unchanged
+        # Hundreds of slow pulls at once must not start hundreds of processes more, only to tell their totals.
+        self._asking = anyio.CapacityLimiter(_ASKING_AT_ONCE)
 
     async def pull(
         self, reference: Reference, credentials: Credentials | None, namespace: str, report: ProgressReporter
@@ -190,7 +193,8 @@ class Puller:
         """
         if order.reference.domain == DEFAULT_DOMAIN:
             return None
-        return layers_to_fetch(await self._manifest(order), present)
+        async with self._asking:
+            return layers_to_fetch(await self._manifest(order), present)
 
     async def _manifest(self, order: _Order) -> bytes:
         """Fetch the manifest for this machine, or what comes in its place."""

@@ -1,0 +1,111 @@
+"""When a pull is asked how large it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from containers_storage.hanging_registry import HangingRegistry, hanging_registry
+from containers_storage.opened import opened
+from criimage.testing.oci import image, noise_layer
+from criimage_containers_storage import progress
+from criimage_containers_storage.manifests import LayersToFetch
+from criimage_containers_storage.progress import Watch
+from criimage_containers_storage.skopeo import Skopeo
+from parts.store import store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from criimage.backend import PullProgress
+    from criimage.reference import Reference
+    from criimage_containers_storage.access import Access
+    from criimage_containers_storage.process import Outcome
+
+
+async def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a watch of this process asks what there is to fetch, within twenty looks."""
+    monkeypatch.setattr(progress, "_WORTH_ASKING_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_SECONDS", 0.001)
+    reports: list[PullProgress] = []
+    looked, asking = asyncio.Event(), asyncio.Event()
+
+    def report(seen: PullProgress) -> None:
+        reports.append(seen)
+        if len(reports) > 20:
+            looked.set()
+
+    async def ask() -> LayersToFetch:
+        asking.set()
+        return LayersToFetch((10,), 0)
+
+    watch = Watch(report)
+    watch.started(os.getpid())
+    running = asyncio.create_task(watch.run(folder, ask))
+    await looked.wait()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    return asking.is_set()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+async def test_asked_while_a_layer_comes_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
+    """As long as skopeo writes a layer's file the total is worth a question, by whatever path it is told (T13)."""
+    (tmp_path / "real" / "storage1").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with (tmp_path / "real" / "storage1" / "1").open("wb", buffering=0) as arriving:
+        arriving.write(b"layer")
+        assert await asked(tmp_path / ("link" if linked else "real"), monkeypatch)
+
+
+@pytest.mark.parametrize("where", ["nothing", "complete", "config", "empty", "own"])
+async def test_not_asked_when_nothing_comes_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """A slow store starts no more processes: all layers are here, or none has begun to come (T13)."""
+    (tmp_path / "storage1").mkdir()
+    layer = tmp_path / "storage1" / "1"
+    with contextlib.ExitStack() as files:
+        if where in ("complete", "own"):
+            layer.write_bytes(b"layer")
+            files.enter_context(layer.open("rb"))
+        if where in ("config", "empty"):
+            files.enter_context(layer.open("wb", buffering=0)).write(b"{" if where == "config" else b"")
+        if where == "own":
+            files.enter_context((tmp_path / "copied").open("wb"))
+        assert not await asked(tmp_path, monkeypatch)
+
+
+@pytest.mark.engine
+async def test_a_few_at_once_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pulls take long, three at most are being asked at one time; in the end all are (T13)."""
+    monkeypatch.setattr(progress, "_WORTH_ASKING_SECONDS", 0.0)
+    now, most, done = 0, 0, 0
+    real = Skopeo.top_manifest
+
+    async def counted(self: Skopeo, reference: Reference, access: Access, folder: Path) -> Outcome:
+        nonlocal now, most, done
+        now += 1
+        most = max(most, now)
+        try:
+            await asyncio.sleep(0.1)
+            return await real(self, reference, access, folder)
+        finally:
+            now, done = now - 1, done + 1
+
+    monkeypatch.setattr(Skopeo, "top_manifest", counted)
+    with hanging_registry(HangingRegistry(image(noise_layer(2_000_000)), hang_after=500_000)) as hub, store() as local:
+        async with opened(local) as under_test:
+            names = [f"127.0.0.1:{hub.port}/app:{number}" for number in range(8)]
+            tasks = [asyncio.create_task(under_test.pull(name)) for name in names]
+            with anyio.fail_after(30):
+                while done < len(names):  # noqa: ASYNC110 - counted by what stands in for skopeo
+                    await asyncio.sleep(0.02)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    assert most == 3
