@@ -89,29 +89,35 @@ class Leftovers:
         """Remove the layers that came as one of `blobs` and that nothing uses.
 
         Only these: what else is unused may belong to another tool's pull that is running. Failing is no more than a
-        line in the log.
+        line in the log. After a cancel the rest is where it was.
 
         Args:
             blobs: digests of compressed layers.
             folder: of this pull's own.
         """
-        work = asyncio.create_task(self._give_back(blobs, folder))
-        # Half of it would leave an image that nobody asked for.
+        try:
+            async with self._gate.deleting():
+                for number, chain in enumerate(await anyio.to_thread.run_sync(self._chains, blobs)):
+                    await self._give_back(folder / f"leftovers-{number}", chain)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the pull that failed has its own error to tell
+            _log.warning("layers of a failed pull could not be given back", error=str(error))
+
+    async def _give_back(self, image: Path, chain: list[LayerRecord]) -> None:
+        # Half of it would leave an image that nobody asked for, so a cancel waits for this chain, but for no other.
+        work = asyncio.create_task(self._replace(image, chain))
         with anyio.CancelScope(shield=True):
             cancelled = await settled(work)
-        if (fault := work.exception()) is not None:
-            _log.warning("layers of a failed pull could not be given back", error=str(fault))
+        fault = work.exception()
         if cancelled:
             raise asyncio.CancelledError
+        if fault is not None:
+            raise fault
 
-    async def _give_back(self, blobs: Collection[str], folder: Path) -> None:
-        async with self._gate.deleting():
-            for number, chain in enumerate(await anyio.to_thread.run_sync(self._chains, blobs)):
-                image = folder / f"leftovers-{number}"
-                identity = await anyio.to_thread.run_sync(_write_image, image, chain)
-                for outcome in (await self._skopeo.store_folder(image, identity), await self._skopeo.delete(identity)):
-                    if outcome.code != 0:
-                        _log.warning("layers of a failed pull could not be given back", error=last_words(outcome))
+    async def _replace(self, image: Path, chain: list[LayerRecord]) -> None:
+        identity = await anyio.to_thread.run_sync(_write_image, image, chain)
+        for outcome in (await self._skopeo.store_folder(image, identity), await self._skopeo.delete(identity)):
+            if outcome.code != 0:
+                _log.warning("layers of a failed pull could not be given back", error=last_words(outcome))
 
     def _chains(self, blobs: Collection[str]) -> list[list[LayerRecord]]:
         root, driver = self._layout.root, self._layout.driver

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from parts.clients import critest
 from parts.criimage_process import criimage
-from parts.critest_images import FOCUS, HOSTS, UNREACHABLE, push_all
+from parts.critest_images import HOSTS, push_all
+from parts.critest_run import assert_image_specs_pass
 from parts.engine import KINDS, Kind, engine
 from parts.forwarder import forwarder
 from parts.registry import registry
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
-SPECS = 12
-"""How many specs critest 1.36.0 has about images that need neither pods nor an image that cannot be made."""
 
 
 def own_address() -> str:
@@ -39,7 +36,6 @@ def test_every_image_spec_that_can_run_passes(tmp_path: Path, kind: Kind, cache:
     one by a hosts file that only the engine sees; engines speak plain HTTP to 127.0.0.0/8.
     """
     program = critest()
-    report = tmp_path / "report.json"
     address = own_address()
     hosts = "127.0.0.1 localhost\n" + "".join(f"{address} {host}\n" for host in HOSTS)
     with (
@@ -52,28 +48,4 @@ def test_every_image_spec_that_can_run_passes(tmp_path: Path, kind: Kind, cache:
         push_all(images)
         settings = f'backend = "docker"\n[backends.docker]\nhost = {json.dumps(docker.host)}\ncache = {cache}\n'
         with criimage(settings) as server:
-            done = subprocess.run(
-                [
-                    program,
-                    f"-runtime-endpoint={server.endpoint}",
-                    f"-ginkgo.focus={FOCUS}",
-                    f"-ginkgo.skip={UNREACHABLE}",
-                    f"-ginkgo.json-report={report}",
-                    "-ginkgo.no-color",
-                ],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-
-    assert report.exists(), done.stdout + done.stderr
-    ran = [
-        spec
-        for suite in json.loads(report.read_text())
-        for spec in suite["SpecReports"]
-        if spec["LeafNodeType"] == "It" and spec["State"] != "skipped"
-    ]
-    failed = {spec["LeafNodeText"]: spec.get("Failure", {}).get("Message") for spec in ran if spec["State"] != "passed"}
-    assert failed == {}, done.stdout[-4000:]
-    assert len(ran) == SPECS
+            assert_image_specs_pass(program, server.endpoint, tmp_path)
