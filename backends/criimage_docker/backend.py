@@ -11,16 +11,16 @@ import anyio.to_thread
 
 from criimage.backend import ImageDetails, Problem
 from criimage.errors import BackendUnavailable, InvalidRequest, OperationFailed
-from criimage_docker.address import find_address
-from criimage_docker.engine import NOT_FOUND, Engine, Refusal
-from criimage_docker.events import follow
-from criimage_docker.info import verbose_info
-from criimage_docker.names import familiar_filter, qualified
-from criimage_docker.pull import Puller
-from criimage_docker.records import user_of
+from criimage_docker.engine.address import find_address
+from criimage_docker.engine.api import NOT_FOUND, Engine, Refusal
+from criimage_docker.engine.names import familiar_filter, qualified
+from criimage_docker.engine.records import user_of
+from criimage_docker.pulling.puller import Puller
 from criimage_docker.removal import Remover
-from criimage_docker.usage import UsageMeter
-from criimage_docker.view import View
+from criimage_docker.view.following import follow
+from criimage_docker.view.info import verbose_info
+from criimage_docker.view.usage import UsageMeter
+from criimage_docker.view.view import View
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from criimage.credentials import Credentials
     from criimage.reference import ImageID, Lookup, Name, Pattern, Reference
     from criimage_docker.settings import Settings
-    from criimage_docker.snapshot import Snapshot
+    from criimage_docker.view.snapshot import Snapshot
 
 __all__ = ["DockerBackend", "open_backend"]
 

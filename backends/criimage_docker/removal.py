@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from criimage.errors import CriimageError, ImageInUse, OperationFailed
-from criimage_docker.engine import CONFLICT, NOT_FOUND, Refusal
-from criimage_docker.failures import tidy
+from criimage_docker.engine.api import CONFLICT, NOT_FOUND, Refusal
+from criimage_docker.engine.words import tidy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from criimage.backend import Image
     from criimage.reference import ImageID, Lookup, Reference
-    from criimage_docker.engine import Engine
-    from criimage_docker.view import View
+    from criimage_docker.engine.api import Engine
+    from criimage_docker.view.view import View
 
 __all__ = ["Remover"]
 

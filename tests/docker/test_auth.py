@@ -9,7 +9,7 @@ import pytest
 
 from criimage.credentials import Credentials
 from criimage.errors import InvalidRequest
-from criimage_docker.auth import registry_auth
+from criimage_docker.pulling.auth import registry_auth
 
 
 def decoded(credentials: Credentials | None, domain: str = "registry.example:5000") -> dict[str, str]:

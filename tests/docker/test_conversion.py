@@ -13,10 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from criimage.backend import User
-from criimage_docker.info import verbose_info
-from criimage_docker.records import convert, labels_of, user_of
-from criimage_docker.snapshot import SnapshotMaker
-from criimage_docker.usage import image_bytes
+from criimage_docker.engine.records import convert, labels_of, user_of
+from criimage_docker.view.info import verbose_info
+from criimage_docker.view.snapshot import SnapshotMaker
+from criimage_docker.view.usage import image_bytes
 
 ID = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32

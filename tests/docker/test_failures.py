@@ -18,7 +18,8 @@ from criimage.errors import (
     StorageFull,
 )
 from criimage.reference import Reference
-from criimage_docker.failures import pull_failure, tidy
+from criimage_docker.engine.words import tidy
+from criimage_docker.pulling.failures import pull_failure
 
 X = Reference.parse("reg.example:5000/lib/busybox:1")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from criimage_docker import json_stream
-from criimage_docker.json_stream import JSONStream
+from criimage_docker.engine import json_stream
+from criimage_docker.engine.json_stream import JSONStream
 
 MESSAGES = [
     {"status": "Pulling from lib/busybox", "id": "1"},

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from criimage.backend import Phase, PullProgress
-from criimage_docker.progress import Tracker
-from criimage_docker.queueing import Queue
+from criimage_docker.pulling.download_queue import DownloadQueue
+from criimage_docker.pulling.progress import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ def message(status: str, layer: str = "", current: int | None = None, total: int
 
 def followed(messages: Iterable[dict[str, Any]]) -> list[PullProgress]:
     seen: list[PullProgress] = []
-    tracker = Tracker(seen.append, Queue().enter())
+    tracker = Tracker(seen.append, DownloadQueue().enter())
     tracker.start()
     for one in messages:
         tracker.see(one)
@@ -112,7 +112,7 @@ def test_a_layer_that_never_tells_its_size() -> None:
 def test_layers_that_are_here() -> None:
     """P10: they count as reused, whether they were announced first or not."""
     seen: list[PullProgress] = []
-    tracker = Tracker(seen.append, Queue().enter())
+    tracker = Tracker(seen.append, DownloadQueue().enter())
     for one in (
         message("Already exists", "aa"),
         message("Pulling fs layer", "bb"),
@@ -128,7 +128,7 @@ def test_layers_that_are_here() -> None:
 def test_while_it_unpacks_the_engines_pulse_counts() -> None:
     """P18: unpacking has no deadline as long as the engine lives."""
     seen: list[PullProgress] = []
-    tracker = Tracker(seen.append, Queue().enter())
+    tracker = Tracker(seen.append, DownloadQueue().enter())
     for one in SEEN[:8]:
         tracker.see(one)
     unpacking = [tracker.excused(0)]
@@ -145,7 +145,7 @@ def test_while_it_unpacks_the_engines_pulse_counts() -> None:
 
 def test_when_all_is_unpacked_silence_is_no_work() -> None:
     """P18: what may still be missing then is the config, on which a registry can hang."""
-    tracker = Tracker(lambda progress: None, Queue().enter())
+    tracker = Tracker(lambda progress: None, DownloadQueue().enter())
     for one in SEEN[:-2]:
         tracker.see(one)
 
@@ -155,7 +155,7 @@ def test_when_all_is_unpacked_silence_is_no_work() -> None:
 def test_layers_that_nobody_mentions() -> None:
     """P10: what the image has besides the layers that were fetched was here."""
     seen: list[PullProgress] = []
-    tracker = Tracker(seen.append, Queue().enter())
+    tracker = Tracker(seen.append, DownloadQueue().enter())
     tracker.see(message("Download complete", "aa"))
     tracker.finish(3)
 
@@ -165,7 +165,7 @@ def test_layers_that_nobody_mentions() -> None:
 # -- waiting for others -----------------------------------------------------------------------------------------------
 
 
-def announced(queue: Queue, *layers: str, waiting: bool) -> Tracker:
+def announced(queue: DownloadQueue, *layers: str, waiting: bool) -> Tracker:
     """A pull whose layers the engine has taken note of."""
     tracker = Tracker(lambda progress: None, queue.enter())
     for one in layers:
@@ -177,7 +177,7 @@ def announced(queue: Queue, *layers: str, waiting: bool) -> Tracker:
 
 def test_who_waits_for_anothers_download() -> None:
     """P21: nothing but `Waiting` behind another's layers is no standstill; one layer that had its turn makes it one."""
-    queue = Queue()
+    queue = DownloadQueue()
     first = announced(queue, "a", "b", waiting=False)
     second = announced(queue, "c", "d", waiting=True)
     waits = [first.excused(FAR), second.excused(FAR)]
@@ -195,7 +195,7 @@ def test_who_waits_for_anothers_download() -> None:
 
 def test_of_two_that_wait_only_the_later_one_waits_for_the_other() -> None:
     """P21: or two that hang before their first byte, of which the engine says nothing else, would wait for ever."""
-    queue = Queue()
+    queue = DownloadQueue()
     first = announced(queue, "a", waiting=True)
     second = announced(queue, "b", waiting=True)
 
@@ -204,7 +204,7 @@ def test_of_two_that_wait_only_the_later_one_waits_for_the_other() -> None:
 
 def test_one_that_came_at_the_same_time_counts_while_it_moves() -> None:
     """P21: two streams may tell in another order than the engine did things."""
-    queue = Queue()
+    queue = DownloadQueue()
     first = announced(queue, "a", waiting=True)
     second = announced(queue, "b", waiting=False)
     before = first.excused(0.5)
@@ -215,7 +215,7 @@ def test_one_that_came_at_the_same_time_counts_while_it_moves() -> None:
 
 def test_a_layer_of_both_is_one_transfer() -> None:
     """P21: the layer that both want is nothing to wait for behind itself."""
-    queue = Queue()
+    queue = DownloadQueue()
     announced(queue, "a", waiting=True)
 
     assert not announced(queue, "a", waiting=True).excused(FAR)

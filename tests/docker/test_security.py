@@ -14,7 +14,7 @@ from criimage.cri.runtime import v1
 from criimage.errors import InvalidRequest
 from criimage.reference import Lookup, Name, Pattern
 from criimage.testing.oci import image, layer
-from criimage_docker.names import familiar_filter, familiar_repository, qualified
+from criimage_docker.engine.names import familiar_filter, familiar_repository, qualified
 from parts.criimage_process import criimage
 
 if TYPE_CHECKING:

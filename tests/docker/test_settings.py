@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from criimage.errors import ConfigurationError
 from criimage.plugins import load
-from criimage_docker.address import Address, find_address
+from criimage_docker.engine.address import Address, find_address
 from criimage_docker.settings import Settings
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ async def test_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "criimage_docker.backend", raising=False)
     for module in [name for name in sys.modules if name.partition(".")[0] == "aiodocker"]:
         monkeypatch.delitem(sys.modules, module)
-    for module in ("engine", "backend"):
+    for module in ("engine.api", "backend"):
         monkeypatch.delitem(sys.modules, f"criimage_docker.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "aiodocker", None)
     plugin = load("docker")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from criimage_docker.names import qualified
-from criimage_docker.records import convert, created
+from criimage_docker.engine.names import qualified
+from criimage_docker.engine.records import convert, created
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from criimage.reference import ImageID, Reference
-    from criimage_docker.address import Address
+    from criimage_docker.engine.address import Address
 
 __all__ = ["NOT_FOUND", "Engine", "Refusal"]
 
@@ -67,7 +67,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class PingReply:
     """What a ping tells.
 
     Attributes:
@@ -112,7 +112,7 @@ class Engine:
             await docker.close()
             await pool.close()
 
-    async def ping(self) -> Pulse:
+    async def ping(self) -> PingReply:
         """Ask whether the engine is there, two seconds long at most, and settle on an API version."""
         try:
             async with (
@@ -138,7 +138,7 @@ class Engine:
                 f"the Docker engine at {self.address.shown} is too old: it speaks API {offered[0]} at most"
             )
         self._speak(version)
-        return Pulse(_date(headers.get("Date", "")), version)
+        return PingReply(_date(headers.get("Date", "")), version)
 
     async def version(self) -> tuple[int, int]:
         """Return the API version that is spoken with the engine."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from criimage.backend import ProgressReporter
-    from criimage_docker.queueing import Layer, Standing
+    from criimage_docker.pulling.download_queue import Layer, QueuedPull
 
 __all__ = ["Tracker"]
 
@@ -33,13 +33,13 @@ class Tracker:
 
     Args:
         report: takes the snapshots.
-        standing: the pull's layers among those of all pulls.
+        queued: the pull's layers among those of all pulls.
     """
 
-    def __init__(self, report: ProgressReporter, standing: Standing) -> None:
+    def __init__(self, report: ProgressReporter, queued: QueuedPull) -> None:
         self._report = report
-        self._standing = standing
-        self._layers = standing.layers
+        self._queued = queued
+        self._layers = queued.layers
         self._last: dict[str, tuple[object, object]] = {}
         self._activity = 0
         self._done = 0
@@ -73,11 +73,11 @@ class Tracker:
         That is so while it unpacks, perhaps without a word about it, and while only others' downloads are waited for.
 
         Args:
-            since: the time from which on others must have moved; see `Standing.waits_for_others`.
+            since: the time from which on others must have moved; see `QueuedPull.waits_for_others`.
         """
         # With all layers unpacked only the config can be missing, and that is the registry's.
         unpacks = self._phase() is Phase.UNPACKING and not all(layer.unpacked for layer in self._layers.values())
-        return unpacks or self._standing.waits_for_others(since)
+        return unpacks or self._queued.waits_for_others(since)
 
     def alive(self) -> None:
         """Count a sign of life of the engine as work; see `excused`."""
@@ -107,14 +107,14 @@ class Tracker:
 
     def _of_layer(self, key: str, status: str, numbers: Mapping[str, Any]) -> None:
         if status in _ANNOUNCED:
-            self._standing.layer(key).waiting = status == _WAITING
+            self._queued.layer(key).waiting = status == _WAITING
         elif status == _PRESENT:
             # Announced by the containerd store before it looks.
             self._layers.pop(key, None)
             self._present.add(key)
         elif status == _DOWNLOADING or status in _ARRIVED:
             self._moving = True
-            _move(self._standing.layer(key), status, numbers)
+            _move(self._queued.layer(key), status, numbers)
         elif key in self._layers:
             # Retrying: it has had its turn. The line that names the repository is of no layer.
             self._layers[key].waiting = False

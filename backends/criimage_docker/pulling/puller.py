@@ -8,14 +8,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import BackendUnavailable, OperationFailed, PullError
-from criimage_docker.auth import registry_auth
-from criimage_docker.engine import Refusal
-from criimage_docker.failures import pull_failure
-from criimage_docker.json_stream import JSONStream
-from criimage_docker.names import familiar, familiar_repository
-from criimage_docker.progress import Tracker
-from criimage_docker.queueing import Queue
-from criimage_docker.records import section
+from criimage_docker.engine.api import Refusal
+from criimage_docker.engine.json_stream import JSONStream
+from criimage_docker.engine.names import familiar, familiar_repository
+from criimage_docker.engine.records import section
+from criimage_docker.pulling.auth import registry_auth
+from criimage_docker.pulling.download_queue import DownloadQueue
+from criimage_docker.pulling.failures import pull_failure
+from criimage_docker.pulling.progress import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from criimage.backend import Image, ProgressReporter
     from criimage.credentials import Credentials
     from criimage.reference import Reference
-    from criimage_docker.engine import Engine
-    from criimage_docker.view import View
+    from criimage_docker.engine.api import Engine
+    from criimage_docker.view.view import View
 
 __all__ = ["Puller"]
 
@@ -43,7 +43,7 @@ class Puller:
     def __init__(self, engine: Engine, view: View) -> None:
         self._engine = engine
         self._view = view
-        self._queue = Queue()
+        self._queue = DownloadQueue()
 
     async def pull(self, reference: Reference, credentials: Credentials | None, report: ProgressReporter) -> Image:
         """Pull one image, see `criimage.backend.Backend.pull`.
@@ -51,8 +51,8 @@ class Puller:
         The engine asks the registry each time, and shares the transfer among pulls of the same layers (P21). After a
         cancel the connection is closed, which ends the engine's work within half a second (P20).
         """
-        standing = self._queue.enter()
-        tracker = Tracker(report, standing)
+        queued = self._queue.enter()
+        tracker = Tracker(report, queued)
         tracker.start()
         event = familiar(reference)
         self._view.expect(event)
@@ -65,7 +65,7 @@ class Puller:
                 refusal.message, reference, status=refusal.status, secrets=_secrets(credentials)
             ) from refusal
         finally:
-            standing.leave()
+            queued.leave()
             self._view.unexpect(event, soon=pulled)
             if not pulled:
                 # It should have changed nothing; a cancel may have come too late for that.
@@ -115,10 +115,10 @@ class Puller:
             raise BackendUnavailable(f"the Docker engine ended the pull of {reference} without a result")
 
     async def _watch(self, tracker: Tracker) -> None:
-        """Take the engine's pulse while its silence is no standstill, so that none is seen as long as the engine lives.
+        """Ping the engine while its silence is no standstill, so that none is seen as long as the engine lives.
 
         Unpacking has no deadline of its own ([cri-dockerd] P18): a large layer takes minutes in which the containerd
-        store says nothing at all. And a pull may wait for others' downloads to end. A frozen engine has no pulse.
+        store says nothing at all. And a pull may wait for others' downloads to end. A frozen engine does not answer.
         """
         before = time.monotonic()
         while True:

@@ -12,7 +12,7 @@ import itertools
 import time
 from dataclasses import dataclass, field
 
-__all__ = ["Layer", "Queue", "Standing"]
+__all__ = ["DownloadQueue", "Layer", "QueuedPull"]
 
 _SAME_TIME = 1.0
 """Seconds within which two streams may tell in another order than the engine did things."""
@@ -44,10 +44,10 @@ class Layer:
 
 
 @dataclass(slots=True, eq=False)
-class Standing:
+class QueuedPull:
     """One pull's layers in the engine's queue, by ID; those that are there already are not among them."""
 
-    queue: Queue
+    queue: DownloadQueue
     layers: dict[str, Layer] = field(default_factory=dict)
 
     def layer(self, key: str) -> Layer:
@@ -67,7 +67,7 @@ class Standing:
         if not left or not all(layer.waiting for layer in left.values()):
             return False
         first = min(left.values(), key=lambda layer: layer.ticket)
-        for other in self.queue.standings - {self}:
+        for other in self.queue.pulls - {self}:
             for key, layer in other.layers.items():
                 # A layer of both is one transfer.
                 if key in left or layer.arrived:
@@ -78,18 +78,18 @@ class Standing:
 
     def leave(self) -> None:
         """Say that the pull has ended."""
-        self.queue.standings.discard(self)
+        self.queue.pulls.discard(self)
 
 
-class Queue:
+class DownloadQueue:
     """The pulls that this process has in one engine."""
 
     def __init__(self) -> None:
         self.tickets = itertools.count()
-        self.standings: set[Standing] = set()
+        self.pulls: set[QueuedPull] = set()
 
-    def enter(self) -> Standing:
+    def enter(self) -> QueuedPull:
         """Begin a pull."""
-        standing = Standing(self)
-        self.standings.add(standing)
-        return standing
+        queued = QueuedPull(self)
+        self.pulls.add(queued)
+        return queued

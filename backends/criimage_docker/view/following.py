@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from criimage.errors import BackendUnavailable
-from criimage_docker.engine import Refusal
-from criimage_docker.json_stream import JSONStream
+from criimage_docker.engine.api import Refusal
+from criimage_docker.engine.json_stream import JSONStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from criimage_docker.engine import Engine
-    from criimage_docker.view import View
+    from criimage_docker.engine.api import Engine
+    from criimage_docker.view.view import View
 
 __all__ = ["follow"]
 
@@ -39,10 +39,10 @@ async def follow(engine: Engine, view: View) -> None:
     pause = _FIRST_PAUSE
     while True:
         try:
-            pulse = await engine.ping()
+            answer = await engine.ping()
             # The engine subscribes a moment after it has sent the headers: what happens in between is only seen if it
             # is asked for by time. A repeated event costs one listing.
-            since = {"since": str(int(pulse.date) - _LOOK_BACK)} if pulse.date is not None else {}
+            since = {"since": str(int(answer.date) - _LOOK_BACK)} if answer.date is not None else {}
             async with engine.stream("GET", "events", {"filters": _FILTERS, **since}) as chunks:
                 _log.debug("following the engine's events")
                 pause = _FIRST_PAUSE

@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from criimage_docker.records import labels_of, section
+from criimage_docker.engine.records import labels_of, section
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

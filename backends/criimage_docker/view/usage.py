@@ -12,14 +12,14 @@ import anyio.to_thread
 
 from criimage.backend import FilesystemUsage, Usage
 from criimage.errors import BackendUnavailable, CriimageError, OperationFailed
-from criimage_docker.engine import Refusal
+from criimage_docker.engine.api import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from criimage_docker.engine import Engine
-    from criimage_docker.snapshot import Snapshot
-    from criimage_docker.view import View
+    from criimage_docker.engine.api import Engine
+    from criimage_docker.view.snapshot import Snapshot
+    from criimage_docker.view.view import View
 
 __all__ = ["UsageMeter", "image_bytes"]
 

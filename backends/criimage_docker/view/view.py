@@ -21,17 +21,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import CriimageError, OperationFailed
-from criimage_docker.engine import Refusal
-from criimage_docker.records import convert, created, is_of_containerd
-from criimage_docker.snapshot import SnapshotMaker
+from criimage_docker.engine.api import Refusal
+from criimage_docker.engine.records import convert, created, is_of_containerd
+from criimage_docker.view.snapshot import SnapshotMaker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from criimage.backend import Image
     from criimage.reference import Reference
-    from criimage_docker.engine import Engine
-    from criimage_docker.snapshot import Snapshot
+    from criimage_docker.engine.api import Engine
+    from criimage_docker.view.snapshot import Snapshot
 
 __all__ = ["View"]
 

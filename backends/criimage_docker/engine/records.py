@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from criimage.backend import Image, User
 from criimage.reference import ImageID
-from criimage_docker.names import only_digests, only_tags
+from criimage_docker.engine.names import only_digests, only_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

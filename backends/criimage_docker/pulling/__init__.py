@@ -1,0 +1,1 @@
+"""Pulls by the engine: credentials, messages, progress, failures."""
