@@ -83,7 +83,7 @@ class RunningPull:
         callers: how many ever have.
         task: runs it.
         candidate: the one being pulled.
-        first_turn: when the first candidate got its place, by the loop's clock; None while it waits.
+        first_turn: when the first candidate got its slot, by the loop's clock; None while it waits.
         progress: the last snapshot.
         started: seconds since the epoch.
         clock: the same moment on the clock that does not jump.
@@ -119,7 +119,7 @@ class RunningPull:
             self.on_change()
 
     def turn_to(self, candidate: Reference) -> None:
-        """Begin anew with another candidate, which has to wait for its place."""
+        """Begin anew with another candidate, which has to wait for its slot."""
         self.candidate = candidate
         self.progress = PullProgress(Phase.QUEUED)
         self._marks.clear()

@@ -19,8 +19,8 @@ import structlog
 from criimage.backend import Phase
 from criimage.errors import CriimageError, OperationFailed, PullCancelled
 from criimage.pulls import audit
-from criimage.pulls.candidates import pull_first
-from criimage.pulls.places import Places
+from criimage.pulls.attempts import pull_first
+from criimage.pulls.limiter import Limiter
 from criimage.pulls.policy import PullPolicy
 from criimage.pulls.running import Pulled, PullKey, PullView, RunningPull
 
@@ -63,7 +63,7 @@ class Pulls:
     def __init__(self, backend: Backend, work: Work, policy: PullPolicy | None = None) -> None:
         self._backend = backend
         self._work = work
-        self._places = Places(policy or PullPolicy())
+        self._limiter = Limiter(policy or PullPolicy())
         self._figures: PullFigures | None = None
         self._running: dict[PullKey, RunningPull] = {}
         self._all: dict[str, RunningPull] = {}
@@ -160,8 +160,8 @@ class Pulls:
 
     def set_policy(self, policy: PullPolicy) -> None:
         """Keep other limits from now on; attempts under way keep their deadlines."""
-        self._places.policy = policy
-        self._places.admit()
+        self._limiter.policy = policy
+        self._limiter.admit()
 
     def _end(self, pull: RunningPull, reason: PullCancelled) -> None:
         # The key is free at once, so that a new caller does not join a pull that is ending. The waiters are told here,
@@ -203,7 +203,7 @@ class Pulls:
         outcome: Pulled | CriimageError
         ticking = asyncio.create_task(_tick(pull))
         try:
-            outcome = await pull_first(self._backend, self._places, pull)
+            outcome = await pull_first(self._backend, self._limiter, pull)
         except CriimageError as error:
             outcome = error
         except Exception:  # noqa: BLE001 - the callers must hear of it

@@ -97,7 +97,7 @@ def test_any_order(steps: list[tuple[str, int]], policy: PullPolicy) -> None:
             await at.work.drain()
             await asyncio.wait([asyncio.create_task(asyncio.sleep(0)), *books.callers])
             assert at.pulls.running() == ()
-            assert not at.pulls._places._taken
+            assert not at.pulls._limiter._taken
             for task in books.callers:
                 assert task.cancelled() is (task in books.left)
                 if not task.cancelled() and (error := task.exception()) is not None:

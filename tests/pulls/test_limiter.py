@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from criimage.errors import PullTimeout
-from criimage.pulls.deadlines import SILENCE_SECONDS, STANDSTILL_SECONDS
-from criimage.pulls.places import Place, Places
+from criimage.pulls.attempts import SILENCE_SECONDS, STANDSTILL_SECONDS
+from criimage.pulls.limiter import Limiter, Slot
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
 from pulls.clock import on_a_clock, settle, until
 from pulls.fake_backend import left, setting
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class Queue:
-    """Takes places for named takers.
+    """Takes slots for named takers.
 
     Attributes:
-        inside: who has a place, in the order they got it.
+        inside: who has a slot, in the order they got it.
     """
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
         self._leave: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
-        self.inside: dict[str, Place] = {}
+        self.inside: dict[str, Slot] = {}
 
     async def come(self, *names: str) -> None:
         """Takers come one after the other; the first letter is the registry."""
@@ -41,15 +41,15 @@ class Queue:
             await settle()
 
     async def _take(self, name: str) -> None:
-        async with self._places.take(name[0]) as place:
-            self.inside[name] = place
+        async with self._limiter.take(name[0]) as slot:
+            self.inside[name] = slot
             try:
                 await self._leave[name].wait()
             finally:
                 del self.inside[name]
 
     async def go(self, *names: str) -> None:
-        """Takers leave, with or without a place."""
+        """Takers leave, with or without a slot."""
         for name in names:
             if name in self.inside:
                 self._leave[name].set()
@@ -58,22 +58,22 @@ class Queue:
             await settle()
 
     def who(self) -> str:
-        """Who has a place."""
+        """Who has a slot."""
         return " ".join(self.inside)
 
 
 @contextlib.asynccontextmanager
-async def queue(policy: PullPolicy) -> AsyncIterator[tuple[Queue, Places]]:
-    places = Places(policy)
-    made = Queue(places)
-    yield made, places
+async def queue(policy: PullPolicy) -> AsyncIterator[tuple[Queue, Limiter]]:
+    limiter = Limiter(policy)
+    made = Queue(limiter)
+    yield made, limiter
     for task in made.tasks.values():
         task.cancel()
     await asyncio.gather(*made.tasks.values(), return_exceptions=True)
 
 
 def shares(default: int = 0, parallel: int = 0, **own: int) -> PullPolicy:
-    """A policy with so many places in all and per registry."""
+    """A policy with so many slots in all and per registry."""
     registries = {host: RegistryPolicy(parallel=share) for host, share in own.items()}
     return PullPolicy(RegistryPolicy(parallel=default), registries, parallel)
 
@@ -161,33 +161,33 @@ async def test_a_hung_registry_gets_no_more_than_the_whole_has() -> None:
 
 @on_a_clock
 async def test_leaving_the_queue() -> None:
-    """A waiter that is cancelled is passed over, also if its place comes in that very moment."""
-    async with queue(shares(parallel=1)) as (at, places):
+    """A waiter that is cancelled is passed over, also if its slot comes in that very moment."""
+    async with queue(shares(parallel=1)) as (at, limiter):
         await at.come("a1", "a2", "a3")
         await at.go("a2")
         await at.go("a1")
         assert at.who() == "a3"
         await at.come("a4", "a5")
         at._leave["a3"].set()
-        await asyncio.sleep(0)  # a4 has got its place now, and has not noticed
+        await asyncio.sleep(0)  # a4 has got its slot now, and has not noticed
         at.tasks["a4"].cancel()
         await settle()
         assert at.who() == "a5"
         await at.go("a5")
-        assert not places._taken
+        assert not limiter._taken
 
 
 @on_a_clock
 async def test_other_limits_while_they_wait() -> None:
     """Raised limits let in at once; lowered ones stop nobody and hold for who comes next."""
-    async with queue(shares(parallel=1)) as (at, places):
+    async with queue(shares(parallel=1)) as (at, limiter):
         await at.come("a1", "a2", "a3", "a4")
-        places.policy = shares(parallel=3)
-        places.admit()
+        limiter.policy = shares(parallel=3)
+        limiter.admit()
         await settle()
         assert at.who() == "a1 a2 a3"
-        places.policy = shares(parallel=1)
-        places.admit()
+        limiter.policy = shares(parallel=1)
+        limiter.admit()
         await at.go("a1", "a2")
         assert at.who() == "a3"
         await at.go("a3")
@@ -201,7 +201,7 @@ STEPS = st.lists(
 
 @given(STEPS, st.integers(0, 3), st.integers(0, 3))
 def test_limits_hold_and_no_place_stays_empty(steps: Sequence[tuple[str, str, int]], parallel: int, share: int) -> None:
-    """Whatever happens in whatever order; and each registry's pulls get their places as they came."""
+    """Whatever happens in whatever order; and each registry's pulls get their slots as they came."""
 
     @on_a_clock
     async def run() -> None:
@@ -224,10 +224,10 @@ def test_limits_hold_and_no_place_stays_empty(steps: Sequence[tuple[str, str, in
                 for name in entered:
                     assert not any(other[0] == name[0] for other in waiting[: waiting.index(name)])
                     waiting.remove(name)
-                moving = sum(place.moving for place in at.inside.values())
+                moving = sum(slot.moving for slot in at.inside.values())
                 for host in {name[0] for name in waiting}:
                     of_host = sum(name[0] == host for name in at.inside)
-                    still = sum(name[0] == host and not place.moving for name, place in at.inside.items())
+                    still = sum(name[0] == host and not slot.moving for name, slot in at.inside.items())
                     assert (parallel and moving + still >= parallel) or (share and of_host >= share)
 
     run()
@@ -235,7 +235,7 @@ def test_limits_hold_and_no_place_stays_empty(steps: Sequence[tuple[str, str, in
 
 @on_a_clock
 async def test_ten_hung_registries_and_the_eleventh_is_served() -> None:
-    """With one place in all: each of the silent ones gives it away after a second, long before its deadline."""
+    """With one slot in all: each of the silent ones gives it away after a second, long before its deadline."""
     async with setting(PullPolicy(RegistryPolicy(60), parallel=1)) as at:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -253,7 +253,7 @@ async def test_ten_hung_registries_and_the_eleventh_is_served() -> None:
 
 @on_a_clock
 async def test_a_pull_that_moves_again_counts_again() -> None:
-    """Its place was left to another; as soon as a byte comes, nobody new gets it."""
+    """Its slot was left to another; as soon as a byte comes, nobody new gets it."""
     async with setting(PullPolicy(RegistryPolicy(60), parallel=1)) as at:
         tasks = [await at.call(f"{host}.example/x") for host in "abc"]
         at.attempts[0].downloading(1)

@@ -1,7 +1,8 @@
-"""Cuts off a pull that stands still or takes too long.
+"""The attempts of a pull: each thing that a name may mean in order, until one succeeds, and whose error wins (P2, P3).
 
-The clock starts with the request to the registry, so a token or manifest that never comes counts as well (cri-o P15
-starts it with the first event, and such a pull then hangs for ever). Only a real change sets it back; unpacking is one.
+Each attempt has a slot and a clock. The clock cuts off what stands still or takes too long: it starts with the request
+to the registry, so a token or manifest that never comes counts as well (cri-o P15 starts it with the first event, and
+such a pull then hangs for ever). Only a real change sets it back; unpacking is one.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from criimage.backend import Phase
+import structlog
+
+from criimage.backend import Phase, PullProgress
 from criimage.duration import duration_text
-from criimage.errors import CriimageError, PullTimeout
+from criimage.errors import CriimageError, OperationFailed, PullError, PullTimeout
+from criimage.pulls.running import Pulled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from criimage.backend import Image
-    from criimage.pulls.places import Place
+    from criimage.backend import Backend, Image
+    from criimage.pulls.limiter import Limiter, Slot
     from criimage.pulls.policy import RegistryPolicy
     from criimage.pulls.running import RunningPull
     from criimage.reference import Reference
 
-__all__ = ["SILENCE_SECONDS", "STANDSTILL_SECONDS", "within_deadlines"]
+__all__ = ["SILENCE_SECONDS", "STANDSTILL_SECONDS", "pull_first"]
+
+_log = structlog.get_logger(__name__)
 
 STANDSTILL_SECONDS = 5.0
-"""Seconds without progress after which a pull gives its place away (places.py)."""
+"""Seconds without progress after which a pull gives its slot away (limiter.py)."""
 
 SILENCE_SECONDS = 1.0
 """The same for a registry that has not even told what the image is made of: that takes no bandwidth."""
@@ -37,13 +43,53 @@ _DOING = {
 }
 
 
+async def pull_first(backend: Backend, limiter: Limiter, pull: RunningPull) -> Pulled:
+    """Try the candidates in order until one succeeds.
+
+    Raises:
+        CriimageError: the last candidate's; its text names the earlier ones' after its own.
+    """
+    failures: list[tuple[Reference, CriimageError]] = []
+    for candidate in pull.key.candidates:
+        try:
+            return Pulled(await _pull_one(backend, limiter, pull, candidate), candidate)
+        except CriimageError as error:
+            _log.debug("candidate failed", candidate=str(candidate), kind=error.kind, error=error.text)
+            failures.append((candidate, error))
+    if not failures:
+        raise OperationFailed(f"{pull.name} does not resolve to any reference")
+    *earlier, (_, last) = failures
+    if not earlier:
+        raise last
+    others = "; ".join(f"{candidate}: {error.text}" for candidate, error in earlier)
+    raise last.with_text(f"{last.text}; earlier: {others}") from last
+
+
+async def _pull_one(backend: Backend, limiter: Limiter, pull: RunningPull, candidate: Reference) -> Image:
+    credentials = pull.key.credentials
+    withheld = credentials is not None and not credentials.meant_for(candidate.domain)
+    pull.turn_to(candidate)
+    try:
+        async with limiter.take(candidate.domain) as slot:
+            pull.report(PullProgress(Phase.RESOLVING))
+            work = backend.pull(candidate, None if withheld else credentials, pull.context, pull.report)
+            policy = limiter.policy.of(candidate.domain)
+            watches = backend.reports_progress
+            return await _within_deadlines(work, pull, candidate, policy, slot, watches_progress=watches)
+    except PullError as error:
+        if not withheld:
+            raise
+        note = f"the credentials were not sent: they name another registry than {candidate.domain}"
+        raise error.with_text(f"{error.text} ({note})") from error
+
+
 class _Clock:
     """The timers of one attempt, moved by every change."""
 
-    def __init__(self, pull: RunningPull, policy: RegistryPolicy, place: Place, *, watches_progress: bool) -> None:
+    def __init__(self, pull: RunningPull, policy: RegistryPolicy, slot: Slot, *, watches_progress: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._pull = pull
-        self._place = place
+        self._slot = slot
         self._progress_timeout = policy.progress_timeout if watches_progress else 0.0
         self._watches = watches_progress
         # Of the whole pull, so that several candidates do not get it several times.
@@ -55,13 +101,13 @@ class _Clock:
 
     def moved(self) -> None:
         """Set the clocks back."""
-        self._place.moves()
+        self._slot.moves()
         if self._standstill is not None:
             self._standstill.cancel()
         if self._watches:
             resolving = self._pull.progress.phase is Phase.RESOLVING
             patience = SILENCE_SECONDS if resolving else STANDSTILL_SECONDS
-            self._standstill = self._loop.call_later(patience, self._place.stands_still)
+            self._standstill = self._loop.call_later(patience, self._slot.stands_still)
         if not self.limit.expired():
             self.limit.reschedule(self._next())
 
@@ -78,12 +124,12 @@ class _Clock:
             self._standstill.cancel()
 
 
-async def within_deadlines(
+async def _within_deadlines(
     work: Awaitable[Image],
     pull: RunningPull,
     candidate: Reference,
     policy: RegistryPolicy,
-    place: Place,
+    slot: Slot,
     *,
     watches_progress: bool,
 ) -> Image:
@@ -94,13 +140,13 @@ async def within_deadlines(
         pull: reports into it move the clock.
         candidate: for the error's text.
         policy: the deadlines.
-        place: is given away while nothing moves.
+        slot: is given away while nothing moves.
         watches_progress: whether the backend reports enough that silence means a stall.
 
     Raises:
         PullTimeout: a deadline has passed; the work was cancelled and has ended.
     """
-    clock = _Clock(pull, policy, place, watches_progress=watches_progress)
+    clock = _Clock(pull, policy, slot, watches_progress=watches_progress)
     try:
         async with clock.limit:
             pull.on_change = clock.moved
