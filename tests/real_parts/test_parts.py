@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from criimage.testing.oci import image, layer
 from parts import missing
 from parts.child import StartError, child
 from parts.clients import crictl, critest
+from parts.containerd import containerd
 from parts.critest_images import push_all, registries_conf
+from parts.pods import container
 from parts.registry import registry
 from parts.store import store
 
@@ -116,3 +119,27 @@ def test_a_missing_part_skips_on_a_laptop_and_fails_in_ci(monkeypatch: pytest.Mo
         missing.need("no-such-command")
     with pytest.raises(pytest.skip.Exception):
         missing.lacking("something that CI lacks too", also_in_ci=False)
+
+
+@pytest.mark.engine
+def test_a_containerd_has_pods_that_outlive_it_and_leaves_nothing() -> None:
+    """Its own data and pods are there after a kill and a start; when the block ends, no process and no folder is."""
+    missing.need("busybox")
+    with registry() as images:
+        push_all(images, busybox=Path(shutil.which("busybox") or "").read_bytes())
+        pause = f"{images.address}/pause:3.9"
+        with containerd(sandbox_image=pause) as running, container(running.endpoint, pause):
+            before = running.ctr("tasks", "ls").splitlines()[1:]
+            running.kill()
+            running.start()
+            after = running.ctr("tasks", "ls").splitlines()[1:]
+            (pod,) = [line.split()[0] for line in after]
+            cgroups = _cgroups(pod)
+    assert before == after
+    assert cgroups
+    assert not _cgroups(pod)
+    assert not running.folder.exists()
+
+
+def _cgroups(name: str) -> list[Path]:
+    return [path for tree in ("", "*/") for path in Path("/sys/fs/cgroup").glob(f"{tree}k8s.io/{name}")]
