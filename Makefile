@@ -2,16 +2,17 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo serve test check clean
+.PHONY: help demo serve test check long clean
 
 help:
 	@echo "make demo    see it work: a registry, a store, the server and every command, then everything is gone again"
 	@echo "make serve   the same, left running for you to try, until Ctrl-C"
 	@echo "make test    everything: lint, types, docs, and all tests against the real tools"
 	@echo "make check   the quick part of it, which needs no container tools"
+	@echo "make long    the tests that take minutes to hours; the last lines are a table for docs/long-runs.md"
 	@echo "make clean   delete what these made in this folder"
 
-demo serve test check:
+demo serve test check long:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $@ PYTHON=..."; exit 1; }
 	@cd tests && exec $(PYTHON) -m setup $@
 

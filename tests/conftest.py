@@ -2,10 +2,48 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import platform
 import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from criimage import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LONG_RUNS = pytest.StashKey[list[tuple[str, str, str]]]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell lets its background jobs ignore SIGINT; then so would every command that a test interrupts."""
+    config.stash[_LONG_RUNS] = []
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def long_run(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Adds a row to the table that a long run ends with: the versions of the parts that took part, and the result."""
+    rows = request.config.stash[_LONG_RUNS]
+
+    def add(versions: str, result: str) -> None:
+        rows.append((request.node.name, versions, result))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the rows as docs/long-runs.md has them."""
+    rows = config.stash[_LONG_RUNS]
+    if not rows:
+        return
+    day = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    own = f"criimage {__version__}, Python {platform.python_version()}"
+    terminalreporter.section("long runs, for docs/long-runs.md")
+    terminalreporter.write_line("| date | test | versions | result |")
+    terminalreporter.write_line("| --- | --- | --- | --- |")
+    for test, versions, result in rows:
+        terminalreporter.write_line(f"| {day} | `{test}` | {own}, {versions} | {result} |")
