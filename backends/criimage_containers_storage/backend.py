@@ -13,23 +13,25 @@ import anyio.to_thread
 
 from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
-from criimage_containers_storage.access import Entrance
-from criimage_containers_storage.copied import Book
-from criimage_containers_storage.current_registries import CurrentRegistries
-from criimage_containers_storage.gate import Gate
-from criimage_containers_storage.images import verbose_info
-from criimage_containers_storage.leftovers import Leftovers
-from criimage_containers_storage.names import Resolver
-from criimage_containers_storage.process import settled
-from criimage_containers_storage.pull import Puller
+from criimage_containers_storage.finishing import settled
+from criimage_containers_storage.pulling.changes import StoreChanges
+from criimage_containers_storage.pulling.journal import Journal
+from criimage_containers_storage.pulling.leftovers import Leftovers
+from criimage_containers_storage.pulling.pull import Puller
+from criimage_containers_storage.pulling.skopeo import Skopeo
+from criimage_containers_storage.pulling.work_folder import work_folder
 from criimage_containers_storage.readiness import Readiness
-from criimage_containers_storage.registries import find_files
+from criimage_containers_storage.registries.credentials import CredentialResolver
+from criimage_containers_storage.registries.current import CurrentRegistries
+from criimage_containers_storage.registries.names import Resolver
+from criimage_containers_storage.registries.registries_conf import find_files
+from criimage_containers_storage.registries.rules import RuleFinder
 from criimage_containers_storage.removal import Remover
-from criimage_containers_storage.skopeo import Skopeo
-from criimage_containers_storage.storage_conf import locate
-from criimage_containers_storage.store import Store
-from criimage_containers_storage.usage import UsageMeter
-from criimage_containers_storage.work_folder import work_folder
+from criimage_containers_storage.store.access import StoreAccess
+from criimage_containers_storage.store.images import verbose_info
+from criimage_containers_storage.store.reader import Store
+from criimage_containers_storage.store.storage_conf import locate
+from criimage_containers_storage.store.usage import UsageMeter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,11 +40,11 @@ if TYPE_CHECKING:
     from criimage.credentials import Credentials
     from criimage.reference import Lookup, Name, Pattern, Reference
     from criimage_containers_storage.settings import Settings
-    from criimage_containers_storage.store import Snapshot, Stored
+    from criimage_containers_storage.store.reader import Snapshot, Stored
 
 __all__ = ["ContainersStorageBackend", "open_backend"]
 
-_GATE_PATIENCE = 2.0
+_COPY_PATIENCE = 2.0
 _DEFAULT_TMP = "/var/tmp"  # noqa: S108 - where skopeo itself keeps what is large; ours is a private folder in it
 
 
@@ -66,22 +68,37 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
             lambda: find_files(settings.registries_conf, environment, root=os.geteuid() == 0)
         )
         store = Store(layout)
-        gate = Gate(_GATE_PATIENCE)
+        access = StoreAccess(_COPY_PATIENCE)
         skopeo = Skopeo(layout, environment)
         registries = CurrentRegistries(files, folder)
         resolver = Resolver(registries, settings.short_name_mode)
-        remover = Remover(layout, environment, store, skopeo, gate)
-        entrance = Entrance(settings, environment)
-        book = await anyio.to_thread.run_sync(Book, folder, left)
-        leftovers = Leftovers(layout, skopeo, gate, book, folder)
-        skip = settings.skip_unchanged
-        puller = Puller(entrance, store, skopeo, gate, registries, remover, leftovers, folder, skip_unchanged=skip)
+        changes = StoreChanges(layout, environment, store, skopeo, access)
+        journal = await anyio.to_thread.run_sync(Journal, folder, left)
+        leftovers = Leftovers(layout, skopeo, access, journal, folder)
+        puller = Puller(
+            RuleFinder(settings, environment),
+            CredentialResolver(settings, environment),
+            store,
+            skopeo,
+            access,
+            registries,
+            changes,
+            leftovers,
+            folder,
+            skip_unchanged=settings.skip_unchanged,
+        )
         readiness = Readiness(settings, layout, environment, registries, folder)
         meter = UsageMeter(layout, store)
         watching = asyncio.create_task(leftovers.watch(), name="leftovers")
         try:
             yield ContainersStorageBackend(
-                store, resolver, puller, remover, readiness, meter, untag=settings.remove == "untag"
+                store,
+                resolver,
+                puller,
+                Remover(store, changes, access),
+                readiness,
+                meter,
+                untag=settings.remove == "untag",
             )
         finally:
             watching.cancel()

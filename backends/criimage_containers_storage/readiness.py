@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from criimage.backend import Problem
 from criimage.errors import ConfigurationError
-from criimage_containers_storage.policy import find_policy, read_policy
-from criimage_containers_storage.registries import DEFAULT_HELPERS
+from criimage_containers_storage.registries.policy import find_policy, read_policy
+from criimage_containers_storage.registries.registries_conf import DEFAULT_HELPERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from criimage_containers_storage.current_registries import CurrentRegistries
+    from criimage_containers_storage.registries.current import CurrentRegistries
     from criimage_containers_storage.settings import Settings
-    from criimage_containers_storage.storage_conf import Layout
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["Readiness"]
 

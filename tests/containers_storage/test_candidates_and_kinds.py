@@ -19,9 +19,9 @@ from criimage.pulls.sharing import Pulls
 from criimage.reference import Lookup, Name, Reference
 from criimage.testing.oci import image, layer
 from criimage.work import Work
-from criimage_containers_storage.manifests import is_encrypted, is_stored
-from criimage_containers_storage.records import big_data_file
-from criimage_containers_storage.store import Store
+from criimage_containers_storage.pulling.manifests import is_encrypted, is_stored
+from criimage_containers_storage.store.reader import Store
+from criimage_containers_storage.store.records import big_data_file
 from parts.criimage_process import criimage, store_config
 from parts.registry import registry
 from parts.store import insecure_registries, store

@@ -17,9 +17,9 @@ from criimage.credentials import Credentials
 from criimage.errors import ConfigurationError
 from criimage.reference import Reference
 from criimage_containers_storage import Settings, plugin
-from criimage_containers_storage.auth_files import default_files, in_memory, render, sendable
-from criimage_containers_storage.policy import accepts_anything, read_policy
-from criimage_containers_storage.storage_conf import locate
+from criimage_containers_storage.registries.auth_files import default_files, in_memory, render, sendable
+from criimage_containers_storage.registries.policy import accepts_anything, read_policy
+from criimage_containers_storage.store.storage_conf import locate
 
 ANYTHING = [{"type": "insecureAcceptAnything"}]
 REJECT = [{"type": "reject"}]

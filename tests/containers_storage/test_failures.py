@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from criimage import errors
-from criimage_containers_storage.failures import last_words, pull_failure, store_failure, tidy
-from criimage_containers_storage.process import Outcome
+from criimage_containers_storage.pulling.failures import last_words, pull_failure, store_failure, tidy
+from criimage_containers_storage.pulling.process import Outcome
 
 NAME = "127.0.0.1:5000/denied/unauthorized:x509"
 

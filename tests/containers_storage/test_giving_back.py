@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from criimage_containers_storage.gate import Gate
-from criimage_containers_storage.leftovers import Leftovers
-from criimage_containers_storage.process import Outcome
-from criimage_containers_storage.storage_conf import Layout
+from criimage_containers_storage.pulling.leftovers import Leftovers
+from criimage_containers_storage.pulling.process import Outcome
+from criimage_containers_storage.store.access import StoreAccess
+from criimage_containers_storage.store.storage_conf import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.reference import ImageID
-    from criimage_containers_storage.copied import Book
-    from criimage_containers_storage.skopeo import Skopeo
+    from criimage_containers_storage.pulling.journal import Journal
+    from criimage_containers_storage.pulling.skopeo import Skopeo
 
 
 class HeldSkopeo:
@@ -44,10 +44,10 @@ class HeldSkopeo:
 async def test_a_cancel_waits_for_one_chain_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chain under way is finished, since half of it would be an image; the others stay for later (T14)."""
     monkeypatch.setattr(Leftovers, "_chains", lambda _self, _blobs: [[], [], []])
-    monkeypatch.setattr("criimage_containers_storage.leftovers._write_image", lambda _image, _chain: None)
+    monkeypatch.setattr("criimage_containers_storage.pulling.leftovers._write_image", lambda _image, _chain: None)
     skopeo = HeldSkopeo()
     layout = Layout(root=tmp_path, run_root=tmp_path, driver="vfs")
-    leftovers = Leftovers(layout, cast("Skopeo", skopeo), Gate(1), cast("Book", None), tmp_path)
+    leftovers = Leftovers(layout, cast("Skopeo", skopeo), StoreAccess(1), cast("Journal", None), tmp_path)
     task = asyncio.create_task(leftovers.give_back({"sha256:a"}, tmp_path))
     await skopeo.begun.wait()
     task.cancel()

@@ -15,7 +15,7 @@ from criimage import errors
 from criimage.backend import User
 from criimage.testing.oci import image, index, layer
 from criimage_containers_storage.json_text import parse
-from criimage_containers_storage.records import big_data_file
+from criimage_containers_storage.store.records import big_data_file
 from parts.registry import registry
 from parts.store import store
 

@@ -14,9 +14,9 @@ from cli.command import at_once
 from containers_storage.opened import opened, until
 from criimage.testing.oci import image, layer, noise_layer
 from criimage.testing.scripted_registry import Hang, ScriptedRegistry, Stage, scripted_registry
-from criimage_containers_storage import leftovers
-from criimage_containers_storage.copied import Book, copied_blobs, copied_file, left_behind
-from criimage_containers_storage.work_folder import work_folder
+from criimage_containers_storage.pulling import leftovers
+from criimage_containers_storage.pulling.journal import Journal, copied_blobs, copied_file, left_behind
+from criimage_containers_storage.pulling.work_folder import work_folder
 from parts.child import child
 from parts.criimage_process import criimage, store_config
 from parts.store import Store, store
@@ -140,25 +140,25 @@ def killed_in_the_middle(local: Store, name: str) -> None:
 def test_a_dead_servers_folder_tells_its_layers(tmp_path: Path) -> None:
     """Those of pulls that ran, and those that had failed before; a living server's are its own (T14)."""
     with work_folder(tmp_path) as living:
-        Book(living, {}).add({"sha256:" + "c" * 64})
+        Journal(living, {}).add({"sha256:" + "c" * 64})
         dead = tmp_path / "criimage-work-dead"
         (dead / "pull-1").mkdir(parents=True)
         (dead / "lock").touch()
         copied_file(dead / "pull-1").write_text(f"Getting image source signatures\nCopying blob {DIGEST}\nCopying conf")
-        Book(dead, {"sha256:" + "b" * 64: 5.0})
+        Journal(dead, {"sha256:" + "b" * 64: 5.0})
         left: dict[str, float] = {}
         with work_folder(tmp_path, left) as mine:
             assert set(left) == {DIGEST, "sha256:" + "b" * 64}
             assert left["sha256:" + "b" * 64] == 5.0
             assert abs(left[DIGEST] - time.time()) < 60
-            Book(mine, left)
+            Journal(mine, left)
             assert left_behind(mine) == left
         assert not dead.exists()
 
 
 def test_the_book_of_layers(tmp_path: Path) -> None:
     """What was added is due after its time, is written down, and is forgotten (T14)."""
-    book = Book(tmp_path, {"old": 0.0})
+    book = Journal(tmp_path, {"old": 0.0})
     book.add({"new"})
     assert book.due(3600) == {"old"}
     assert set(left_behind(tmp_path)) == {"old", "new"}

@@ -9,9 +9,9 @@ import pytest
 
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.reference import Name, Reference
-from criimage_containers_storage.current_registries import CurrentRegistries
-from criimage_containers_storage.names import Resolver, candidates
-from criimage_containers_storage.registries import Registries, RegistriesFiles, read_registries
+from criimage_containers_storage.registries.current import CurrentRegistries
+from criimage_containers_storage.registries.names import Resolver, candidates
+from criimage_containers_storage.registries.registries_conf import Registries, RegistriesFiles, read_registries
 
 DIGEST = "sha256:" + "a" * 64
 

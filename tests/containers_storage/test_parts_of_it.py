@@ -1,4 +1,4 @@
-"""Running tools, the gate, folders for downloads, and the disk meter."""
+"""Running tools, who may change a store, folders for downloads, and the disk meter."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ import pytest
 
 from containers_storage.written_store import WrittenStore
 from criimage.reference import ImageID, Reference
-from criimage_containers_storage import process, removal, skopeo
-from criimage_containers_storage.access import Access
-from criimage_containers_storage.gate import Gate
-from criimage_containers_storage.leftovers import unused_chains
-from criimage_containers_storage.process import run
-from criimage_containers_storage.records import LayerRecord
-from criimage_containers_storage.skopeo import Skopeo
-from criimage_containers_storage.storage_conf import Layout
-from criimage_containers_storage.store import Store
-from criimage_containers_storage.usage import UsageMeter, measure_folder
-from criimage_containers_storage.work_folder import for_one_pull, work_folder
+from criimage_containers_storage.pulling import changes, process, skopeo
+from criimage_containers_storage.pulling.leftovers import unused_chains
+from criimage_containers_storage.pulling.process import run
+from criimage_containers_storage.pulling.skopeo import Skopeo
+from criimage_containers_storage.pulling.work_folder import for_one_pull, work_folder
+from criimage_containers_storage.registries.credentials import ResolvedCredentials
+from criimage_containers_storage.registries.rules import Rules
+from criimage_containers_storage.store.access import StoreAccess
+from criimage_containers_storage.store.reader import Store
+from criimage_containers_storage.store.records import LayerRecord
+from criimage_containers_storage.store.storage_conf import Layout
+from criimage_containers_storage.store.usage import UsageMeter, measure_folder
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -100,7 +101,7 @@ async def test_patience_lets_a_short_work_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "patience",
-    [skopeo._DELETE_PATIENCE, skopeo._TRY_OUT_PATIENCE, removal._PATIENCE],
+    [skopeo._DELETE_PATIENCE, skopeo._TRY_OUT_PATIENCE, changes._PATIENCE],
     ids=["delete", "try out", "names"],
 )
 def test_a_tool_that_never_ends_does_not_hold_up_the_servers_end(patience: float) -> None:
@@ -116,10 +117,10 @@ async def test_go_is_told_to_save_work(tmp_path: Path, given: dict[str, str]) ->
     program.chmod(0o755)
     tool = Skopeo(Layout(tmp_path, tmp_path, "vfs"), ENVIRONMENT | given, str(program))
     reference = Reference.parse("a.io/x:1")
-    access = Access(Path("/policy.json"))
+    rules, credentials = Rules(Path("/policy.json")), ResolvedCredentials()
     (tmp_path / "copied").touch()
-    await tool.top_manifest(reference, access, tmp_path)
-    await tool.copy(reference, access, tmp_path, lambda _: None)
+    await tool.top_manifest(reference, rules, credentials, tmp_path)
+    await tool.copy(reference, rules, credentials, tmp_path, lambda _: None)
     await tool.delete(ImageID("a" * 64))
     lines = [line.split(" ") for line in (tmp_path / "lines").read_text().splitlines()]
     wanted = given or {"GOGC": "400", "GOMAXPROCS": "1"}
@@ -129,20 +130,20 @@ async def test_go_is_told_to_save_work(tmp_path: Path, given: dict[str, str]) ->
 
 async def test_copies_together_deletions_alone() -> None:
     """Copies pass together; a deletion waits for them, and new copies for a deletion that runs (T10)."""
-    gate = Gate(5)
+    access = StoreAccess(5)
     seen: list[str] = []
 
     ends = {name: asyncio.Event() for name in "abd"}
 
     async def copy(name: str, end: asyncio.Event | None = None) -> None:
-        async with gate.copying():
+        async with access.shared():
             seen.append(f"+{name}")
             if end is not None:
                 await end.wait()
             seen.append(f"-{name}")
 
     async def delete() -> None:
-        async with gate.deleting():
+        async with access.exclusive():
             seen.append("+d")
             await ends["d"].wait()
             seen.append("-d")
@@ -168,28 +169,28 @@ async def test_copies_together_deletions_alone() -> None:
 
 async def test_a_deletion_does_not_wait_for_ever() -> None:
     """A copy that hangs keeps disk space from being freed for a moment only (T10, T15)."""
-    gate = Gate(0.05)
-    async with gate.copying(), asyncio.timeout(1), gate.deleting():
+    access = StoreAccess(0.05)
+    async with access.shared(), asyncio.timeout(1), access.exclusive():
         pass
-    gate = Gate(0.2)
-    async with gate.copying():
+    access = StoreAccess(0.2)
+    async with access.shared():
         # One after the other, each with the first one's patience, they would take forty seconds.
         async with asyncio.timeout(20):
-            await asyncio.gather(*(enter(gate) for _ in range(200)))
-    # Neither a cancelled deletion nor a cancelled copy leaves the gate shut.
-    async with gate.copying():
-        task = asyncio.create_task(enter(gate))
+            await asyncio.gather(*(enter(access) for _ in range(200)))
+    # Neither a cancelled deletion nor a cancelled copy leaves the store shut.
+    async with access.shared():
+        task = asyncio.create_task(enter(access))
         await asyncio.sleep(0)
         task.cancel()
-    async with asyncio.timeout(1), gate.deleting():
+    async with asyncio.timeout(1), access.exclusive():
         pass
-    async with asyncio.timeout(1), gate.copying():
+    async with asyncio.timeout(1), access.shared():
         pass
 
 
-async def enter(gate: Gate) -> None:
+async def enter(access: StoreAccess) -> None:
     """Deletes nothing."""
-    async with gate.deleting():
+    async with access.exclusive():
         pass
 
 
@@ -287,7 +288,7 @@ async def test_usage_answers_before_it_has_counted(tmp_path: Path, monkeypatch: 
         assert disk.wait(20)
         return [(entry.name, entry.stat().st_ino) for entry in folder.iterdir()]
 
-    monkeypatch.setattr("criimage_containers_storage.usage._entries", slow_entries)
+    monkeypatch.setattr("criimage_containers_storage.store.usage._entries", slow_entries)
     meter = UsageMeter(written.layout, Store(written.layout))
     # The count waits for the disk; an answer that waited for the count would never come.
     found = await meter.usage()

@@ -27,8 +27,8 @@ from criimage.reference import Name
 from criimage.server.status import status_of
 from criimage.testing.oci import machine_architecture
 from criimage.work import Work
-from criimage_containers_storage import pull
-from criimage_containers_storage.failures import last_words, pull_failure, tidy
+from criimage_containers_storage.pulling import pull
+from criimage_containers_storage.pulling.failures import last_words, pull_failure, tidy
 from parts.missing import lacking, need
 from parts.skopeos import Version, install, version_text
 from parts.store import Store, insecure_registries, store
@@ -36,7 +36,7 @@ from parts.store import Store, insecure_registries, store
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from criimage_containers_storage.process import Outcome
+    from criimage_containers_storage.pulling.process import Outcome
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -12,8 +12,8 @@ from containers_storage.opened import opened, until
 from criimage import errors
 from criimage.reference import Name, Reference
 from criimage.testing.oci import image, layer
-from criimage_containers_storage.current_registries import CurrentRegistries
-from criimage_containers_storage.registries import RegistriesFiles, find_files
+from criimage_containers_storage.registries.current import CurrentRegistries
+from criimage_containers_storage.registries.registries_conf import RegistriesFiles, find_files
 from parts.criimage_process import criimage, store_config
 from parts.registry import registry
 from parts.store import insecure_registries, store

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from criimage.testing.oci import File, image, layer, noise_layer
-from criimage_containers_storage import Settings, storage_conf
-from criimage_containers_storage.auth_files import default_files
-from criimage_containers_storage.registries import find_files
-from criimage_containers_storage.storage_conf import locate
+from criimage_containers_storage import Settings
+from criimage_containers_storage.registries.auth_files import default_files
+from criimage_containers_storage.registries.registries_conf import find_files
+from criimage_containers_storage.store import storage_conf
+from criimage_containers_storage.store.storage_conf import locate
 from parts.missing import lacking, need, need_root
 from parts.registry import registry
 

@@ -15,10 +15,10 @@ from containers_storage.opened import texts
 from containers_storage.written_store import WrittenStore
 from criimage.backend import User
 from criimage.reference import Reference
-from criimage_containers_storage.images import parse_user, verbose_info
-from criimage_containers_storage.records import big_data_file, chain_sizes, read_layers, whole_chains
-from criimage_containers_storage.storage_conf import Layout
-from criimage_containers_storage.store import Store
+from criimage_containers_storage.store.images import parse_user, verbose_info
+from criimage_containers_storage.store.reader import Store
+from criimage_containers_storage.store.records import big_data_file, chain_sizes, read_layers, whole_chains
+from criimage_containers_storage.store.storage_conf import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path

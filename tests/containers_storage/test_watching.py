@@ -13,10 +13,10 @@ import pytest
 from containers_storage.hanging_registry import HangingRegistry, hanging_registry
 from containers_storage.opened import opened
 from criimage.testing.oci import image, noise_layer
-from criimage_containers_storage import progress
-from criimage_containers_storage.manifests import LayersToFetch
-from criimage_containers_storage.progress import Watch
-from criimage_containers_storage.skopeo import Skopeo
+from criimage_containers_storage.pulling import progress
+from criimage_containers_storage.pulling.manifests import LayersToFetch
+from criimage_containers_storage.pulling.progress import Watch
+from criimage_containers_storage.pulling.skopeo import Skopeo
 from parts.store import store
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from criimage.backend import PullProgress
     from criimage.reference import Reference
-    from criimage_containers_storage.access import Access
-    from criimage_containers_storage.process import Outcome
+    from criimage_containers_storage.pulling.process import Outcome
+    from criimage_containers_storage.registries.credentials import ResolvedCredentials
+    from criimage_containers_storage.registries.rules import Rules
 
 
 async def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -87,13 +88,15 @@ async def test_a_few_at_once_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     now, most, done = 0, 0, 0
     real = Skopeo.top_manifest
 
-    async def counted(self: Skopeo, reference: Reference, access: Access, folder: Path) -> Outcome:
+    async def counted(
+        self: Skopeo, reference: Reference, rules: Rules, credentials: ResolvedCredentials, folder: Path
+    ) -> Outcome:
         nonlocal now, most, done
         now += 1
         most = max(most, now)
         try:
             await asyncio.sleep(0.1)
-            return await real(self, reference, access, folder)
+            return await real(self, reference, rules, credentials, folder)
         finally:
             now, done = now - 1, done + 1
 

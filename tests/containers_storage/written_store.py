@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from criimage_containers_storage.records import big_data_file
-from criimage_containers_storage.storage_conf import Layout
+from criimage_containers_storage.store.records import big_data_file
+from criimage_containers_storage.store.storage_conf import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path

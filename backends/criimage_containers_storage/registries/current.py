@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from criimage.errors import ConfigurationError
-from criimage_containers_storage.registries import read_registries
+from criimage_containers_storage.registries.registries_conf import read_registries
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from criimage_containers_storage.registries import Registries, RegistriesFiles
+    from criimage_containers_storage.registries.registries_conf import Registries, RegistriesFiles
 
 __all__ = ["CurrentRegistries"]
 

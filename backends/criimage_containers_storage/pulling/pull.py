@@ -14,18 +14,18 @@ import structlog
 from criimage.backend import Phase
 from criimage.errors import AccessDenied, ContentInvalid, OperationFailed, PullError, StorageFull
 from criimage.reference import DEFAULT_DOMAIN
-from criimage_containers_storage.copied import copied_blobs
-from criimage_containers_storage.failures import LAYER_GONE, last_words, pull_failure
-from criimage_containers_storage.manifests import (
+from criimage_containers_storage.finishing import finish, settled
+from criimage_containers_storage.pulling.failures import LAYER_GONE, last_words, pull_failure
+from criimage_containers_storage.pulling.journal import copied_blobs
+from criimage_containers_storage.pulling.manifests import (
     LayersToFetch,
     instances,
     is_encrypted,
     is_stored,
     layers_to_fetch,
 )
-from criimage_containers_storage.process import settled
-from criimage_containers_storage.progress import Watch
-from criimage_containers_storage.work_folder import for_one_pull
+from criimage_containers_storage.pulling.progress import Watch
+from criimage_containers_storage.pulling.work_folder import for_one_pull
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
     from criimage.credentials import Credentials
     from criimage.errors import CriimageError
     from criimage.reference import Reference
-    from criimage_containers_storage.access import Access, Entrance
-    from criimage_containers_storage.current_registries import CurrentRegistries
-    from criimage_containers_storage.gate import Gate
-    from criimage_containers_storage.leftovers import Leftovers
-    from criimage_containers_storage.process import Outcome
-    from criimage_containers_storage.removal import Remover
-    from criimage_containers_storage.skopeo import Skopeo
-    from criimage_containers_storage.store import Snapshot, Store, Stored
+    from criimage_containers_storage.pulling.changes import StoreChanges
+    from criimage_containers_storage.pulling.leftovers import Leftovers
+    from criimage_containers_storage.pulling.process import Outcome
+    from criimage_containers_storage.pulling.skopeo import Skopeo
+    from criimage_containers_storage.registries.credentials import CredentialResolver, ResolvedCredentials
+    from criimage_containers_storage.registries.current import CurrentRegistries
+    from criimage_containers_storage.registries.rules import RuleFinder, Rules
+    from criimage_containers_storage.store.access import StoreAccess
+    from criimage_containers_storage.store.reader import Snapshot, Store, Stored
 
 __all__ = ["Puller"]
 
@@ -57,7 +58,8 @@ class _Order:
     """One pull as it is carried out."""
 
     reference: Reference
-    access: Access
+    rules: Rules
+    credentials: ResolvedCredentials
     folder: Path
     watch: Watch
 
@@ -66,12 +68,13 @@ class Puller:
     """Pulls into one store.
 
     Args:
-        entrance: makes the access to the registry.
+        rules: finds by which rules a registry is asked.
+        credentials: finds with which credentials.
         store: what is here.
         skopeo: copies.
-        gate: keeps copies and deletions apart.
+        access: keeps copies and deletions apart.
         registries: what registries.conf says.
-        remover: takes back what must not stay.
+        changes: takes back what must not stay.
         leftovers: gives back what found no space.
         folder: for downloads.
         skip_unchanged: whether to copy nothing where the registry has what is here.
@@ -79,23 +82,25 @@ class Puller:
 
     def __init__(
         self,
-        entrance: Entrance,
+        rules: RuleFinder,
+        credentials: CredentialResolver,
         store: Store,
         skopeo: Skopeo,
-        gate: Gate,
+        access: StoreAccess,
         registries: CurrentRegistries,
-        remover: Remover,
+        changes: StoreChanges,
         leftovers: Leftovers,
         folder: Path,
         *,
         skip_unchanged: bool,
     ) -> None:
-        self._entrance = entrance
+        self._rules = rules
+        self._credentials = credentials
         self._store = store
         self._skopeo = skopeo
-        self._gate = gate
+        self._access = access
         self._registries = registries
-        self._remover = remover
+        self._changes = changes
         self._leftovers = leftovers
         self._folder = folder
         self._skip_unchanged = skip_unchanged
@@ -115,11 +120,12 @@ class Puller:
             raise PullError(f"registry {registry.prefix} is blocked in {registries.source}: {reference}")
         try:
             async with for_one_pull(self._folder, self._leftovers.remember) as folder:
-                access = await anyio.to_thread.run_sync(
-                    self._entrance.prepare, reference, credentials, (registries, conf), namespace
+                rules = await anyio.to_thread.run_sync(self._rules.find, reference, conf, namespace)
+                resolved = await anyio.to_thread.run_sync(
+                    self._credentials.resolve, reference, credentials, registries, namespace
                 )
-                watch.use(access.source)
-                order = _Order(reference, access, folder, watch)
+                watch.use(resolved.source)
+                order = _Order(reference, rules, resolved, folder, watch)
                 image = await self._unchanged(order) or await self._copy(order)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -133,12 +139,12 @@ class Puller:
 
         One request answers P4, P7 and P9; a registry that cannot be asked is left to the copy, whose error counts (P5).
         """
-        if not (self._skip_unchanged and order.access.unconditional):
+        if not (self._skip_unchanged and order.rules.unconditional):
             return None
         stored = _holder(await self._store.snapshot(), order.reference)
         if stored is None or stored.facts.fault or not stored.whole:
             return None
-        outcome = await self._skopeo.top_manifest(order.reference, order.access, order.folder)
+        outcome = await self._skopeo.top_manifest(order.reference, order.rules, order.credentials, order.folder)
         if outcome.code != 0 or not is_stored(outcome.out, stored):
             return None
         # Somebody may have removed it while the registry was asked.
@@ -153,16 +159,11 @@ class Puller:
         for left in reversed(range(_ATTEMPTS)):
             earlier = await self._store.snapshot()
             present = {layer.blob_digest for layer in earlier.layers.values() if not layer.incomplete}
-            async with self._gate.copying():
+            async with self._access.shared():
                 outcome = await self._watched_copy(order, present)
             if outcome.code == 0:
                 # What came is looked at whether or not somebody still waits: it must not stay unseen.
-                arrival = asyncio.create_task(self._arrived(order.reference, earlier))
-                with anyio.CancelScope(shield=True):
-                    cancelled = await settled(arrival)
-                if cancelled:
-                    raise asyncio.CancelledError
-                stored = arrival.result()
+                stored = await finish(self._arrived(order.reference, earlier))
                 if stored is not None:
                     order.watch.complete(await anyio.to_thread.run_sync(_fetched, stored, present))
                     return stored.image
@@ -176,7 +177,9 @@ class Puller:
     async def _watched_copy(self, order: _Order, present: Collection[str]) -> Outcome:
         watching = asyncio.create_task(order.watch.run(order.folder, lambda: self._layers(order, present)))
         try:
-            return await self._skopeo.copy(order.reference, order.access, order.folder, order.watch.started)
+            return await self._skopeo.copy(
+                order.reference, order.rules, order.credentials, order.folder, order.watch.started
+            )
         finally:
             watching.cancel()
             with anyio.CancelScope(shield=True):
@@ -198,17 +201,17 @@ class Puller:
 
     async def _manifest(self, order: _Order) -> bytes:
         """Fetch the manifest for this machine, or what comes in its place."""
-        outcome = await self._skopeo.top_manifest(order.reference, order.access, order.folder)
+        outcome = await self._skopeo.top_manifest(order.reference, order.rules, order.credentials, order.folder)
         found = instances(outcome.out)
         if len(found) == 1:
             instance = order.reference.with_digest(found[0])
-            outcome = await self._skopeo.top_manifest(instance, order.access, order.folder)
+            outcome = await self._skopeo.top_manifest(instance, order.rules, order.credentials, order.folder)
         return outcome.out
 
     async def _failure(self, order: _Order, outcome: Outcome) -> CriimageError:
         """Return what a copy failed with; where there was no space, what it had written is given back first."""
-        error = pull_failure(outcome, str(order.reference), secrets=order.access.secrets)
-        if order.access.anonymous and isinstance(error, AccessDenied):
+        error = pull_failure(outcome, str(order.reference), secrets=order.credentials.secrets)
+        if order.credentials.anonymous and isinstance(error, AccessDenied):
             # No auth file holds a registry token, and nowhere else may a secret stand.
             return error.with_text(f"{error.text}; a registry token alone cannot be sent by this backend")
         if isinstance(error, ContentInvalid) and is_encrypted(await self._manifest(order)):
@@ -236,7 +239,7 @@ class Puller:
         else:
             return stored
         known = stored.image.id.hex in earlier.by_id
-        await self._remover.undo(reference, stored, _holder(earlier, reference), known=known)
+        await self._changes.undo(reference, stored, _holder(earlier, reference), known=known)
         raise ContentInvalid(f"{fault}: {reference}")
 
 

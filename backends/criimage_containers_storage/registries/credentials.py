@@ -1,67 +1,54 @@
-"""With which credentials, under which policy and by which configuration a registry is asked (cri-o A5-A11, C1)."""
+"""With which credentials a registry is asked (cri-o A5-A11)."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from criimage.errors import InvalidRequest, PullError
-from criimage.reference import shown
-from criimage_containers_storage.auth_files import default_files, render, sendable
+from criimage.errors import PullError
 from criimage_containers_storage.json_text import parse
-from criimage_containers_storage.policy import accepts_anything, find_policy, read_policy
+from criimage_containers_storage.registries.auth_files import default_files, render, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from criimage.credentials import Credentials
     from criimage.reference import Reference
-    from criimage_containers_storage.registries import Registries
+    from criimage_containers_storage.registries.registries_conf import Registries
     from criimage_containers_storage.settings import Settings
 
-__all__ = ["Access", "Entrance"]
+__all__ = ["CredentialResolver", "ResolvedCredentials"]
 
-# What a namespace may be called (RFC 1123 label); nothing else becomes part of a file name.
-_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """How a registry is asked for one image.
+class ResolvedCredentials:
+    """What skopeo is given to log in with.
 
     Attributes:
-        policy: the signature policy.
-        registries_conf: the registries' configuration, if it exists.
         auth: an auth file's content for this request, or empty.
         auth_file: the operator's auth file, if there is no `auth`.
         anonymous: without any credentials, whatever the machine has.
-        certs_dir: certificates, or empty.
-        unconditional: the policy accepts the image without looking at it.
         source: where the credentials come from, for the audit: `request`, a file, `withheld` or `none`.
         secrets: never to be seen in a text.
     """
 
-    policy: Path
-    registries_conf: Path | None = None
     auth: bytes = field(default=b"", repr=False)
     auth_file: str = ""
     anonymous: bool = False
-    certs_dir: str = ""
-    unconditional: bool = False
     source: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Entrance:
-    """Makes the access for each pull from the settings and the machine's files.
+class CredentialResolver:
+    """Finds the credentials for each pull in the request and in the machine's files.
 
     Attributes:
         settings: the operator's.
@@ -71,31 +58,20 @@ class Entrance:
     settings: Settings
     environment: Mapping[str, str]
 
-    def prepare(
-        self,
-        reference: Reference,
-        credentials: Credentials | None,
-        configured: tuple[Registries, Path | None],
-        namespace: str,
-    ) -> Access:
-        """Return the access for one pull. Blocks on small files.
+    def resolve(
+        self, reference: Reference, credentials: Credentials | None, registries: Registries, namespace: str
+    ) -> ResolvedCredentials:
+        """Return the credentials for one pull. Blocks on small files.
 
         Args:
             reference: the image.
             credentials: of the request.
-            configured: what registries.conf says, and the file that skopeo is to be given.
-            namespace: of the pod, or empty.
+            registries: what registries.conf says.
+            namespace: of the pod, or empty; one that `rules` has let through.
 
         Raises:
-            ConfigurationError: the policy is missing or not valid.
-            InvalidRequest: the namespace cannot be one.
             PullError: the namespace's auth file is not valid.
         """
-        if namespace and not _NAMESPACE.fullmatch(namespace):
-            raise InvalidRequest(f"invalid namespace {shown(namespace)}")
-        registries, conf = configured
-        policy_file = self._policy(namespace)
-        unconditional = accepts_anything(read_policy(policy_file), reference)
         own = self._take_namespaced(reference, namespace)
         auth = own or b""
         if credentials is not None and sendable(credentials):
@@ -103,25 +79,13 @@ class Entrance:
             asked = [one for one in registries.endpoints(reference) if one.partition("/")[0] == reference.domain]
             auth = render(credentials, [reference.repository, *asked], self._others(), own)
         anonymous = credentials is not None and not sendable(credentials)
-        return Access(
-            policy_file,
-            conf,
+        return ResolvedCredentials(
             auth,
             self.settings.auth_file,
             anonymous,
-            self.settings.certs_dir,
-            unconditional,
             "withheld" if anonymous else self._source(credentials, namespaced=own is not None),
             (*_secrets(credentials), *self._proxy_secrets()),
         )
-
-    def _policy(self, namespace: str) -> Path:
-        """Return the namespace's own policy where there is one (C1)."""
-        if namespace and self.settings.policy_dir:
-            own = Path(self.settings.policy_dir) / f"{namespace}.json"
-            if own.exists():
-                return own
-        return find_policy(self.settings.policy, self.environment)
 
     def _source(self, credentials: Credentials | None, *, namespaced: bool) -> str:
         if credentials is not None:

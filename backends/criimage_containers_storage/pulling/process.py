@@ -7,15 +7,17 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
+
+from criimage_containers_storage.finishing import settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Outcome", "run", "settled"]
+__all__ = ["Outcome", "run"]
 
 _TERM_SECONDS = 0.7
 _GONE_SECONDS = 2.0
@@ -76,21 +78,6 @@ async def run(
         if not life.cancelled():
             life.exception()
         raise
-
-
-async def settled(task: asyncio.Task[Any]) -> bool:
-    """Wait until a task has ended, however often the waiting one is cancelled, and tell whether it was.
-
-    A native cancel passes through anyio's shields (python-stack 4). A caller that is told so raises CancelledError in
-    the end. The task's own result or error stays in it.
-    """
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            cancelled = True
-    return cancelled
 
 
 async def _live(

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["Gate"]
+__all__ = ["StoreAccess"]
 
 
-class Gate:
+class StoreAccess:
     """Copies pass together; deletions one at a time, without copies if that can be had within `patience` seconds."""
 
     def __init__(self, patience: float) -> None:
@@ -37,7 +37,7 @@ class Gate:
         return self._copies
 
     @contextlib.asynccontextmanager
-    async def copying(self) -> AsyncIterator[None]:
+    async def shared(self) -> AsyncIterator[None]:
         """Hold while a copy runs; waits only for a deletion that runs already."""
         while not self._no_deletion.is_set():
             await self._no_deletion.wait()
@@ -52,7 +52,7 @@ class Gate:
                 self._no_copy.set()
 
     @contextlib.asynccontextmanager
-    async def deleting(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """Hold while a deletion runs."""
         async with self._deletion:
             if self._copies and not self._waited_in_vain:

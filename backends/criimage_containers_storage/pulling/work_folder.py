@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import functools
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
 import anyio.to_thread
 
-from criimage_containers_storage.copied import copied_blobs, copied_file, left_behind
-from criimage_containers_storage.orphans import end_orphans
-from criimage_containers_storage.process import settled
+from criimage_containers_storage.finishing import finish, settled
+from criimage_containers_storage.pulling.journal import copied_blobs, copied_file, left_behind
+from criimage_containers_storage.pulling.orphans import end_orphans
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -97,11 +95,7 @@ async def for_one_pull(folder: Path, failed: Callable[[set[str]], None]) -> Asyn
         yield path
         complete = True
     finally:
-        remove = functools.partial(_remove, path, None if complete else failed)
-        with anyio.CancelScope(shield=True):
-            cancelled = await settled(asyncio.create_task(anyio.to_thread.run_sync(remove)))
-        if cancelled:
-            raise asyncio.CancelledError
+        await finish(anyio.to_thread.run_sync(_remove, path, None if complete else failed))
 
 
 def _make(folder: Path) -> Path:

@@ -26,17 +26,24 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import structlog
 
-from criimage_containers_storage.images import bare_facts, convert, parse_names, read_facts
-from criimage_containers_storage.records import LayerRecord, chain_sizes, read_image, read_layer, read_raw, whole_chains
+from criimage_containers_storage.store.images import bare_facts, convert, parse_names, read_facts
+from criimage_containers_storage.store.records import (
+    LayerRecord,
+    chain_sizes,
+    read_image,
+    read_layer,
+    read_raw,
+    whole_chains,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.backend import Image
     from criimage.reference import Reference
-    from criimage_containers_storage.images import Facts
-    from criimage_containers_storage.records import ImageRecord
-    from criimage_containers_storage.storage_conf import Layout
+    from criimage_containers_storage.store.images import Facts
+    from criimage_containers_storage.store.records import ImageRecord
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["Snapshot", "Store", "Stored"]
 
@@ -120,7 +127,7 @@ class _Layers:
 
 
 @dataclass(slots=True)
-class _Place:
+class _Root:
     images_folder: Path
     images_file: Path
     layers_file: Path
@@ -131,8 +138,8 @@ class Store:
     """Reads one store and the read-only ones beside it."""
 
     def __init__(self, layout: Layout) -> None:
-        self._places = [
-            _Place(
+        self._roots = [
+            _Root(
                 root / f"{layout.driver}-images",
                 root / f"{layout.driver}-images" / "images.json",
                 root / f"{layout.driver}-layers" / "layers.json",
@@ -140,7 +147,7 @@ class Store:
             )
             for root, read_only in [(layout.root, False), *((path, True) for path in layout.additional)]
         ]
-        self._watched = [str(file) for place in self._places for file in (place.images_file, place.layers_file)]
+        self._watched = [str(file) for root in self._roots for file in (root.images_file, root.layers_file)]
         self._identities: list[FileIdentity] | None = None
         self._snapshot = Snapshot()
         self._read_again = float("inf")
@@ -171,21 +178,21 @@ class Store:
         # Before the reading: what is written meanwhile makes the next call read again.
         identities = [_identity(file) for file in self._watched]
         again = float("inf")
-        records: dict[str, tuple[_Place, ImageRecord]] = {}
-        for place in self._places:
-            found, complete = self._read_records(place)
+        records: dict[str, tuple[_Root, ImageRecord]] = {}
+        for root in self._roots:
+            found, complete = self._read_records(root)
             again = again if complete else _RETRY_SECONDS
             for identity, record in found.items():
-                records.setdefault(identity, (place, record))  # L12: the writable store's own record wins
+                records.setdefault(identity, (root, record))  # L12: the writable store's own record wins
         layers = self._layers = self._read_layers()
         readable = {}
-        for identity, (place, record) in records.items():
-            facts, seconds = self._facts_of(place, record)
-            if facts is None or _unnamed_yet(place, record):
+        for identity, (root, record) in records.items():
+            facts, seconds = self._facts_of(root, record)
+            if facts is None or _unnamed_yet(root, record):
                 again = _RETRY_SECONDS
             else:
                 again = min(again, seconds)
-                readable[identity] = (place, record, facts)
+                readable[identity] = (root, record, facts)
         self._facts = {key: value for key, value in self._facts.items() if key[1] in records}
         self._damaged = {key: value for key, value in self._damaged.items() if key[1] in records}
         self._snapshot = self._assemble(readable, layers)
@@ -199,10 +206,10 @@ class Store:
             self._complain(str(file), type(error).__name__, "part of the store cannot be read and is left out")
             return [], False
 
-    def _read_records(self, place: _Place) -> tuple[dict[str, ImageRecord], bool]:
+    def _read_records(self, root: _Root) -> tuple[dict[str, ImageRecord], bool]:
         # Records that are as before keep their parsed value: comparing is far cheaper than parsing.
-        raw, complete = self._tolerant(place.images_file)
-        before = self._raw.get(place.images_folder, {})
+        raw, complete = self._tolerant(root.images_file)
+        before = self._raw.get(root.images_folder, {})
         now: dict[str, tuple[dict[str, Any], ImageRecord]] = {}
         for entry in raw:
             known = before.get(entry.get("id", "")) if isinstance(entry.get("id"), str) else None
@@ -211,45 +218,45 @@ class Store:
                 now[record.id] = (entry, record)
         if not complete and not now:
             now = before
-        self._raw[place.images_folder] = now
+        self._raw[root.images_folder] = now
         return {identity: record for identity, (_, record) in now.items()}, complete
 
     def _read_layers(self) -> _Layers:
         # Images come, go and change their names more often than layers do. Layers that are as before keep their value.
-        files = tuple(_identity(str(place.layers_file)) for place in self._places)
+        files = tuple(_identity(str(root.layers_file)) for root in self._roots)
         if files == self._layers.files:
             return self._layers
         by_id: dict[str, LayerRecord] = {}
         complete = True
-        for place in reversed(self._places):
-            raw, readable = self._tolerant(place.layers_file)
+        for root in reversed(self._roots):
+            raw, readable = self._tolerant(root.layers_file)
             complete &= readable
-            before = self._raw_layers.get(place.layers_file, {})
+            before = self._raw_layers.get(root.layers_file, {})
             now = {}
             for entry in raw:
                 name = entry.get("id")
                 if isinstance(name, str):
                     known = before.get(name)
                     now[name] = known if known is not None and known[0] == entry else (entry, read_layer(entry))
-            self._raw_layers[place.layers_file] = now
+            self._raw_layers[root.layers_file] = now
             by_id |= {name: layer for name, (_, layer) in now.items()}
         size = sum(layer.size or 0 for layer in by_id.values())
         return _Layers(files if complete else (), by_id, chain_sizes(by_id), whole_chains(by_id), size)
 
-    def _facts_of(self, place: _Place, record: ImageRecord) -> tuple[Facts | None, float]:
+    def _facts_of(self, root: _Root, record: ImageRecord) -> tuple[Facts | None, float]:
         """Return what is known of an image, or None if it is not one yet or any more; and when to look again."""
-        key = (place.images_folder, record.id)
+        key = (root.images_folder, record.id)
         known = self._facts.get(key)
         if known is not None and _same_files(known[0], record):
             return known[1], float("inf")
         # A damaged one is looked at each time: a new pull writes the same files again.
         damaged = self._damaged.pop(key, None)
         was_damaged = damaged is not None and _same_files(damaged[0], record)
-        folder = place.images_folder / record.id
+        folder = root.images_folder / record.id
         try:
             facts = read_facts(folder, record)
         except OSError as error:
-            if not was_damaged and _changed_lately(place, folder):
+            if not was_damaged and _changed_lately(root, folder):
                 return None, _RETRY_SECONDS
             fault, seconds = error.strerror or type(error).__name__, _DAMAGED_SECONDS
         except ValueError as error:
@@ -269,17 +276,17 @@ class Store:
             self._complained.add((what, why))
             _log.warning(text, what=what, error=why)
 
-    def _assemble(self, records: dict[str, tuple[_Place, ImageRecord, Facts]], layers: _Layers) -> Snapshot:
+    def _assemble(self, records: dict[str, tuple[_Root, ImageRecord, Facts]], layers: _Layers) -> Snapshot:
         owners: dict[Reference, str] = {}
         named = {identity: parse_names_cached(record.names) for identity, (_, record, _) in records.items()}
         # The later of two records owns a name (L10), but never a read-only store's over ours.
         for writable in (False, True):
-            for identity, (place, _, _) in records.items():
-                if place.read_only is not writable:
+            for identity, (root, _, _) in records.items():
+                if root.read_only is not writable:
                     owners.update(dict.fromkeys(named[identity], identity))
         before = self._snapshot
         by_id: dict[str, Stored] = {}
-        for identity, (place, record, facts) in records.items():
+        for identity, (root, record, facts) in records.items():
             names = tuple(name for name in named[identity] if owners[name] == identity)
             size, whole = layers.sizes.get(record.layer), record.layer in layers.whole
             old = before.by_id.get(identity)
@@ -294,7 +301,7 @@ class Store:
             image = convert(record, facts, names, size)
             if old is not None and old.image == image:
                 image = old.image
-            by_id[identity] = Stored(image, record, facts, names, size, place.images_folder, place.read_only, whole)
+            by_id[identity] = Stored(image, record, facts, names, size, root.images_folder, root.read_only, whole)
         images = tuple(one.image for one in by_id.values())
         if len(images) == len(before.images) and all(map(operator.is_, images, before.images)):
             images = before.images
@@ -316,18 +323,18 @@ def _identity(file: str) -> FileIdentity:
     return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
-def _changed_lately(place: _Place, folder: Path) -> bool:
-    changed = [found[1] for found in map(_identity, (str(place.images_file), str(folder))) if found is not None]
+def _changed_lately(root: _Root, folder: Path) -> bool:
+    changed = [found[1] for found in map(_identity, (str(root.images_file), str(folder))) if found is not None]
     return bool(changed) and 0 <= time.time() - max(changed) / 1e9 < _WRITING_SECONDS
 
 
-def _unnamed_yet(place: _Place, record: ImageRecord) -> bool:
+def _unnamed_yet(root: _Root, record: ImageRecord) -> bool:
     # A pull writes the record and, in a separate step moments later, its name. Shown in between, it would look like an
     # image that nobody wants.
     if record.names or record.history:
         return False
     try:
-        age = time.time() - (place.images_folder / record.id / "manifest").stat().st_mtime
+        age = time.time() - (root.images_folder / record.id / "manifest").stat().st_mtime
     except OSError:
         return False
     return 0 <= age < _NAMELESS_SECONDS

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from criimage.errors import ConfigurationError
-from criimage_containers_storage.auth_files import in_memory
-from criimage_containers_storage.copied import copied_file
-from criimage_containers_storage.process import run
+from criimage_containers_storage.pulling.journal import copied_file
+from criimage_containers_storage.pulling.process import run
+from criimage_containers_storage.registries.auth_files import in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from criimage.reference import ImageID, Reference
-    from criimage_containers_storage.access import Access
-    from criimage_containers_storage.process import Outcome
-    from criimage_containers_storage.storage_conf import Layout
+    from criimage_containers_storage.pulling.process import Outcome
+    from criimage_containers_storage.registries.credentials import ResolvedCredentials
+    from criimage_containers_storage.registries.rules import Rules
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["Skopeo"]
 
@@ -48,10 +49,12 @@ class Skopeo:
         self._trying_out = asyncio.Lock()
         self._tried_out = asyncio.Event()
 
-    async def top_manifest(self, reference: Reference, access: Access, folder: Path) -> Outcome:
+    async def top_manifest(
+        self, reference: Reference, rules: Rules, credentials: ResolvedCredentials, folder: Path
+    ) -> Outcome:
         """Fetch the manifest or index that the registry has under this name, as `Outcome.out` (T5)."""
-        with self._credentials(access, "") as (flags, descriptors):
-            command = [*self._start(access, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
+        with _login(rules, credentials, "") as (flags, descriptors):
+            command = [*self._start(rules, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
             return await self._run(command, descriptors, more=_FOR_INSPECT)
 
     async def try_out_store(self) -> None:
@@ -73,20 +76,28 @@ class Skopeo:
         # The last result that the driver writes down (containers-storage 1.43, drivers/overlay).
         return any((self._layout.run_root / self._layout.driver).glob("native-diff*"))
 
-    async def copy(self, reference: Reference, access: Access, folder: Path, started: Callable[[int], None]) -> Outcome:
+    async def copy(
+        self,
+        reference: Reference,
+        rules: Rules,
+        credentials: ResolvedCredentials,
+        folder: Path,
+        started: Callable[[int], None],
+    ) -> Outcome:
         """Copy an image from its registry into the store under its own name (T4).
 
         Args:
             reference: the image.
-            access: how to ask.
+            rules: how to ask.
+            credentials: with what.
             folder: for downloads; emptied by the caller whatever happens.
             started: told the process ID.
         """
         await self.try_out_store()
-        with self._credentials(access, "src-") as (flags, descriptors):
+        with _login(rules, credentials, "src-") as (flags, descriptors):
             # Not quietly: it names every layer as it begins with it (copied.py).
             verb = ["copy", *flags, f"docker://{reference}", self.stored(str(reference))]
-            command = [*self._start(access, folder), *verb]
+            command = [*self._start(rules, folder), *verb]
             return await self._run(command, descriptors, started=started, out=copied_file(folder))
 
     async def store_folder(self, folder: Path, identity: ImageID) -> Outcome:
@@ -107,21 +118,10 @@ class Skopeo:
         """Return what skopeo calls an image of our store (T2)."""
         return f"containers-storage:{self._layout.spec}{name}"
 
-    def _start(self, access: Access, folder: Path) -> list[str]:
+    def _start(self, rules: Rules, folder: Path) -> list[str]:
         # T1: skopeo does not look at CONTAINERS_REGISTRIES_CONF.
-        registries = ["--registries-conf", str(access.registries_conf)] if access.registries_conf else []
-        return [self._program, *registries, "--policy", str(access.policy), "--tmpdir", str(folder)]
-
-    @contextlib.contextmanager
-    def _credentials(self, access: Access, side: str) -> Iterator[tuple[list[str], tuple[int, ...]]]:
-        flags = [f"--{side}cert-dir", access.certs_dir] if access.certs_dir else []
-        if access.auth:
-            with in_memory(access.auth) as descriptor:
-                yield [*flags, f"--{side}authfile", f"/proc/self/fd/{descriptor}"], (descriptor,)
-        elif access.anonymous:
-            yield [*flags, f"--{side}no-creds"], ()
-        else:
-            yield flags + ([f"--{side}authfile", access.auth_file] if access.auth_file else []), ()
+        registries = ["--registries-conf", str(rules.registries_conf)] if rules.registries_conf else []
+        return [self._program, *registries, "--policy", str(rules.policy), "--tmpdir", str(folder)]
 
     async def _run(
         self,
@@ -144,3 +144,15 @@ class Skopeo:
             )
         except FileNotFoundError:
             raise ConfigurationError("skopeo is not installed; install the package skopeo") from None
+
+
+@contextlib.contextmanager
+def _login(rules: Rules, credentials: ResolvedCredentials, side: str) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+    flags = [f"--{side}cert-dir", rules.certs_dir] if rules.certs_dir else []
+    if credentials.auth:
+        with in_memory(credentials.auth) as descriptor:
+            yield [*flags, f"--{side}authfile", f"/proc/self/fd/{descriptor}"], (descriptor,)
+    elif credentials.anonymous:
+        yield [*flags, f"--{side}no-creds"], ()
+    else:
+        yield flags + ([f"--{side}authfile", credentials.auth_file] if credentials.auth_file else []), ()

@@ -8,11 +8,11 @@ import anyio.to_thread
 
 from criimage.errors import InvalidRequest
 from criimage.reference import Name, shown
-from criimage_containers_storage.registries import Registries
+from criimage_containers_storage.registries.registries_conf import Registries
 
 if TYPE_CHECKING:
     from criimage.reference import Reference
-    from criimage_containers_storage.current_registries import CurrentRegistries
+    from criimage_containers_storage.registries.current import CurrentRegistries
 
 __all__ = ["Resolver", "candidates"]
 

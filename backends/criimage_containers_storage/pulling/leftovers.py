@@ -14,25 +14,24 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import anyio.to_thread
 import structlog
 
 from criimage.reference import ImageID
-from criimage_containers_storage.failures import last_words
-from criimage_containers_storage.process import settled
-from criimage_containers_storage.records import read_layers, read_raw
-from criimage_containers_storage.work_folder import for_one_pull
+from criimage_containers_storage.finishing import finish
+from criimage_containers_storage.pulling.failures import last_words
+from criimage_containers_storage.pulling.work_folder import for_one_pull
+from criimage_containers_storage.store.records import read_layers, read_raw
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-    from criimage_containers_storage.copied import Book
-    from criimage_containers_storage.gate import Gate
-    from criimage_containers_storage.records import LayerRecord
-    from criimage_containers_storage.skopeo import Skopeo
-    from criimage_containers_storage.storage_conf import Layout
+    from criimage_containers_storage.pulling.journal import Journal
+    from criimage_containers_storage.pulling.skopeo import Skopeo
+    from criimage_containers_storage.store.access import StoreAccess
+    from criimage_containers_storage.store.records import LayerRecord
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["Leftovers", "unused_chains"]
 
@@ -55,35 +54,35 @@ class Leftovers:
     Args:
         layout: the store.
         skopeo: changes it.
-        gate: keeps copies and deletions apart.
-        book: layers that nothing uses, as far as known.
+        access: keeps copies and deletions apart.
+        journal: layers that nothing uses, as far as known.
         work: our folder.
     """
 
-    def __init__(self, layout: Layout, skopeo: Skopeo, gate: Gate, book: Book, work: Path) -> None:
-        self._book = book
+    def __init__(self, layout: Layout, skopeo: Skopeo, access: StoreAccess, journal: Journal, work: Path) -> None:
+        self._journal = journal
         self._work = work
         self._layout = layout
         self._skopeo = skopeo
-        self._gate = gate
+        self._access = access
 
     def remember(self, blobs: set[str]) -> None:
         """Give these layers back later, unless something uses them then. Blocks."""
-        self._book.add(blobs)
+        self._journal.add(blobs)
 
     async def watch(self) -> None:
         """Give back what is due, again and again, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            due = self._book.due(WAIT_SECONDS)
+            due = self._journal.due(WAIT_SECONDS)
             # A copy that runs may count on them.
-            if due and not self._gate.copies:
+            if due and not self._access.copies:
                 try:
                     async with for_one_pull(self._work, lambda _: None) as folder:
                         await self.give_back(due, folder)
                 except OSError as error:
                     _log.warning("layers of a failed pull could not be given back", error=str(error))
-                await anyio.to_thread.run_sync(self._book.forget, due)
+                await anyio.to_thread.run_sync(self._journal.forget, due)
 
     async def give_back(self, blobs: Collection[str], folder: Path) -> None:
         """Remove the layers that came as one of `blobs` and that nothing uses.
@@ -96,24 +95,16 @@ class Leftovers:
             folder: of this pull's own.
         """
         try:
-            async with self._gate.deleting():
+            async with self._access.exclusive():
                 for number, chain in enumerate(await anyio.to_thread.run_sync(self._chains, blobs)):
-                    await self._give_back(folder / f"leftovers-{number}", chain)
+                    # Half of it would leave an image that nobody asked for, so a cancel waits for this chain, but for
+                    # no other.
+                    await finish(self._give_back(folder / f"leftovers-{number}", chain))
         except Exception as error:  # noqa: BLE001 - whatever it is, the pull that failed has its own error to tell
             _log.warning("layers of a failed pull could not be given back", error=str(error))
 
     async def _give_back(self, image: Path, chain: list[LayerRecord]) -> None:
         # Half of it would leave an image that nobody asked for, so a cancel waits for this chain, but for no other.
-        work = asyncio.create_task(self._replace(image, chain))
-        with anyio.CancelScope(shield=True):
-            cancelled = await settled(work)
-        fault = work.exception()
-        if cancelled:
-            raise asyncio.CancelledError
-        if fault is not None:
-            raise fault
-
-    async def _replace(self, image: Path, chain: list[LayerRecord]) -> None:
         identity = await anyio.to_thread.run_sync(_write_image, image, chain)
         for outcome in (await self._skopeo.store_folder(image, identity), await self._skopeo.delete(identity)):
             if outcome.code != 0:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["Book", "copied_blobs", "copied_file", "left_behind"]
+__all__ = ["Journal", "copied_blobs", "copied_file", "left_behind"]
 
 _LINE = re.compile(r"^Copying blob (sha256:[0-9a-f]{64})", re.MULTILINE)
 _COPIED = "copied"
 # The file whose lock tells that its server lives: always there, so that nothing is left over that was not there before.
-_BOOK = "lock"
+_JOURNAL = "lock"
 
 
 def copied_file(folder: Path) -> Path:
@@ -44,7 +44,7 @@ def left_behind(work: Path) -> dict[str, float]:
     """Return what a killed server's folder tells: digests of layers, and when they were touched. Blocks."""
     found: dict[str, float] = {}
     try:
-        written = parse((work / _BOOK).read_bytes())
+        written = parse((work / _JOURNAL).read_bytes())
         found |= {str(digest): float(when) for digest, when in written.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         pass  # nothing had failed there, or not even this could be written
@@ -57,14 +57,14 @@ def left_behind(work: Path) -> dict[str, float]:
     return found
 
 
-class Book:
+class Journal:
     """Layers of pulls that came to nothing: nothing may ever use them. May be used by threads.
 
     It is written to the work folder at every change, for the server that comes after a killed one.
     """
 
     def __init__(self, work: Path, known: Mapping[str, float]) -> None:
-        self._file = work / _BOOK
+        self._file = work / _JOURNAL
         self._lock = threading.Lock()
         self._layers = dict(known)
         self._write()

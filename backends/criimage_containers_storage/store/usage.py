@@ -19,15 +19,15 @@ import anyio
 import anyio.to_thread
 
 from criimage.backend import FilesystemUsage
-from criimage_containers_storage.process import settled
-from criimage_containers_storage.records import read_layers, read_raw
+from criimage_containers_storage.finishing import settled
+from criimage_containers_storage.store.records import read_layers, read_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from criimage_containers_storage.storage_conf import Layout
-    from criimage_containers_storage.store import Snapshot, Store
+    from criimage_containers_storage.store.reader import Snapshot, Store
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["UsageMeter", "measure_folder"]
 

@@ -15,7 +15,7 @@ from criimage import errors
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from criimage_containers_storage.process import Outcome
+    from criimage_containers_storage.pulling.process import Outcome
 
 __all__ = ["LAYER_GONE", "last_words", "pull_failure", "store_failure", "tidy"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from criimage.backend import ProgressReporter
-    from criimage_containers_storage.manifests import LayersToFetch
+    from criimage_containers_storage.pulling.manifests import LayersToFetch
 
 __all__ = ["Watch"]
 

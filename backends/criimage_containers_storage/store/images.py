@@ -16,13 +16,13 @@ from criimage.backend import Image, User
 from criimage.errors import InvalidRequest
 from criimage.reference import ImageID, Reference
 from criimage_containers_storage.json_text import parse
-from criimage_containers_storage.records import big_data_file
+from criimage_containers_storage.store.records import big_data_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from criimage_containers_storage.records import ImageRecord
+    from criimage_containers_storage.store.records import ImageRecord
 
 __all__ = ["Facts", "bare_facts", "convert", "parse_names", "parse_user", "read_facts", "verbose_info"]
 
