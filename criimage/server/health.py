@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from grpclib.const import Status
 
-from criimage.server import wire
+from criimage import wire
 from criimage.server.calls import CallFailed, Method, server_stream, unary
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from criimage import wire
 from criimage.reference import Lookup, Name, Pattern
-from criimage.server import replies, requests, wire
+from criimage.server import replies, requests
 from criimage.server.calls import Method, server_stream, unary
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from grpclib.const import Status
 
+from criimage import wire
 from criimage.backend import Phase
 from criimage.cri.criimage.v1 import (
     CancelPullRequest,
@@ -14,7 +15,6 @@ from criimage.cri.criimage.v1 import (
     PullPhase,
     WatchPullsRequest,
 )
-from criimage.server import wire
 from criimage.server.calls import CallFailed, Method, server_stream, unary
 from criimage.server.strict import parse
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from criimage.server import wire
+from criimage import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

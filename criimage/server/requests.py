@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from criimage import wire
 from criimage.backend import PullContext
 from criimage.credentials import Credentials
 from criimage.cri.runtime.v1 import AuthConfig, ImageSpec, PodSandboxMetadata
 from criimage.errors import InvalidRequest
-from criimage.server import wire
 from criimage.server.strict import parse
 
 __all__ = ["ImageRequest", "PullRequest", "read_filter", "read_pull", "read_remove", "read_status", "read_verbose"]

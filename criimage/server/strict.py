@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import betterproto
 
+from criimage import wire
 from criimage.errors import InvalidRequest
-from criimage.server import wire
 
 __all__ = ["parse"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from criimage.server import wire
+from criimage import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -39,10 +39,14 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     raise InvalidRequest(_MALFORMED)
 
 
-def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
+def fields(data: bytes, limit: int = _FIELDS_LIMIT) -> Iterator[tuple[int, int, Value]]:
     """Yield (field number, wire type, value) for every field of a message, in order.
 
     A value is the content as bytes for BYTES and an int otherwise.
+
+    Args:
+        data: the message.
+        limit: how many fields it may have.
 
     Raises:
         InvalidRequest: truncated, a wrong field number, a wire type that is not in use (groups included), or so many
@@ -51,8 +55,8 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
     position = count = 0
     while position < len(data):
         count += 1
-        if count > _FIELDS_LIMIT:
-            raise InvalidRequest(f"the request has a message of more than {_FIELDS_LIMIT} fields")
+        if count > limit:
+            raise InvalidRequest(f"the request has a message of more than {limit} fields")
         key, position = _varint(data, position)
         number, wire_type = key >> 3, key & 7
         if not 0 < number < _FIELD_NUMBER_LIMIT:
