@@ -9,13 +9,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from criimage import __version__, errors
+from criimage import __version__, errors, lasting, problems
 from criimage.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Metric
 
 __all__ = ["Metrics", "NoMetrics", "PrometheusMetrics", "serve_metrics"]
 
@@ -76,6 +76,7 @@ class PrometheusMetrics:
             buckets=_SECONDS,
         )
         self._pulls = _PullMetrics(backend, self.registry)
+        _ServiceMetrics(backend).register(self.registry)
         Info("criimage_build", "This criimage.", registry=self.registry).info({"version": __version__})
         kinds = tuple(error_kinds)
         self._pulls.begin(kinds)
@@ -139,6 +140,29 @@ class _PullMetrics:
             self._unchanged.inc(outcome == "unchanged")
         else:
             self._failed.labels(self._backend, outcome).inc()
+
+
+class _ServiceMetrics:
+    """What the process itself knows, read when somebody asks."""
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+
+    def register(self, registry: CollectorRegistry) -> None:
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        standing = GaugeMetricFamily("criimage_problems", "Problems that stand now.", labels=["backend"])
+        standing.add_metric([self._backend], len(problems.standing()))
+        yield standing
+        failed = CounterMetricFamily(
+            "criimage_task_failures", "Failures of tasks that live as long as the server.", labels=["backend", "task"]
+        )
+        for task, count in lasting.failures().items():
+            failed.add_metric([self._backend, task], count)
+        yield failed
 
 
 def error_kinds() -> list[str]:

@@ -18,6 +18,7 @@ import structlog
 
 from criimage import __version__, logs, metrics, plugins
 from criimage.errors import ConfigurationError
+from criimage.lasting import lasting
 from criimage.pins import Pins
 from criimage.pulls.sharing import Pulls
 from criimage.server import systemd
@@ -25,6 +26,7 @@ from criimage.server.health import HealthService
 from criimage.server.images import ImageRef, ImageService
 from criimage.server.observe import CallObserver
 from criimage.server.pull_service import PullService
+from criimage.server.readiness import Readiness
 from criimage.server.reflection import ReflectionService
 from criimage.server.runtime import RuntimeService
 from criimage.server.server import Server
@@ -75,13 +77,14 @@ class Assembly:
         shown: dict[str, Any],
     ) -> None:
         self._stopping = Stopping()
+        readiness = Readiness(backend)
         self.pulls = Pulls(backend, work, settings.pulls.policy())
         pins, image_ref = Pins(settings.pinned_images), ImageRef(settings.image_ref)
         self.images = ImageService(backend, self.pulls, work, pins, image_ref)
-        methods = [*self.images.methods(), *RuntimeService(backend, __version__, shown).methods()]
+        methods = [*self.images.methods(), *RuntimeService(readiness, __version__, shown).methods()]
         methods += PullService(self.pulls, self._stopping).methods()
         services = sorted({method.service for method in methods})
-        methods += HealthService(backend, services, self._stopping).methods()
+        methods += HealthService(readiness, services, self._stopping).methods()
         methods += ReflectionService(services).methods()
         operations = sorted({method.operation for method in methods} | {"unknown"})
         measured = figures(operations)
@@ -136,12 +139,10 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
             systemd.ready(f"serving {plugin.name}")
             work.start(_report_problems(backend), name="report problems")
-            reloading = work.start(_reload_when(hung_up, assembly, reread), name="reload")
-            async with systemd.watchdog():
+            async with lasting(lambda: _reload_when(hung_up, assembly, reread), "reload"), systemd.watchdog():
                 await stopped.wait()
             _log.info("stopping")
             systemd.stopping()
-            reloading.cancel()
             await assembly.stop()
     _log.info("stopped")
 
@@ -180,15 +181,24 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
     systemd.reloading()
     try:
         settings = await asyncio.to_thread(lambda: reread().settings())
+        pins, policy = Pins(settings.pinned_images), settings.pulls.policy()
     except ConfigurationError as error:
-        _log.error("settings not reloaded: the old ones stay", error=error.text)
-        systemd.reloaded(f"settings not reloaded: {' '.join(error.text.split())}")
+        _not_reloaded(error.text)
         return
+    except BaseException:
+        # systemd waits for the end of a reload, whatever ends it.
+        _not_reloaded("a fault in the image service, the log says more")
+        raise
     logs.set_level(settings.log.level)
-    assembly.images.repin(Pins(settings.pinned_images))
-    assembly.pulls.set_policy(settings.pulls.policy())
+    assembly.images.repin(pins)
+    assembly.pulls.set_policy(policy)
     systemd.reloaded("settings reloaded")
     _log.info("settings reloaded", log_level=settings.log.level, pinned_images=list(settings.pinned_images))
+
+
+def _not_reloaded(text: str) -> None:
+    _log.error("settings not reloaded: the old ones stay", error=text)
+    systemd.reloaded(f"settings not reloaded: {' '.join(text.split())}")
 
 
 @contextmanager

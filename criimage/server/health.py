@@ -1,4 +1,4 @@
-"""The standard gRPC health service, on the backend's own check.
+"""The standard gRPC health service, on whether the service can work.
 
 Written on bytes, because grpclib's brings google's protobuf with it: 10 MB for a message of one field.
 """
@@ -15,7 +15,7 @@ from criimage.server.calls import CallFailed, Method, server_stream, unary
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from criimage.backend import Backend
+    from criimage.server.readiness import Readiness
     from criimage.server.stopping import Stopping
 
 __all__ = ["HealthService"]
@@ -28,13 +28,13 @@ class HealthService:
     """`grpc.health.v1.Health` for the whole server (empty name) and each of its services.
 
     Args:
-        backend: SERVING means that its check finds no problem.
+        readiness: SERVING means that it has no problem.
         services: full names of the services that may be asked about.
         stopping: ends the watching.
     """
 
-    def __init__(self, backend: Backend, services: Iterable[str], stopping: Stopping) -> None:
-        self._backend = backend
+    def __init__(self, readiness: Readiness, services: Iterable[str], stopping: Stopping) -> None:
+        self._readiness = readiness
         self._stopping = stopping
         self._services = {"", *services}
 
@@ -62,7 +62,7 @@ class HealthService:
             await self._stopping.pause(WATCH_SECONDS)
 
     async def _state(self) -> int:
-        return _NOT_SERVING if await self._backend.check() else _SERVING
+        return _NOT_SERVING if await self._readiness.problems() else _SERVING
 
 
 def _service(request: bytes) -> str:

@@ -16,7 +16,7 @@ from criimage.server.strict import parse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from criimage.backend import Backend
+    from criimage.server.readiness import Readiness
 
 __all__ = ["RuntimeService"]
 
@@ -29,13 +29,13 @@ class RuntimeService:
     """Version and Status.
 
     Args:
-        backend: its health is the runtime's.
+        readiness: the service's is the runtime's.
         version: of criimage.
         config: the effective settings without secrets, shown by a verbose Status.
     """
 
-    def __init__(self, backend: Backend, version: str, config: Mapping[str, object]) -> None:
-        self._backend = backend
+    def __init__(self, readiness: Readiness, version: str, config: Mapping[str, object]) -> None:
+        self._readiness = readiness
         self._version = version
         self._config = json.dumps(config)
 
@@ -67,9 +67,11 @@ class RuntimeService:
 
     async def _status(self, request: bytes) -> bytes:
         verbose = requests.read_verbose(request)
-        problems = await self._backend.check()
-        text = "; ".join(problem.text for problem in problems)
-        reason = "BackendNotReady" if problems else _REASON
+        problems = await self._readiness.problems()
+        text = "; ".join(problem.text for _, problem in problems)
+        reason = _REASON
+        if problems:
+            reason = "BackendNotReady" if any(source == "backend" for source, _ in problems) else "ServiceNotReady"
         conditions = [
             RuntimeCondition(type="RuntimeReady", status=not problems, reason=reason, message=text),
             RuntimeCondition(type="NetworkReady", status=True, reason=_REASON),

@@ -14,6 +14,8 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from criimage.lasting import lasting
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -60,11 +62,9 @@ async def watchdog() -> AsyncIterator[None]:
     if not microseconds.isdecimal() or not meant or not int(microseconds):
         yield
         return
-    beating = asyncio.create_task(_beat(int(microseconds) / 1e6 / 2))
-    try:
+    seconds = int(microseconds) / 1e6 / 2
+    async with lasting(lambda: _beat(seconds), "watchdog"):
         yield
-    finally:
-        beating.cancel()
 
 
 async def _beat(seconds: float) -> None:
