@@ -115,12 +115,18 @@ class PullContext:
 
 
 class Phase(enum.Enum):
-    """Where a pull stands."""
+    """Where a pull stands.
+
+    In RESOLVING and DOWNLOADING the registry owes the next byte, and its silence has a limit. In UNPACKING and
+    WAITING_FOR_STORE the store does, or the engine: a lock that others hold, a removal that runs, a disk that is slow.
+    That has a limit of its own, and no registry is blamed for it.
+    """
 
     QUEUED = "queued"
     RESOLVING = "resolving"
     DOWNLOADING = "downloading"
     UNPACKING = "unpacking"
+    WAITING_FOR_STORE = "waiting-for-store"
     DONE = "done"
     FAILED = "failed"
 
@@ -135,11 +141,14 @@ class PullProgress:
         bytes_total: compressed bytes to fetch, without what is here already; None while unknown.
         layers_done: layers complete.
         layers_total: layers to fetch; None while unknown.
-        activity: any number that changes while work goes on that moves none of the others, such as unpacking.
+        activity: any number that changes while work goes on that moves none of the others, such as unpacking. In
+            WAITING_FOR_STORE it does not count: that wait is limited as a whole.
         layers_reused: layers that were here already; None while unknown.
         unchanged: nothing was fetched, because the registry has exactly what is here.
         credential_source: where the credentials that were used come from, such as `request` or a file's path; empty
             where the backend does not know. Never the credentials.
+        retry_after: seconds that the registry asked to wait when it refused (429); None unless it is that which the
+            pull waits for. No progress: a pull that is cut off then is RateLimited, with these seconds.
     """
 
     phase: Phase = Phase.RESOLVING
@@ -151,6 +160,7 @@ class PullProgress:
     layers_reused: int | None = None
     unchanged: bool = False
     credential_source: str = ""
+    retry_after: int | None = None
 
 
 ProgressReporter = Callable[[PullProgress], None]

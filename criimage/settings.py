@@ -62,6 +62,7 @@ class RegistryPullSettings(_Section):
     """A table `[pulls.registry."HOST"]`: what is set here wins over `[pulls]` for this registry."""
 
     progress_timeout: Duration | None = Field(default=None, description="as in [pulls]")
+    store_timeout: Duration | None = Field(default=None, description="as in [pulls]")
     total_timeout: Duration | None = Field(default=None, description="as in [pulls]")
     max_parallel: int | None = Field(default=None, ge=0, description="pulls from this registry at once; 0 = no limit")
 
@@ -71,8 +72,12 @@ class PullSettings(_Section):
 
     progress_timeout: Duration = Field(
         default=60.0,
-        description="a pull without a new byte and without unpacking for so long is cut off; 0s = never; only where "
-        "the backend reports progress",
+        description="a pull whose registry is silent for so long is cut off; 0s = never; only where the backend "
+        "reports progress; waiting for the store does not count",
+    )
+    store_timeout: Duration = Field(
+        default=600.0,
+        description="a pull that waits for the store or the engine for so long is cut off, and says so; 0s = never",
     )
     total_timeout: Duration = Field(default=0.0, description="a pull that takes longer is cut off; 0s = never")
     max_parallel: int = Field(default=0, ge=0, description="pulls at once; the rest queue, visibly; 0 = no limit")
@@ -83,7 +88,9 @@ class PullSettings(_Section):
 
     def policy(self) -> PullPolicy:
         """Return the limits as pulls keep them."""
-        default = RegistryPolicy(self.progress_timeout, self.total_timeout, self.max_parallel_per_registry)
+        default = RegistryPolicy(
+            self.progress_timeout, self.total_timeout, self.max_parallel_per_registry, self.store_timeout
+        )
         own = {host: _registry_policy(table, default) for host, table in self.registry.items()}
         return PullPolicy(default, own, self.max_parallel)
 
@@ -93,6 +100,7 @@ def _registry_policy(own: RegistryPullSettings, default: RegistryPolicy) -> Regi
         default.progress_timeout if own.progress_timeout is None else own.progress_timeout,
         default.total_timeout if own.total_timeout is None else own.total_timeout,
         default.parallel if own.max_parallel is None else own.max_parallel,
+        default.store_timeout if own.store_timeout is None else own.store_timeout,
     )
 
 

@@ -93,7 +93,7 @@ def is_over(pull: Pull) -> bool:
 
 def phase_name(pull: Pull) -> str:
     """Return the phase as people read it."""
-    return (PullPhase(pull.phase).name or "unknown").lower()
+    return (PullPhase(pull.phase).name or "unknown").lower().replace("_", "-")
 
 
 def _amount(pull: Pull) -> str:

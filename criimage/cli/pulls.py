@@ -103,7 +103,7 @@ def _fields(pull: Pull) -> dict[str, Any]:
         "id": pull.id,
         "reference": pull.reference,
         "resolved": pull.resolved,
-        "phase": (PullPhase(pull.phase).name or "unknown").lower(),
+        "phase": (PullPhase(pull.phase).name or "unknown").lower().replace("_", "-"),
         "bytes_done": pull.bytes_done,
         "bytes_total": pull.bytes_total,
         "bytes_per_second": pull.bytes_per_second,

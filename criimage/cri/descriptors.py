@@ -5,7 +5,7 @@ information. `runtime.v1alpha2` has no .proto file of its own: it is `runtime.v1
 """
 
 FILE_DESCRIPTOR_SET: bytes = (
-    b'\n\x8f\t'
+    b'\n\xb1\t'
     b'\n\x17criimage/v1/pulls.proto\x12\x0bcriimage.v1"\x1e'
     b'\n'
     b'\nPullWaiter\x12\x10'
@@ -35,7 +35,7 @@ FILE_DESCRIPTOR_SET: bytes = (
     b'\n\x05pulls\x18\x01 \x03(\x0b2\x11.criimage.v1.PullR\x05pulls"#'
     b'\n\x11CancelPullRequest\x12\x0e'
     b'\n\x02id\x18\x01 \x01(\tR\x02id"\x14'
-    b'\n\x12CancelPullResponse*\xba\x01'
+    b'\n\x12CancelPullResponse*\xdc\x01'
     b'\n\tPullPhase\x12\x1a'
     b'\n\x16PULL_PHASE_UNSPECIFIED\x10\x00\x12\x15'
     b'\n\x11PULL_PHASE_QUEUED\x10\x01\x12\x18'
@@ -43,7 +43,8 @@ FILE_DESCRIPTOR_SET: bytes = (
     b'\n\x16PULL_PHASE_DOWNLOADING\x10\x03\x12\x18'
     b'\n\x14PULL_PHASE_UNPACKING\x10\x04\x12\x13'
     b'\n\x0fPULL_PHASE_DONE\x10\x05\x12\x15'
-    b'\n\x11PULL_PHASE_FAILED\x10\x062\xff\x01'
+    b'\n\x11PULL_PHASE_FAILED\x10\x06\x12 '
+    b'\n\x1cPULL_PHASE_WAITING_FOR_STORE\x10\x072\xff\x01'
     b'\n\x0bPullService\x12L'
     b'\n\tListPulls\x12\x1d.criimage.v1.ListPullsRequest\x1a\x1e.criimage.v1.ListPullsResponse"\x00\x12Q'
     b'\n'

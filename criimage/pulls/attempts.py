@@ -2,7 +2,8 @@
 
 Each attempt has a slot and a clock. The clock cuts off what stands still or takes too long: it starts with the request
 to the registry, so a token or manifest that never comes counts as well (cri-o P15 starts it with the first event, and
-such a pull then hangs for ever). Only a real change sets it back; unpacking is one.
+such a pull then hangs for ever). Only a real change sets it back; unpacking is one. The registry's silence and waiting
+for the store have a clock each.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import structlog
 
 from criimage.backend import Phase, PullProgress
 from criimage.duration import duration_text
-from criimage.errors import CriimageError, OperationFailed, PullError, PullTimeout
+from criimage.errors import CriimageError, OperationFailed, PullError, PullTimeout, RateLimited
 from criimage.pulls.running import Pulled
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ SILENCE_SECONDS = 1.0
 _DOING = {
     Phase.RESOLVING: "while waiting for the registry to answer",
     Phase.DOWNLOADING: "while downloading layers",
-    Phase.UNPACKING: "while unpacking",
 }
+_OF_THE_STORE = frozenset({Phase.UNPACKING, Phase.WAITING_FOR_STORE})
+"""Phases in which the registry owes nothing."""
 
 
 async def pull_first(backend: Backend, limiter: Limiter, pull: RunningPull) -> Pulled:
@@ -84,44 +86,93 @@ async def _pull_one(backend: Backend, limiter: Limiter, pull: RunningPull, candi
 
 
 class _Clock:
-    """The timers of one attempt, moved by every change."""
+    """The timers of one attempt: one for the registry's silence, one for the store's, never both at once.
+
+    Each counts while it is its own turn, and real progress sets both back. Going to and fro between the two is none, so
+    that a pull which does only that ends all the same.
+    """
 
     def __init__(self, pull: RunningPull, policy: RegistryPolicy, slot: Slot, *, watches_progress: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._pull = pull
+        self._policy = policy
         self._slot = slot
-        self._progress_timeout = policy.progress_timeout if watches_progress else 0.0
         self._watches = watches_progress
         # Of the whole pull, so that several candidates do not get it several times.
         if pull.first_turn is None:
             pull.first_turn = self._loop.time()
         self._end = pull.first_turn + policy.total_timeout if policy.total_timeout else None
         self._standstill: asyncio.TimerHandle | None = None
+        self._registry_seconds = self._store_seconds = 0.0
+        self._seen = pull.progress
+        self._stage = pull.progress.phase
+        self._since = self._loop.time()
         self.limit = asyncio.timeout(None)
 
     def moved(self) -> None:
-        """Set the clocks back."""
-        self._slot.moves()
-        if self._standstill is not None:
-            self._standstill.cancel()
-        if self._watches:
-            resolving = self._pull.progress.phase is Phase.RESOLVING
-            patience = SILENCE_SECONDS if resolving else STANDSTILL_SECONDS
-            self._standstill = self._loop.call_later(patience, self._slot.stands_still)
+        """Count what has passed for whoever was waited for, and set a timer for whoever is waited for now."""
+        before, now, moment = self._seen, self._pull.progress, self._loop.time()
+        if before.phase in _OF_THE_STORE:
+            self._store_seconds += moment - self._since
+        else:
+            self._registry_seconds += moment - self._since
+        if _is_progress(before, now, self._stage):
+            self._registry_seconds = self._store_seconds = 0.0
+        self._seen, self._since = now, moment
+        if now.phase is not Phase.WAITING_FOR_STORE:
+            self._stage = now.phase
+        self._watch_slot(now.phase)
         if not self.limit.expired():
             self.limit.reschedule(self._next())
 
-    def _next(self) -> float | None:
-        still = self._loop.time() + self._progress_timeout if self._progress_timeout else None
-        return min((moment for moment in (still, self._end) if moment is not None), default=None)
+    def _watch_slot(self, phase: Phase) -> None:
+        # What waits for the store keeps its slot: whoever went ahead would only wait at the same door.
+        self._slot.moves()
+        if self._standstill is not None:
+            self._standstill.cancel()
+        if self._watches and phase not in _OF_THE_STORE:
+            patience = SILENCE_SECONDS if phase is Phase.RESOLVING else STANDSTILL_SECONDS
+            self._standstill = self._loop.call_later(patience, self._slot.stands_still)
 
-    @property
-    def total_is_over(self) -> bool:
-        return self._end is not None and self._loop.time() >= self._end
+    def _next(self) -> float | None:
+        phase = self._seen.phase
+        patience, spent = self._policy.progress_timeout, self._registry_seconds
+        if phase in _OF_THE_STORE:
+            patience, spent = self._policy.store_timeout, self._store_seconds
+        counts = patience and (self._watches or phase is Phase.WAITING_FOR_STORE)
+        silent = self._since + patience - spent if counts else None
+        return min((moment for moment in (silent, self._end) if moment is not None), default=None)
+
+    def failure(self, candidate: Reference) -> PullTimeout | RateLimited:
+        """Return what is told when the limit has passed: the configured time, not the measured one (protocol 2.4)."""
+        now, policy = self._pull.progress, self._policy
+        if self._end is not None and self._loop.time() >= self._end:
+            text = f"not complete within {duration_text(policy.total_timeout)}"
+        elif now.phase is Phase.WAITING_FOR_STORE:
+            text = f"the store kept it waiting for {duration_text(policy.store_timeout)}"
+        elif now.phase is Phase.UNPACKING:
+            text = f"no progress for {duration_text(policy.store_timeout)} while unpacking"
+        elif now.retry_after is not None:
+            return RateLimited(f"toomanyrequests: the registry asks to wait {now.retry_after} s: {candidate}")
+        else:
+            text = f"no progress for {duration_text(policy.progress_timeout)} {_DOING.get(now.phase, '')}".rstrip()
+        return PullTimeout(f"pull cut off: {text}: {candidate}")
 
     def stop(self) -> None:
         if self._standstill is not None:
             self._standstill.cancel()
+
+
+def _is_progress(before: PullProgress, now: PullProgress, stage: Phase) -> bool:
+    """Tell whether a snapshot shows more than who is waited for; `stage` is the last phase that was no waiting."""
+    if _figures(before) != _figures(now):
+        return True
+    return now.phase is not Phase.WAITING_FOR_STORE and (now.phase is not stage or now.activity != before.activity)
+
+
+def _figures(progress: PullProgress) -> tuple[int | None, ...]:
+    layers = (progress.layers_done, progress.layers_total, progress.layers_reused)
+    return progress.bytes_done, progress.bytes_total, *layers
 
 
 async def _within_deadlines(
@@ -145,6 +196,7 @@ async def _within_deadlines(
 
     Raises:
         PullTimeout: a deadline has passed; the work was cancelled and has ended.
+        RateLimited: the same, and what was waited for is the time that the registry asked for.
     """
     clock = _Clock(pull, policy, slot, watches_progress=watches_progress)
     try:
@@ -156,13 +208,7 @@ async def _within_deadlines(
         # A backend may call it a failure of its own that it was stopped.
         if not clock.limit.expired():
             raise
-        # The configured time, not the measured one: texts must be stable (cri-protocol 2.4).
-        doing = _DOING.get(pull.progress.phase, "")
-        if clock.total_is_over:
-            text = f"not complete within {duration_text(policy.total_timeout)}"
-        else:
-            text = f"no progress for {duration_text(policy.progress_timeout)} {doing}".rstrip()
-        raise PullTimeout(f"pull cut off: {text}: {candidate}") from error
+        raise clock.failure(candidate) from error
     finally:
         pull.on_change = None
         clock.stop()

@@ -16,14 +16,16 @@ class RegistryPolicy:
     """The limits of one registry; 0 is none.
 
     Attributes:
-        progress_timeout: seconds without any progress after which a pull is cut off.
+        progress_timeout: seconds of the registry's silence after which a pull is cut off.
         total_timeout: seconds that a pull may take in all.
         parallel: pulls from this registry at once.
+        store_timeout: seconds that a pull may wait for the store or the engine, or unpack nothing.
     """
 
     progress_timeout: float = 60.0
     total_timeout: float = 0.0
     parallel: int = 0
+    store_timeout: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,104 @@ async def test_a_long_unpack_is_no_stall() -> None:
             await asyncio.sleep(50)
         assert not task.done()
         await at.attempts[0].stopping.wait()
-        with pytest.raises(errors.PullTimeout, match=r"no progress for 60s while unpacking: "):
+        with pytest.raises(errors.PullTimeout, match=r"no progress for 10m while unpacking: "):
+            await task
+
+
+def waits(activity: int = 0, done: int = 0) -> PullProgress:
+    return PullProgress(Phase.WAITING_FOR_STORE, done, activity=activity)
+
+
+@on_a_clock
+async def test_waiting_for_the_store_is_no_silence_of_the_registry() -> None:
+    """It has `store_timeout`, as a whole and whatever is reported meanwhile, and a text of its own (design 4)."""
+    async with setting(PullPolicy(RegistryPolicy(progress_timeout=60, store_timeout=600))) as at:
+        task = await at.call("a.example/x:1")
+        began = now()
+        at.attempts[0].report(waits())
+        for activity in range(7):
+            await asyncio.sleep(80)
+            at.attempts[0].report(waits(activity))
+        assert not task.done()
+        with pytest.raises(errors.PullTimeout) as caught:
+            await task
+        assert now() - began == pytest.approx(600, abs=0.01)
+        assert caught.value.text == "pull cut off: the store kept it waiting for 10m: a.example/x:1"
+
+
+@on_a_clock
+async def test_the_registrys_clock_stops_while_the_store_is_waited_for() -> None:
+    """It goes on where it stood; what the registry has used up before is not forgotten."""
+    async with setting(MINUTE) as at:
+        task = await at.call("a.example/x")
+        at.attempts[0].downloading(1)
+        await asyncio.sleep(40)
+        at.attempts[0].report(waits(done=1))
+        await asyncio.sleep(500)
+        at.attempts[0].downloading(1)
+        began = now()
+        with pytest.raises(errors.PullTimeout, match="no progress for 60s while downloading layers"):
+            await task
+        assert now() - began == pytest.approx(20, abs=0.01)
+
+
+@on_a_clock
+async def test_to_and_fro_between_registry_and_store_is_no_progress() -> None:
+    """Whoever has had its time ends the pull; a byte that comes gives both theirs back."""
+    async with setting(PullPolicy(RegistryPolicy(progress_timeout=60, store_timeout=600))) as at:
+        task = await at.call("a.example/x")
+        for done in (1, 2):
+            for _ in range(11):
+                at.attempts[0].downloading(done)
+                await asyncio.sleep(5)
+                at.attempts[0].report(waits(done=done))
+                await asyncio.sleep(50)
+        assert not task.done()
+        at.attempts[0].downloading(2)
+        began = now()
+        with pytest.raises(errors.PullTimeout, match="while downloading layers"):
+            await task
+        assert now() - began == pytest.approx(5, abs=0.01)
+
+
+@on_a_clock
+async def test_the_stores_time_can_be_another_for_one_registry_and_none_at_all() -> None:
+    """As every limit: a table of the registry's own wins, 0 is never."""
+    own = {"big.example": RegistryPolicy(store_timeout=5), "never.example": RegistryPolicy(store_timeout=0)}
+    async with setting(PullPolicy(registries=own)) as at:
+        task, never = await at.call("big.example/x:1"), await at.call("never.example/x")
+        for attempt in at.attempts:
+            attempt.report(waits())
+        with pytest.raises(errors.PullTimeout, match=r"^pull cut off: the store kept it waiting for 5s: big"):
+            await task
+        await asyncio.sleep(10**6)
+        assert not never.done()
+        await left(never)
+
+
+@on_a_clock
+async def test_a_registry_that_asks_to_wait_for_long() -> None:
+    """429 and Retry-After end at `progress_timeout`, as what they are: further refusals are no progress."""
+    async with setting(MINUTE) as at:
+        task = await at.call("a.example/x:1")
+        began = now()
+        for seconds in (30, 3600):
+            at.attempts[0].report(PullProgress(Phase.RESOLVING, retry_after=seconds))
+            await asyncio.sleep(20)
+        with pytest.raises(errors.RateLimited) as caught:
+            await task
+        assert now() - began == pytest.approx(60, abs=0.01)
+        assert caught.value.text == "toomanyrequests: the registry asks to wait 3600 s: a.example/x:1"
+
+
+@on_a_clock
+async def test_a_registry_that_asked_to_wait_and_then_went_silent() -> None:
+    """Once it has answered, the earlier refusal is no reason any more."""
+    async with setting(MINUTE) as at:
+        task = await at.call("a.example/x:1")
+        at.attempts[0].report(PullProgress(Phase.RESOLVING, retry_after=30))
+        at.attempts[0].downloading(5)
+        with pytest.raises(errors.PullTimeout, match="while downloading layers"):
             await task
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
+from criimage.backend import Phase, PullProgress
 from criimage.errors import PullTimeout
 from criimage.pulls.attempts import SILENCE_SECONDS, STANDSTILL_SECONDS
 from criimage.pulls.limiter import Limiter, Slot
@@ -267,6 +268,22 @@ async def test_a_pull_that_moves_again_counts_again() -> None:
         await asyncio.sleep(STANDSTILL_SECONDS + 0.1)
         assert at.phases() == ["downloading", "resolving"]
         for task in (tasks[0], tasks[2]):
+            await left(task)
+
+
+@on_a_clock
+async def test_what_waits_for_the_store_keeps_its_slot() -> None:
+    """Whoever went ahead would wait at the same door; back at its registry, it is watched as before."""
+    async with setting(PullPolicy(RegistryPolicy(60), parallel=1)) as at:
+        tasks = [await at.call(f"{host}.example/x") for host in "ab"]
+        for phase in (Phase.UNPACKING, Phase.WAITING_FOR_STORE):
+            at.attempts[0].report(PullProgress(phase, 1))
+            await asyncio.sleep(100)
+            assert at.phases() == [phase.value, "queued"]
+        at.attempts[0].downloading(1)
+        await asyncio.sleep(STANDSTILL_SECONDS + 0.1)
+        assert at.phases() == ["downloading", "resolving"]
+        for task in tasks:
             await left(task)
 
 

@@ -22,6 +22,8 @@ class PullPhase(betterproto.Enum):
     UNPACKING = 4
     DONE = 5
     FAILED = 6
+    WAITING_FOR_STORE = 7
+    """The store or the engine keeps it waiting, not the registry."""
 
 
 @dataclass(eq=False, repr=False)
