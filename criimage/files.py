@@ -1,0 +1,140 @@
+"""One way to ask for a file: it is there, it is not, or nobody can tell, and the last is never taken for the second.
+
+`Path.exists()` answers False for a file in a folder that may not be searched, on Python 3.14 whatever the reason; a
+policy or a settings file that cannot be read would then count as one that was never written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from criimage.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["SIZE_LIMIT", "UnreadableFile", "files_in", "is_there", "read", "read_if_there"]
+
+SIZE_LIMIT = 16 * 1024 * 1024
+"""Bytes of a file that is read whole."""
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_PIECE = 1024 * 1024
+
+
+class UnreadableFile(ConfigurationError):
+    """There is something at a path, or may be, and it cannot be read as a file.
+
+    Attributes:
+        path: of the file or folder.
+        absent: there is nothing at all: only told by calls that need the file.
+    """
+
+    def __init__(self, path: Path, reason: str, *, absent: bool = False) -> None:
+        super().__init__(f"cannot read {path}: {reason}")
+        self.path = path
+        self.absent = absent
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is something at `path`; a link without a target is nothing. Blocks.
+
+    Raises:
+        UnreadableFile: it cannot be told.
+    """
+    try:
+        os.stat(path)  # noqa: PTH116 - the Path method may swallow what went wrong one day, as exists() does
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return False
+        raise _unreadable(path, error) from error
+    return True
+
+
+def read(path: Path, *, limit: int = SIZE_LIMIT, pipe: bool = False) -> bytes:
+    """Return the content of a file that must be there. Blocks.
+
+    Args:
+        path: of a regular file or a device.
+        limit: bytes it may have.
+        pipe: whether a pipe is waited for, as a user names one by `<(...)`.
+
+    Raises:
+        UnreadableFile: it is not there (`absent`), cannot be read, is larger, or is a folder, a socket or a pipe.
+    """
+    try:
+        # Nobody may be at the other end of a pipe: opening one must not wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if pipe else os.O_NONBLOCK))
+        try:
+            _refuse_other_kinds(path, os.fstat(descriptor).st_mode, pipe=pipe)
+            content = bytearray()
+            while piece := os.read(descriptor, min(_PIECE, limit + 1 - len(content))):
+                content += piece
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if len(content) > limit:
+        raise UnreadableFile(path, f"it is larger than {limit} bytes")
+    return bytes(content)
+
+
+def read_if_there(path: Path, *, limit: int = SIZE_LIMIT) -> bytes | None:
+    """Return the content of a file, or None if there is none. Blocks.
+
+    Raises:
+        UnreadableFile: as `read`, but for a file that is not there.
+    """
+    try:
+        return read(path, limit=limit)
+    except UnreadableFile as error:
+        if error.absent:
+            return None
+        raise
+
+
+def files_in(folder: Path, suffix: str) -> tuple[Path, ...]:
+    """Return the files of a folder whose names end so, in the order of their names; none if there is no folder. Blocks.
+
+    Links count as what they lead to; one that leads nowhere is left out.
+
+    Raises:
+        UnreadableFile: the folder or one of these files cannot be looked at.
+    """
+    return tuple(_files_in(folder, suffix))
+
+
+def _files_in(folder: Path, suffix: str) -> Iterator[Path]:
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - see is_there
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return
+        raise _unreadable(folder, error) from error
+    for name in names:
+        path = folder / name
+        if not name.endswith(suffix):
+            continue
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 - see is_there
+                continue
+        except OSError as error:
+            if error.errno in _ABSENT:
+                continue
+            raise _unreadable(path, error) from error
+        yield path
+
+
+def _refuse_other_kinds(path: Path, mode: int, *, pipe: bool) -> None:
+    if stat.S_ISDIR(mode):
+        raise UnreadableFile(path, "it is a folder")
+    if stat.S_ISFIFO(mode) and not pipe:
+        raise UnreadableFile(path, "it is a pipe")
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableFile:
+    return UnreadableFile(path, error.strerror or type(error).__name__, absent=error.errno in _ABSENT)
