@@ -13,8 +13,8 @@ from containers_storage.hostile import DEEP, with_config, with_more
 from containers_storage.opened import opened, texts
 from criimage import errors
 from criimage.backend import User
+from criimage.foreign_json import parse
 from criimage.testing.oci import image, index, layer
-from criimage_containers_storage.json_text import parse
 from criimage_containers_storage.store.records import big_data_file
 from parts.registry import registry
 from parts.store import store

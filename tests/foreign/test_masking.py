@@ -82,7 +82,8 @@ def test_the_machine_s_own() -> None:
     secrets = Secrets.of_auth_file(document)
     for value in ("hunter22", "swordfish", "refresh-me", "bear-it", encoded("me:hunter22"), encoded("you:swordfish")):
         assert secrets.mask(f"x {value} y") == f"x {MASK} y"
-    for wrong in (None, [], {"auths": []}, {"auths": {"x": None}}):
+    others: tuple[object, ...] = (None, [], {"auths": []}, {"auths": {"x": None}})
+    for wrong in others:
         assert Secrets.of_auth_file(wrong).mask("plain") == "plain"
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from criimage_containers_storage.json_text import parse
+from criimage.foreign_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,7 +7,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from criimage_containers_storage.json_text import parse
+from criimage.foreign_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from criimage_containers_storage.json_text import parse
+from criimage.foreign_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

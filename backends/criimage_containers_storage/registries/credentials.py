@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from criimage.errors import PullError
-from criimage_containers_storage.json_text import parse
+from criimage.foreign_json import parse
 from criimage_containers_storage.registries.auth_files import default_files, render, sendable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError
-from criimage_containers_storage.json_text import parse
+from criimage.foreign_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

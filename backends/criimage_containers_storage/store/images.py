@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from criimage.backend import Image, User
 from criimage.errors import InvalidRequest
+from criimage.foreign_json import parse
 from criimage.reference import ImageID, Reference
-from criimage_containers_storage.json_text import parse
 from criimage_containers_storage.store.records import big_data_file
 
 if TYPE_CHECKING:

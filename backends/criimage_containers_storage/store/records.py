@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from criimage_containers_storage.json_text import parse
+from criimage.foreign_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
