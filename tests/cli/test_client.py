@@ -290,7 +290,7 @@ def test_a_server_that_goes_away_is_told_in_a_line() -> None:
             output, errors = client.communicate(timeout=SECONDS)
 
     assert (client.returncode, output) == (1, "")
-    assert errors.splitlines() == [f"Error: cannot reach {server.socket}: Connection lost"]
+    assert errors.splitlines() == [f"Error: lost the connection to {server.socket}: the peer closed the connection"]
 
 
 @pytest.mark.parametrize("before", [True, False])

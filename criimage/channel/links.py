@@ -1,0 +1,212 @@
+"""The connections to one socket: made when a call needs one, again after a loss, and more where one is full."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from criimage.channel.connection import CANCEL
+from criimage.channel.frames import ProtocolFault
+from criimage.channel.link import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from criimage.channel.header_blocks import Headers
+    from criimage.channel.link import Listener
+
+__all__ = ["HANDSHAKE_SECONDS", "Exchange", "Links"]
+
+HANDSHAKE_SECONDS = 5.0
+"""How long a peer may take to accept a connection and finish the HTTP/2 handshake."""
+
+LINKS_LIMIT = 16
+"""Connections at once, for peers that take few calls on each; beyond that calls wait for their turn."""
+
+
+class Exchange:
+    """One call, under way or waiting for a connection."""
+
+    __slots__ = ("_early", "_ended", "_headers", "_link", "_links", "_stream", "listener")
+
+    def __init__(self, links: Links, headers: Headers, listener: Listener, *, ended: bool) -> None:
+        self.listener = listener
+        self._links = links
+        self._headers = headers
+        self._ended = ended
+        self._early: list[tuple[bytes, bool]] = []
+        self._link: Link | None = None
+        self._stream = 0
+
+    def send(self, data: bytes, *, ended: bool = False) -> None:
+        """Send a piece of the request; its listener is told once it has gone out."""
+        if self._link is None:
+            self._early.append((data, ended))
+        else:
+            self._link.send(self._stream, data, ended=ended)
+
+    def acknowledge(self, size: int) -> None:
+        """Give back so many bytes of the answer's window."""
+        if self._link is not None:
+            self._link.acknowledge(self._stream, size)
+
+    def reset(self, code: int = CANCEL) -> None:
+        """End the call; its listener hears nothing more."""
+        if self._link is None:
+            self._links.forget(self)
+        else:
+            self._link.reset(self._stream, code)
+
+    def begin(self, link: Link) -> None:
+        """Go out on this connection."""
+        self._link = link
+        self._stream = link.begin(self._headers, self.listener, ended=self._ended)
+        early, self._early = self._early, []
+        for data, ended in early:
+            link.send(self._stream, data, ended=ended)
+
+
+class Links:
+    """The connections; a context manager that closes all of them.
+
+    Args:
+        path: of the socket.
+        told: is called with what is wrong now, or with None once it works; only when that changes.
+    """
+
+    def __init__(self, path: Path, told: Callable[[str | None], None] | None = None) -> None:
+        self._path = path
+        self._told = told
+        self._links: list[Link] = []
+        self._waiting: deque[Exchange] = deque()
+        self._dialling: asyncio.Task[None] | None = None
+        self._closed = False
+        self._problem: str | None = None
+        self._lost = asyncio.Event()
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong now, as far as is known; None for nothing."""
+        return self._problem
+
+    def start(self, headers: Headers, listener: Listener, *, ended: bool = False) -> Exchange:
+        """Begin a call, at once or as soon as there is a connection with room; the listener learns what becomes of it.
+
+        Raises:
+            RuntimeError: after `close`.
+        """
+        if self._closed:
+            raise RuntimeError("the channel is not open")
+        exchange = Exchange(self, headers, listener, ended=ended)
+        if not self._waiting:
+            for link in self._links:
+                if link.connection.has_room:
+                    exchange.begin(link)
+                    return exchange
+        self._waiting.append(exchange)
+        self._dial()
+        return exchange
+
+    def forget(self, exchange: Exchange) -> None:
+        """Let a call that waits for a connection go."""
+        if exchange in self._waiting:
+            self._waiting.remove(exchange)
+
+    async def keep(self) -> None:
+        """Connect, and again after every loss, until cancelled: what is wrong is known before a call needs it."""
+        pause = 0.1
+        while True:
+            self._lost.clear()
+            if any(link.is_open and not link.connection.going for link in self._links):
+                pause = 0.1
+                await self._lost.wait()
+                continue
+            self._dial()
+            if self._dialling is not None:
+                await asyncio.wait([self._dialling])
+            if not self._links:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 3.0)
+
+    def close(self) -> None:
+        """Hang up; every call under way is told that its connection is lost."""
+        self._closed = True
+        if self._dialling is not None:
+            self._dialling.cancel()
+        for link in list(self._links):
+            link.close()
+        self._fail("the channel was closed")
+
+    def _dial(self) -> None:
+        if self._dialling is None and len(self._links) < LINKS_LIMIT:
+            self._dialling = asyncio.get_running_loop().create_task(self._connect(), name=f"connect to {self._path}")
+            self._dialling.add_done_callback(self._dialled)
+
+    async def _connect(self) -> None:
+        link: Link | None = None
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                loop = asyncio.get_running_loop()
+                made = Link(str(self._path), self._changed, self._silence)
+                _, link = await loop.create_unix_connection(lambda: made, str(self._path))
+                await link.ready
+        except (OSError, ProtocolFault) as error:
+            if link is not None:
+                link.close()
+            # TimeoutError is an OSError without a text.
+            reason = getattr(error, "strerror", None) or str(error) or f"no handshake within {HANDSHAKE_SECONDS:g} s"
+            self._tell(f"cannot reach {self._path}: {reason}")
+            return
+        except BaseException:
+            if link is not None:
+                link.close()
+            raise
+        if self._closed:
+            link.close()
+            return
+        self._links.append(link)
+        self._tell(None)
+
+    def _dialled(self, task: asyncio.Task[None]) -> None:
+        self._dialling = None
+        failed = task.cancelled() or task.exception() is not None
+        if self._problem is not None or failed:
+            self._fail(self._problem or f"cannot reach {self._path}")
+        else:
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        while self._waiting:
+            link = next((one for one in self._links if one.connection.has_room), None)
+            if link is None:
+                self._dial()
+                return
+            self._waiting.popleft().begin(link)
+
+    def _fail(self, text: str) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for exchange in waiting:
+            exchange.listener.was_lost(text)
+
+    def _changed(self, link: Link) -> None:
+        if link in self._links and not link.is_open:
+            self._links.remove(link)
+            self._lost.set()
+        elif link.connection.going:
+            self._lost.set()
+        if not self._closed:
+            self._start_waiting()
+
+    def _silence(self, link: Link, began: bool) -> None:
+        if began:
+            self._tell(f"{self._path} does not answer: a PING has had no reply")
+        elif link in self._links and not any(one.silent for one in self._links):
+            self._tell(None)
+
+    def _tell(self, problem: str | None) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            if self._told is not None and not self._closed:
+                self._told(problem)
