@@ -40,7 +40,7 @@ async def test_a_config_nested_too_deeply_harms_nobody_else() -> None:
         deep = hub.push(with_more(DEEP), "deep", "1")
         async with opened(local) as under_test:
             kept = await under_test.pull(good)
-            with pytest.raises(errors.ContentInvalid, match=r"cannot be read \(nested too deeply\)"):
+            with pytest.raises(errors.ContentInvalid, match=r"cannot be read \(nested deeper than 64\)"):
                 await under_test.pull(deep)
             assert await under_test.backend.images() == (kept,)
             found = await under_test.status(good, verbose=True)
@@ -136,10 +136,9 @@ async def test_a_damaged_image_can_be_removed_or_pulled_again(damage: str) -> No
         (with_more("1", run='{"User": "a\\ud800b"}'), User(name="a\ufffdb")),
         (with_more("1", run=f'{{"User": "u", "Labels": {{"big": "{"x" * 2**20}"}}}}'), User(name="u")),
         (with_more('"\\udfff \\ud83d\\ude00 \\u0000"', run='{"User": "u"}'), User(name="u")),
-        (with_more("1e999", run='{"User": "u"}'), User(name="u")),
         (with_config(with_more("1").config.data, annotations={"big": "y" * 2**20, "empty": ""}), None),
     ],
-    ids=["many digits", "many zeros", "half a pair in a name", "1 MB label", "half a pair", "1e999", "1 MB annotation"],
+    ids=["many digits", "many zeros", "half a pair in a name", "1 MB label", "half a pair", "1 MB annotation"],
 )
 async def test_strange_images_are_images(made: Image, user: User | None) -> None:
     """What skopeo stores and can be read is listed and told completely, as text that a message can carry (S10, S13)."""
@@ -165,6 +164,7 @@ async def test_strange_images_are_images(made: Image, user: User | None) -> None
         *(with_config(b"{" + text + b"}") for text in (b'"rootfs": 5', b'"rootfs": {"diff_ids": {"a": 1}}')),
         *(with_more("1", run=text) for text in ('{"Labels": {"a": 5}}', '{"User": 5}', '{"Labels": [1]}', "[]")),
         with_more("7" * 5000),
+        with_more("1e999"),
         with_more('{"a":' * 2000 + "1" + "}" * 2000),
         with_more('1, "history": 7'),
     ],
@@ -190,5 +190,5 @@ async def test_nonsense_is_refused_or_read_and_always_removable(made: Image) -> 
 
 def test_json_nested_too_deeply_is_no_json() -> None:
     """Readers expect a ValueError from what cannot be read, and get no other (S18)."""
-    with pytest.raises(ValueError, match="nested too deeply"):
+    with pytest.raises(ValueError, match="nested deeper"):
         parse(DEEP)

@@ -7,14 +7,13 @@ What cannot be read is told by the record alone (`bare_facts`): an image that is
 from __future__ import annotations
 
 import errno
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from criimage.backend import Image, User
 from criimage.errors import InvalidRequest
-from criimage.foreign_json import parse
+from criimage.foreign_json import dump, parse_object
 from criimage.reference import ImageID, Reference
 from criimage_containers_storage.store.records import big_data_file
 
@@ -64,7 +63,7 @@ def read_facts(folder: Path, record: ImageRecord) -> Facts:
     canonical = record.manifest_digest
     if not canonical:
         raise FileNotFoundError(errno.ENOENT, "no manifest is recorded")
-    manifest = _object((folder / "manifest").read_bytes())
+    manifest = parse_object((folder / "manifest").read_bytes())
     described = manifest.get("config")
     config_digest = str(described.get("digest", "")) if isinstance(described, dict) else ""
     config = _config(folder, manifest, config_digest)
@@ -90,13 +89,13 @@ def bare_facts(folder: Path, record: ImageRecord, fault: str) -> Facts:
 
 def _config(folder: Path, manifest: dict[str, Any], config_digest: str) -> dict[str, Any]:
     if config_digest:
-        return _object((folder / big_data_file(config_digest)).read_bytes())
+        return parse_object((folder / big_data_file(config_digest)).read_bytes())
     # Schema 1 carries its config as text in the history, the newest first (S14).
     history = manifest.get("history")
     if manifest.get("schemaVersion") != 1 or not isinstance(history, list) or not history:
         raise ValueError("the manifest names no config")
     newest = history[0]
-    return _object(str(newest.get("v1Compatibility", "") if isinstance(newest, dict) else "").encode())
+    return parse_object(str(newest.get("v1Compatibility", "") if isinstance(newest, dict) else "").encode())
 
 
 def _ordered(folder: Path, digests: list[str], canonical: str) -> list[str]:
@@ -109,33 +108,13 @@ def _ordered(folder: Path, digests: list[str], canonical: str) -> list[str]:
 
 def _lists(folder: Path, digest: str, canonical: str) -> bool:
     try:
-        index = _object((folder / big_data_file(f"manifest-{digest}")).read_bytes())
+        index = parse_object((folder / big_data_file(f"manifest-{digest}")).read_bytes())
     except (OSError, ValueError):
         return False
     listed = index.get("manifests")
     return isinstance(listed, list) and any(
         isinstance(entry, dict) and entry.get("digest") == canonical for entry in listed
     )
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    # As Go's decoder reads it: what is no UTF-8 becomes U+FFFD, half a surrogate pair as well. A client's message could
-    # not carry it otherwise.
-    text = data.decode("utf-8", "replace")
-    found = parse(text)
-    if "\\ud" in text.lower():
-        whole = _written(found).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        found = parse(whole)
-    if not isinstance(found, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - wrong content, not a wrong argument
-    return found
-
-
-def _written(document: object) -> str:
-    try:
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def _texts(value: object) -> dict[str, str]:
@@ -197,10 +176,10 @@ def verbose_info(folder: Path, record: ImageRecord, facts: Facts) -> dict[str, s
     Nothing if the files are gone or damaged by now.
     """
     try:
-        config = _config(folder, _object((folder / "manifest").read_bytes()), facts.config_digest)
+        config = _config(folder, parse_object((folder / "manifest").read_bytes()), facts.config_digest)
         run = config.get("config")
         labels = _texts(run.get("Labels")) if isinstance(run, dict) else {}
         document: dict[str, object] = {"labels": labels} if labels else {}
-        return {"info": _written(document | {"imageSpec": config})}
+        return {"info": dump(document | {"imageSpec": config})}
     except (OSError, ValueError):
         return {}
