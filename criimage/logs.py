@@ -1,5 +1,7 @@
 """Structured logs: one event a line on standard error, with the request they belong to.
 
+Logging never waits: lines go through `criimage.log_queue`.
+
 Everything goes through structlog, the records of libraries too. What is bound with `request` is on every line of
 that call. Secrets have no way in: requests are never logged, and credentials print as what they are, not what they
 hold.
@@ -11,16 +13,21 @@ import itertools
 import logging
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import structlog
 
+from criimage.log_queue import LineQueue
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
-__all__ = ["LEVELS", "new_request_id", "set_level", "set_up"]
+__all__ = ["LEVELS", "dropped", "finish", "new_request_id", "set_level", "set_up"]
 
 LEVELS = ("debug", "info", "warning", "error")
+
+_STANDARD_ERROR = 2
 
 _CHATTY = ("asyncio", "hpack")
 """Libraries whose debug lines help nobody here; hpack's are one for every header, values included."""
@@ -40,12 +47,25 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(level.upper())
 
 
-def set_up(level: str, log_format: str) -> None:
-    """Send all logs to standard error.
+def dropped() -> int:
+    """Return how many lines have been dropped because nobody took them in time."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LineQueue))
+
+
+def finish(seconds: float) -> None:
+    """Wait until every line is written, for so long at most; logging goes on to work."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineQueue):
+            handler.finish(seconds)
+
+
+def set_up(level: str, log_format: str, descriptor: int = _STANDARD_ERROR) -> None:
+    """Send all logs to standard error, those of warnings and of faults that nothing catches included.
 
     Args:
         level: one of LEVELS.
         log_format: `text` or `json`. Under journald (JOURNAL_STREAM) lines carry no time, but their priority.
+        descriptor: where else to write.
     """
     under_journald = "JOURNAL_STREAM" in os.environ
     shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level]
@@ -55,12 +75,16 @@ def set_up(level: str, log_format: str) -> None:
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(log_format)],
         foreign_pre_chain=shared,
     )
-    handler = logging.StreamHandler()
+    handler = LineQueue(descriptor)
     handler.setFormatter(formatter)
     logging.getLogger().handlers[:] = [handler]
     for library in _CHATTY:
         logging.getLogger(library).setLevel(logging.WARNING)
     set_level(level)
+    logging.captureWarnings(capture=True)
+    # What Python itself would print would wait for the reader.
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_of_a_thread
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -73,12 +97,27 @@ def set_up(level: str, log_format: str) -> None:
     )
 
 
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    _log_fault("an exception could not be raised", found.exc_value)
+
+
+def _log_of_a_thread(found: threading.ExceptHookArgs) -> None:
+    _log_fault("a thread ended with an exception", found.exc_value)
+
+
+def _log_fault(text: str, fault: BaseException | None) -> None:
+    logging.getLogger(__name__).error(text, exc_info=fault)
+
+
 def _renderers(log_format: str) -> list[Processor]:
     if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # Tracebacks without local variables: those could hold a secret.
     traceback = structlog.dev.plain_traceback
-    return [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback)]
+    return [
+        _printable,
+        structlog.dev.ConsoleRenderer(colors=os.isatty(_STANDARD_ERROR), exception_formatter=traceback),
+    ]
 
 
 def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from criimage import __version__, errors, lasting, problems
+from criimage import __version__, errors, lasting, logs, problems
 from criimage.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -163,6 +163,9 @@ class _ServiceMetrics:
         for task, count in lasting.failures().items():
             failed.add_metric([self._backend, task], count)
         yield failed
+        dropped = CounterMetricFamily("criimage_log_lines_dropped", "Log lines dropped.", labels=["backend"])
+        dropped.add_metric([self._backend], logs.dropped())
+        yield dropped
 
 
 def error_kinds() -> list[str]:

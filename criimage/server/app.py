@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import signal
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,6 +18,7 @@ import structlog
 from criimage import __version__, logs, metrics, plugins
 from criimage.errors import ConfigurationError
 from criimage.lasting import lasting
+from criimage.log_queue import open_closed_descriptors
 from criimage.pins import Pins
 from criimage.pulls.sharing import Pulls
 from criimage.server import systemd
@@ -30,12 +30,13 @@ from criimage.server.readiness import Readiness
 from criimage.server.reflection import ReflectionService
 from criimage.server.runtime import RuntimeService
 from criimage.server.server import Server
+from criimage.server.signals import Signals
 from criimage.server.socket import BoundSocket
 from criimage.server.stopping import Stopping
 from criimage.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from criimage.backend import Backend
     from criimage.plugins import Plugin
@@ -50,6 +51,10 @@ GRACE = 1.0
 
 With what a cancelled backend may take after that (`work.CANCEL_SECONDS`) it stays below the 5 s that users rely on.
 """
+
+
+_LOG_SECONDS = 0.5
+"""How long a reader of the log that stalls may keep the process from ending."""
 
 
 class Assembly:
@@ -124,7 +129,8 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     backend_settings = layers.backend_settings(plugin)
     shown = _shown(settings, plugin, backend_settings)
     stopped, hung_up = asyncio.Event(), asyncio.Event()
-    with _signals(stopped, hung_up), BoundSocket.open(settings.listen) as bound, ExitStack() as stack:
+    with Signals(stopped, hung_up) as signals, BoundSocket.open(settings.listen) as bound, ExitStack() as stack:
+        signals.last_acts.append(bound.close)
 
         def figures(operations: list[str]) -> metrics.Metrics:
             if not settings.metrics.address:
@@ -148,15 +154,24 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
 
 
 def run(layers: Layers, reread: Callable[[], Layers]) -> None:
-    """Run `serve` in an event loop of its own; sets up logs first, and forbids core dumps, which could hold secrets.
+    """Run `serve` in an event loop of its own, after what concerns the whole process.
+
+    Logs are set up, core dumps, which could hold secrets, are forbidden, as many descriptors as the machine gives are
+    taken, and the standard ones are opened if they are closed.
 
     Raises:
         ConfigurationError: as `serve` does.
     """
+    open_closed_descriptors()
     settings = layers.settings()
     logs.set_up(settings.log.level, settings.log.format)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    asyncio.run(serve(layers, reread))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        asyncio.run(serve(layers, reread))
+    finally:
+        logs.finish(_LOG_SECONDS)
 
 
 async def _report_problems(backend: Backend) -> None:
@@ -199,19 +214,3 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
 def _not_reloaded(text: str) -> None:
     _log.error("settings not reloaded: the old ones stay", error=text)
     systemd.reloaded(f"settings not reloaded: {' '.join(text.split())}")
-
-
-@contextmanager
-def _signals(stopped: asyncio.Event, hung_up: asyncio.Event) -> Iterator[None]:
-    # Set before the socket is bound: a signal that comes early must not leave it behind.
-    loop = asyncio.get_running_loop()
-    handlers = {signal.SIGTERM: stopped.set, signal.SIGINT: stopped.set, signal.SIGHUP: hung_up.set}
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
-            # Without a handler the default would end the process now, with an exit code that tells of a failure.
-            signal.signal(number, signal.SIG_IGN)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -43,6 +45,8 @@ STALLED = RemoteImage("stalled")
 FAULTY = RemoteImage("faulty")
 USED = RemoteImage("used")
 CLINGING = RemoteImage("clinging")
+STUCK = RemoteImage("stuck")
+FROZEN = RemoteImage("frozen")
 
 
 class StagedSettings(BaseModel):
@@ -55,12 +59,18 @@ class StagedSettings(BaseModel):
 
 
 class StagedBackend(MemoryBackend):
-    """Stalls for one image, has a fault for another, and cannot let go of a third."""
+    """Stalls for one image, has a fault for another, cannot let go of a third, and hangs in a file for two more."""
 
     async def download(self, remote: RemoteImage) -> None:
         """Do what the image stands for."""
         if remote == STALLED:
             await asyncio.Event().wait()
+        if remote == STUCK:
+            _log.info("a thread is stuck")
+            await anyio.to_thread.run_sync(_forever)
+        if remote == FROZEN:
+            _log.info("the loop is stuck")
+            _forever()
         if remote == FAULTY:
             raise RuntimeError("a fault of the backend")
 
@@ -75,6 +85,13 @@ class StagedBackend(MemoryBackend):
         await super().remove(lookup)
 
 
+def _forever() -> None:
+    """Read from a FIFO that nobody writes to, as a file that hangs."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkfifo(f"{folder}/fifo")
+        Path(f"{folder}/fifo").read_bytes()
+
+
 @asynccontextmanager
 async def _open(settings: StagedSettings) -> AsyncIterator[StagedBackend]:
     registry = Registry()
@@ -87,6 +104,8 @@ async def _open(settings: StagedSettings) -> AsyncIterator[StagedBackend]:
         "example.com/faulty": FAULTY,
         "example.com/used": USED,
         "example.com/clinging": CLINGING,
+        "example.com/stuck": STUCK,
+        "example.com/frozen": FROZEN,
         "busybox": RemoteImage("busybox"),
     }.items():
         registry.put(name, image)

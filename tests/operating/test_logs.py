@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
+import contextlib
+import fcntl
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +21,10 @@ import structlog
 from click.testing import CliRunner
 
 from criimage import logs
+from criimage.channel import Channel
 from criimage.cli import main
-from operating.staged import CANARY, OWNER, PRIVATE, staged_server
+from criimage.log_queue import LINES_LIMIT, LineQueue
+from operating.staged import CANARY, OWNER, PRIVATE, installed, staged_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,22 +158,44 @@ def test_a_clients_text_cannot_forge_a_line() -> None:
     assert "\x1b" not in "".join(lines)
 
 
+class Written:
+    """What this process has logged."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def getvalue(self) -> str:
+        """Everything so far."""
+        logs.finish(10)
+        return self._path.read_text()
+
+
 @pytest.fixture
-def text_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def text_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Written]:
     """This process's own logs as text, set up as a server's are."""
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    with logging_to(tmp_path / "log") as path:
+        yield Written(path)
+
+
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[Path]:
+    """Log to a file until the block is left."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    logs.set_up("debug", "text")
-    yield stream
-    root.handlers[:] = before
+    hooks = sys.unraisablehook, threading.excepthook
+    with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
+        logs.set_up("debug", "text", file.fileno())
+        yield path
+        logs.finish(10)
+        root.handlers[:] = before
     root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    sys.unraisablehook, threading.excepthook = hooks
     structlog.reset_defaults()
 
 
-def test_a_value_cannot_forge_a_line(text_log: io.StringIO) -> None:
+def test_a_value_cannot_forge_a_line(text_log: Written) -> None:
     """Whatever stands in a field or in a library's record stays on its line and off the operator's terminal."""
     structlog.get_logger().info("event", path="/a\x1b[2J\r\nforged", note="\x07", fine="ü")
     logging.getLogger("library").warning("said %s", "\x1b[31mx\nforged")
@@ -176,7 +206,7 @@ def test_a_value_cannot_forge_a_line(text_log: io.StringIO) -> None:
     assert "ü" in lines[0]
 
 
-def test_a_traceback_shows_no_local_variables(text_log: io.StringIO) -> None:
+def test_a_traceback_shows_no_local_variables(text_log: Written) -> None:
     """T12: a frame's variables may hold a secret; files and lines are enough."""
     secret = f"{CANARY} in a variable"
     try:
@@ -188,7 +218,7 @@ def test_a_traceback_shows_no_local_variables(text_log: io.StringIO) -> None:
     assert secret not in text_log.getvalue()
 
 
-def test_levels_change_while_running(text_log: io.StringIO) -> None:
+def test_levels_change_while_running(text_log: Written) -> None:
     """SIGHUP may change the level, also for loggers that have logged before."""
     log = structlog.get_logger("criimage.test")
     log.debug("first")
@@ -207,3 +237,95 @@ def test_request_ids_are_unique() -> None:
     made = {logs.new_request_id() for _ in range(1000)}
 
     assert len(made) == 1000
+
+
+@pytest.fixture
+def stalled() -> Iterator[tuple[int, int]]:
+    """Both ends of a full pipe that nobody reads yet."""
+    reading, writing = os.pipe()
+    size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writing, b"x" * size)
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_reader_that_stalls_stops_nobody(stalled: tuple[int, int]) -> None:
+    """Lines beyond the bound are dropped and counted; a line tells so once there is room, and logging goes on."""
+    reading, writing = stalled
+    queue = LineQueue(writing)
+    sent = 1 + LINES_LIMIT + 500
+    for number in range(sent):
+        queue.emit(logging.LogRecord("x", logging.INFO, "", 0, f"line {number}", None, None))
+        while queue._lines and not number:
+            time.sleep(0.001)  # the first one is on its way, and blocks the writer
+    assert queue.dropped == 500
+    taken = b""
+    while b"dropped" not in taken:
+        taken += os.read(reading, 2**16)
+    queue.emit(logging.LogRecord("x", logging.INFO, "", 0, "afterwards", None, None))
+    while b"afterwards" not in taken:
+        taken += os.read(reading, 2**16)
+    assert taken.count(b"line ") == sent - queue.dropped
+
+
+@pytest.mark.parametrize("fault", ["closed", "full"])
+def test_a_file_that_takes_nothing_is_no_error(fault: str) -> None:
+    """EBADF, ENOSPC: the lines are counted as dropped, and nobody is the worse for it."""
+    descriptor = os.open("/dev/full" if fault == "full" else os.devnull, os.O_WRONLY)
+    if fault == "closed":
+        os.close(descriptor)
+        descriptor = 1_000_000
+    queue = LineQueue(descriptor)
+    queue.emit(logging.LogRecord("x", logging.INFO, "", 0, "lost", None, None))
+    queue.finish(10)
+    assert queue.dropped == 1
+
+
+def test_a_record_that_cannot_be_formatted_is_still_a_line(text_log: Written) -> None:
+    """A library's wrong arguments cost neither the line nor the call that logs."""
+    (queue,) = (handler for handler in logging.getLogger().handlers if isinstance(handler, LineQueue))
+    queue.emit(logging.LogRecord("library", logging.INFO, "", 0, "%d of them", ("many",), None))
+
+    assert "could not be formatted: library" in text_log.getvalue()
+
+
+def test_a_stalled_reader_leaves_the_server_serving_and_ending(tmp_path: Path, stalled: tuple[int, int]) -> None:
+    """As `criimage serve 2>&1 | less` does it: 3,000 calls are answered while nobody reads, and SIGTERM ends it."""
+    _, writing = stalled
+    place = tmp_path / "s"
+    with installed() as environment:
+        command = [sys.executable, "-m", "criimage", "serve", "--backend", "staged", "--listen", f"unix://{place}"]
+        with subprocess.Popen(
+            [*command, "--log-level", "debug"], stderr=writing, env=os.environ | environment, start_new_session=True
+        ) as process:
+            while not place.exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            assert asyncio.run(_versions(place, 3000)) == 3000
+            process.terminate()
+            assert process.wait(5) == 0
+
+
+async def _versions(place: Path, count: int) -> int:
+    async with Channel(place) as channel:
+        answers = [await channel.unary("/runtime.v1.RuntimeService/Version", b"") for _ in range(count)]
+    return len([answer for answer in answers if answer])
+
+
+@pytest.mark.parametrize("closed", [(0, 1, 2), (2,), (0,)])
+def test_closed_descriptors_at_start_do_no_harm(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    """`criimage serve 2>&-`: the numbers 0 to 2 are the null device then, not the socket or a store's file."""
+    place = tmp_path / "s"
+    shell = " ".join(f"{number}{'<' if number == 0 else '>'}&-" for number in closed)
+    with installed() as environment:
+        command = f"exec {sys.executable} -m criimage serve --backend staged --listen unix://{place} {shell}"
+        with subprocess.Popen(["/bin/sh", "-c", command], env=os.environ | environment) as process:
+            while not place.exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            assert asyncio.run(_versions(place, 10)) == 10
+            held = {number: str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in closed}
+            process.terminate()
+            assert process.wait(5) == 0
+    assert set(held.values()) == {os.devnull}

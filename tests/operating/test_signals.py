@@ -45,6 +45,24 @@ def test_a_signal_ends_the_service_well(number: signal.Signals) -> None:
     assert "stopped" in last
 
 
+@pytest.mark.parametrize("hanging", ["stuck", "frozen"])
+def test_what_hangs_in_a_file_does_not_break_the_promise_to_end(
+    hanging: str, until: Callable[[Callable[[], object]], None]
+) -> None:
+    """Within 5 s after SIGTERM, with exit code 0 and nothing left, also when a thread or the loop itself hangs."""
+    with staged_server() as server:
+        command = [sys.executable, "-m", "criimage", "pull", f"example.com/{hanging}", "--endpoint", server.endpoint]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+            until(lambda: "is stuck" in server.log_text())
+            server.stop()
+            client.wait(30)
+        left = sorted(path.name for path in server.folder.iterdir())
+        last = server.log_text().splitlines()[-1]
+
+    assert left == ["config.toml", "log"]
+    assert "left by force" in last
+
+
 def test_a_removal_that_hangs_does_not_break_the_promise_to_end(until: Until) -> None:
     """Design section 7: within 5 s after SIGTERM, also when a backend uses all the time that it has for stopping."""
     with staged_server() as server:
