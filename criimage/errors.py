@@ -164,7 +164,7 @@ class PlatformMissing(PullError):
 
 
 class RateLimited(PullError):
-    """The registry answered 429 until the tool gave up."""
+    """The registry answers 429: it asks for patience, for longer than the pull could wait."""
 
     kind = "rate_limited"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -45,6 +46,33 @@ async def test_a_tool_that_ends() -> None:
     assert (outcome.code, len(outcome.out), outcome.err) == (3, 300000, "oops\n")
     with pytest.raises(FileNotFoundError):
         await run(["/does/not/exist"], environment=ENVIRONMENT)
+
+
+async def test_a_tool_ends_when_its_own_process_does(tmp_path: Path) -> None:
+    """What it has left in the background, with its outputs open, holds nobody up: a helper's agent may live on."""
+    file = tmp_path / "child"
+    script = f"sleep 600 & echo $! >{file}; echo said; echo oops >&2"
+    outcome = await run(["sh", "-c", script], environment=ENVIRONMENT)
+    child = int(file.read_text())
+    try:
+        os.kill(child, 0)  # it is there still
+        assert (outcome.code, outcome.out, outcome.err) == (0, b"said\n", "oops\n")
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+async def test_a_tool_is_heard_while_it_runs(tmp_path: Path) -> None:
+    """What it says on standard error is told before it has ended, and the whole of it afterwards."""
+    heard: list[str] = []
+
+    def hear(said: str) -> None:
+        heard.append(said)
+        (tmp_path / "go").touch()
+
+    script = f"echo one >&2; until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo two >&2"
+    outcome = await run(["sh", "-c", script], environment=ENVIRONMENT, heard=hear)
+    assert heard[0] == "one\n"
+    assert outcome.err == "one\ntwo\n"
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from criimage import errors
+from criimage_containers_storage.pulling.rate_limits import seconds_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +51,7 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
         (
             r"toomanyrequests|too many requests|\b429\b",
             errors.RateLimited,
-            "toomanyrequests: the registry asks to wait",
+            "",
         ),
         (
             r"unauthorized|authentication required|invalid username/password|no basic auth credentials|\b401\b",
@@ -135,7 +136,7 @@ def last_words(outcome: Outcome) -> str:
     found = _FATAL.findall(outcome.err)
     if not found:
         how = f"was killed by signal {-outcome.code}" if outcome.code < 0 else f"ended with code {outcome.code}"
-        lines = [line for line in outcome.err.splitlines() if line.strip()]
+        lines = [line for line in outcome.err.splitlines() if line.strip() and " level=debug " not in line]
         return f"{how}{': ' + lines[-1] if lines else ''}"
     quoted, bare = found[-1]
     try:
@@ -157,6 +158,10 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Iterable[str] = ()) ->
     plain = _NAMES.sub("…", words)
     for pattern, kind, text in _PULL:
         if pattern.search(plain):
+            if kind is errors.RateLimited:
+                seconds = seconds_to_wait(outcome.err)
+                asked = "" if seconds is None else f" {seconds} s"
+                return kind(f"toomanyrequests: the registry asks to wait{asked}: {name}")
             return kind(f"{text or tidy(_reason(words), secrets)}: {name}")
     if outcome.code == _NOT_FOUND_CODE and "msg=" in outcome.err:
         return errors.RemoteImageMissing(f"manifest unknown: {name}")

@@ -21,6 +21,10 @@ __all__ = ["Outcome", "run"]
 
 _TERM_SECONDS = 0.7
 _GONE_SECONDS = 2.0
+_LISTEN_SECONDS = 0.25
+# A manifest has four megabytes at most; what a tool says about itself is worth its last lines.
+_OUT_LIMIT = 16 << 20
+_ERR_LIMIT = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,8 @@ class Outcome:
 
     Attributes:
         code: exit code, negative for a signal.
-        out: standard output.
-        err: standard error as text.
+        out: standard output, its beginning if it is longer than any manifest.
+        err: standard error as text, its end if it is long.
     """
 
     code: int
@@ -45,9 +49,13 @@ async def run(
     descriptors: Sequence[int] = (),
     patience: float = 0.0,
     started: Callable[[int], None] | None = None,
+    heard: Callable[[str], None] | None = None,
     out: Path | None = None,
 ) -> Outcome:
     """Run a tool to its end, in a session of its own.
+
+    It ends when its own process does: what that has left running in the background, such as a credential helper's
+    agent, may hold its outputs for as long as it likes. Both go into memory, so that they cost nobody's disk.
 
     Cancelling gives it `patience` seconds to end by itself, then stops it with all its children, first politely; the
     cancellation leaves only when all are gone.
@@ -58,6 +66,7 @@ async def run(
         descriptors: open files that the tool inherits.
         patience: seconds, for what had better not be interrupted.
         started: told the process ID.
+        heard: told the end of what the tool has said on standard error, some times a second while that changes.
         out: an existing file that standard output is appended to; `Outcome.out` is empty then.
 
     Raises:
@@ -65,7 +74,7 @@ async def run(
         OSError: `out` cannot be opened.
     """
     stop = asyncio.Event()
-    life = asyncio.create_task(_live(command, environment, descriptors, stop, started, out))
+    life = asyncio.create_task(_live(command, environment, descriptors, stop, started, heard, out))
     try:
         return await asyncio.shield(life)
     except asyncio.CancelledError:
@@ -86,44 +95,59 @@ async def _live(
     descriptors: Sequence[int],
     stop: asyncio.Event,
     started: Callable[[int], None] | None,
+    heard: Callable[[str], None] | None,
     out_file: Path | None,
 ) -> Outcome:
-    written = None if out_file is None else os.open(out_file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
+    with contextlib.ExitStack() as stack:
+        out = _opened(stack, out_file)
+        err = _opened(stack, None)
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE if written is None else written,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=out,
+            stderr=err,
             env=dict(environment),
             pass_fds=tuple(descriptors),
             start_new_session=True,
         )
-    finally:
-        if written is not None:
-            os.close(written)
-    if started is not None:
-        started(process.pid)
-    talk = asyncio.create_task(process.communicate())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({talk, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not talk.done():
-            _signal_group(process.pid, signal.SIGTERM)
-            await asyncio.wait({talk}, timeout=_TERM_SECONDS)
-            # The leader may be gone with a child left behind that unpacks a layer (T14).
-            _signal_group(process.pid, signal.SIGKILL)
-            await asyncio.wait({talk}, timeout=_GONE_SECONDS)
-            if not talk.done():
-                # Something that left the group, such as an agent of gpg, holds the pipes; the tool itself is gone.
-                talk.cancel()
-                return Outcome(-signal.SIGKILL, b"", "")
-        out, err = await talk
-    finally:
-        stopping.cancel()
-    return Outcome(
-        process.returncode if process.returncode is not None else -1, out or b"", err.decode("utf-8", "replace")
-    )
+        if started is not None:
+            started(process.pid)
+        ended = asyncio.create_task(process.wait())
+        stopping = asyncio.create_task(stop.wait())
+        length = 0
+        try:
+            while not (ended.done() or stopping.done()):
+                timeout = None if heard is None else _LISTEN_SECONDS
+                await asyncio.wait({ended, stopping}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if heard is not None and os.fstat(err).st_size != length:
+                    length = os.fstat(err).st_size
+                    heard(_end(err).decode("utf-8", "replace"))
+            if not ended.done():
+                _signal_group(process.pid, signal.SIGTERM)
+                await asyncio.wait({ended}, timeout=_TERM_SECONDS)
+                # The leader may be gone with a child left behind that unpacks a layer (T14).
+                _signal_group(process.pid, signal.SIGKILL)
+                await asyncio.wait({ended}, timeout=_GONE_SECONDS)
+        finally:
+            stopping.cancel()
+            ended.cancel()
+        code = -signal.SIGKILL if process.returncode is None else process.returncode
+        said = b"" if out_file is not None else os.pread(out, _OUT_LIMIT, 0)
+        return Outcome(code, said, _end(err).decode("utf-8", "replace"))
+
+
+def _opened(stack: contextlib.ExitStack, file: Path | None) -> int:
+    """Return a descriptor to write to, of a file or of memory that no directory names; closed with the stack."""
+    if file is None:
+        descriptor = os.memfd_create("output", os.MFD_CLOEXEC)
+    else:
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _end(descriptor: int) -> bytes:
+    return os.pread(descriptor, _ERR_LIMIT, max(0, os.fstat(descriptor).st_size - _ERR_LIMIT))
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:

@@ -17,6 +17,7 @@ import structlog
 
 from criimage.backend import Phase, PullProgress
 from criimage.errors import CriimageError
+from criimage_containers_storage.pulling.rate_limits import seconds_to_wait, waits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -54,6 +55,13 @@ class Watch:
     def use(self, credential_source: str) -> None:
         """Report where the credentials come from with everything from now on."""
         self._last = replace(self._last, credential_source=credential_source)
+
+    def hear(self, said: str) -> None:
+        """Take notice of what skopeo says on standard error; reports that the registry asks to wait, and its end."""
+        asked = seconds_to_wait(said) if waits(said) else None
+        if asked != self._last.retry_after:
+            self._last = replace(self._last, retry_after=asked)
+            self._report(self._last)
 
     def unchanged(self, layers: LayersToFetch | None) -> None:
         """Take notice that nothing was fetched."""

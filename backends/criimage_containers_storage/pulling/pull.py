@@ -12,7 +12,7 @@ import anyio.to_thread
 import structlog
 
 from criimage.backend import Phase
-from criimage.errors import AccessDenied, ContentInvalid, OperationFailed, PullError, StorageFull
+from criimage.errors import AccessDenied, ContentInvalid, OperationFailed, PullError, RateLimited, StorageFull
 from criimage.reference import DEFAULT_DOMAIN
 from criimage_containers_storage.finishing import finish, settled
 from criimage_containers_storage.pulling.failures import LAYER_GONE, last_words, pull_failure
@@ -139,12 +139,21 @@ class Puller:
 
         One request answers P4, P7 and P9; a registry that cannot be asked is left to the copy, whose error counts (P5).
         """
-        if not (self._skip_unchanged and order.rules.unconditional):
+        # A manifest of docker.io is counted against the caller: a copy that finds all layers here asks for it once.
+        counted = order.reference.domain == DEFAULT_DOMAIN
+        if counted or not (self._skip_unchanged and order.rules.unconditional):
             return None
         stored = _holder(await self._store.snapshot(), order.reference)
         if stored is None or stored.facts.fault or not stored.whole:
             return None
-        outcome = await self._skopeo.top_manifest(order.reference, order.rules, order.credentials, order.folder)
+        outcome = await self._skopeo.top_manifest(
+            order.reference, order.rules, order.credentials, order.folder, order.watch.hear
+        )
+        if outcome.code != 0:
+            error = pull_failure(outcome, str(order.reference), secrets=order.credentials.secrets)
+            if isinstance(error, RateLimited):
+                # It has been asked several times by now.
+                raise error
         if outcome.code != 0 or not is_stored(outcome.out, stored):
             return None
         # Somebody may have removed it while the registry was asked.
@@ -165,6 +174,9 @@ class Puller:
                 # What came is looked at whether or not somebody still waits: it must not stay unseen.
                 stored = await finish(self._arrived(order.reference, earlier))
                 if stored is not None:
+                    if _same(_holder(earlier, order.reference), stored):
+                        order.watch.unchanged(LayersToFetch((), len(set(stored.facts.diff_ids))))
+                        return stored.image
                     order.watch.complete(await anyio.to_thread.run_sync(_fetched, stored, present))
                     return stored.image
                 if not left:
@@ -178,7 +190,7 @@ class Puller:
         watching = asyncio.create_task(order.watch.run(order.folder, lambda: self._layers(order, present)))
         try:
             return await self._skopeo.copy(
-                order.reference, order.rules, order.credentials, order.folder, order.watch.started
+                order.reference, order.rules, order.credentials, order.folder, order.watch.started, order.watch.hear
             )
         finally:
             watching.cancel()
@@ -247,6 +259,11 @@ def _holder(snapshot: Snapshot, reference: Reference) -> Stored | None:
     """Return the image that has this very name in the store."""
     found = snapshot.by_name.get(reference)
     return found if found is not None and reference in found.names else None
+
+
+def _same(before: Stored | None, now: Stored) -> bool:
+    """Tell whether a copy has brought nothing that was not here."""
+    return before is not None and before.whole and not before.facts.fault and before.image == now.image
 
 
 def _fetched(stored: Stored, present: Collection[str]) -> LayersToFetch | None:

@@ -50,12 +50,25 @@ class Skopeo:
         self._tried_out = asyncio.Event()
 
     async def top_manifest(
-        self, reference: Reference, rules: Rules, credentials: ResolvedCredentials, folder: Path
+        self,
+        reference: Reference,
+        rules: Rules,
+        credentials: ResolvedCredentials,
+        folder: Path,
+        heard: Callable[[str], None] | None = None,
     ) -> Outcome:
-        """Fetch the manifest or index that the registry has under this name, as `Outcome.out` (T5)."""
+        """Fetch the manifest or index that the registry has under this name, as `Outcome.out` (T5).
+
+        Args:
+            reference: the image.
+            rules: how to ask.
+            credentials: with what.
+            folder: for downloads.
+            heard: told what skopeo says meanwhile.
+        """
         with _login(rules, credentials, "") as (flags, descriptors):
             command = [*self._start(rules, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
-            return await self._run(command, descriptors, more=_FOR_INSPECT)
+            return await self._run(command, descriptors, heard=heard, more=_FOR_INSPECT)
 
     async def try_out_store(self) -> None:
         """Let the driver try out what this kernel can, where that has not been done since the last restart.
@@ -83,6 +96,7 @@ class Skopeo:
         credentials: ResolvedCredentials,
         folder: Path,
         started: Callable[[int], None],
+        heard: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Copy an image from its registry into the store under its own name (T4).
 
@@ -92,13 +106,14 @@ class Skopeo:
             credentials: with what.
             folder: for downloads; emptied by the caller whatever happens.
             started: told the process ID.
+            heard: told what skopeo says meanwhile.
         """
         await self.try_out_store()
         with _login(rules, credentials, "src-") as (flags, descriptors):
             # Not quietly: it names every layer as it begins with it (copied.py).
             verb = ["copy", *flags, f"docker://{reference}", self.stored(str(reference))]
             command = [*self._start(rules, folder), *verb]
-            return await self._run(command, descriptors, started=started, out=copied_file(folder))
+            return await self._run(command, descriptors, started=started, heard=heard, out=copied_file(folder))
 
     async def store_folder(self, folder: Path, identity: ImageID) -> Outcome:
         """Store an image that lies in a folder, without a name; the folder holds the policy for that as well."""
@@ -121,7 +136,8 @@ class Skopeo:
     def _start(self, rules: Rules, folder: Path) -> list[str]:
         # T1: skopeo does not look at CONTAINERS_REGISTRIES_CONF.
         registries = ["--registries-conf", str(rules.registries_conf)] if rules.registries_conf else []
-        return [self._program, *registries, "--policy", str(rules.policy), "--tmpdir", str(folder)]
+        # Only then it tells that a registry asks to wait (failures.seconds_to_wait).
+        return [self._program, "--debug", *registries, "--policy", str(rules.policy), "--tmpdir", str(folder)]
 
     async def _run(
         self,
@@ -130,6 +146,7 @@ class Skopeo:
         *,
         patience: float = 0.0,
         started: Callable[[int], None] | None = None,
+        heard: Callable[[str], None] | None = None,
         out: Path | None = None,
         more: Mapping[str, str] = _NOTHING,
     ) -> Outcome:
@@ -140,6 +157,7 @@ class Skopeo:
                 descriptors=descriptors,
                 patience=patience,
                 started=started,
+                heard=heard,
                 out=out,
             )
         except FileNotFoundError:

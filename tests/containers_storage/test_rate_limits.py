@@ -1,0 +1,83 @@
+"""Registries that count: what is asked of them, and what they ask for."""
+
+from __future__ import annotations
+
+import pytest
+
+from containers_storage.opened import opened
+from criimage import errors
+from criimage.backend import PullContext
+from criimage.pulls.policy import PullPolicy, RegistryPolicy
+from criimage.pulls.sharing import Pulls
+from criimage.reference import Name
+from criimage.testing.oci import image, index, layer
+from criimage.testing.scripted_registry import Answer, ScriptedRegistry, Stage, scripted_registry
+from criimage.work import Work
+from criimage_containers_storage.pulling.rate_limits import seconds_to_wait, waits
+from parts.store import insecure_registries, store
+
+SMALL = image(layer({"etc/motd": b"hello"}))
+OTHER = image(layer({"etc/motd": b"other"}))
+PATIENCE = RegistryPolicy(2.0)
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("each_skopeo")
+async def test_a_registry_that_asks_to_wait_is_told_as_that() -> None:
+    """The seconds it asked for stand in the text, pulled anew or asked about, at the progress timeout (T15, P15)."""
+    with scripted_registry() as hub, store() as local:
+        local.write_registries(insecure_registries("127.0.0.1"))
+        name = hub.put(SMALL, "app", "1")
+        async with opened(local) as under_test, Work() as work:
+            pulls = Pulls(under_test.backend, work, PullPolicy(PATIENCE))
+            for before in (hub.script(Stage.MANIFEST, Answer(429, b"", {"Retry-After": "120"})), None):
+                if before is None:
+                    await pulls.pull(Name.parse(name), None, PullContext())
+                    hub.script(Stage.MANIFEST, Answer(429, b"", {"Retry-After": "120"}))
+                with pytest.raises(errors.RateLimited) as caught:
+                    await pulls.pull(Name.parse(name), None, PullContext())
+                assert caught.value.text == f"toomanyrequests: the registry asks to wait 120 s: {name}"
+                if before is not None:
+                    before.release()
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("each_skopeo")
+async def test_a_manifest_that_is_counted_is_asked_for_once() -> None:
+    """On docker.io an unchanged image costs the request for its tag, a changed one the same: one each (P4, P5)."""
+    with scripted_registry() as hub, store() as local:
+        hub.put(index(SMALL), "library/app", "1")
+        local.write_registries(f'[[registry]]\nprefix = "docker.io"\nlocation = "{hub.address}"\ninsecure = true\n')
+        async with opened(local) as under_test:
+            first = await under_test.pull("docker.io/app:1")
+            assert asked(hub) == 1
+            assert await under_test.pull("docker.io/app:1") == first
+            assert asked(hub) == 2
+            assert under_test.reports[-1].unchanged
+            hub.put(index(OTHER), "library/app", "1")
+            assert await under_test.pull("docker.io/app:1") != first
+            assert asked(hub) == 3
+            assert not under_test.reports[-1].unchanged
+
+
+def asked(hub: ScriptedRegistry) -> int:
+    """How often the tag's manifest was fetched."""
+    return sum(one.stage is Stage.MANIFEST and one.method == "GET" and one.reference == "1" for one in hub.requests)
+
+
+SLEEPS = 'level=debug msg="Too many requests to http://h/v2/: sleeping for {} seconds before next attempt"\n'
+
+
+@pytest.mark.parametrize(
+    ("said", "asleep", "seconds"),
+    [
+        ("", False, None),
+        (SLEEPS.format("2.000000"), True, 2),
+        ('level=debug msg="Detected \'Retry-After\' header \\"90\\""\n' + SLEEPS.format("60.000000"), True, 90),
+        (SLEEPS.format("2.000000") + 'level=debug msg="GET http://h/v2/"\n', False, 2),
+        ('level=debug msg="Detected \'Retry-After\' header \\"soon\\""\n' + SLEEPS.format("4.0"), True, 4),
+    ],
+)
+def test_what_skopeo_says_about_waiting(said: str, asleep: bool, seconds: int | None) -> None:
+    """The header's number counts, else how long skopeo sleeps; it sleeps while it has said nothing after that."""
+    assert (waits(said), seconds_to_wait(said)) == (asleep, seconds)
