@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,12 +16,12 @@ from criimage_containers_storage.finishing import settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 __all__ = ["Outcome", "run"]
 
 _TERM_SECONDS = 0.7
 _GONE_SECONDS = 2.0
+_GONE_LOOKS = 100
 _LISTEN_SECONDS = 0.25
 # A manifest has four megabytes at most; what a tool says about itself is worth its last lines.
 _OUT_LIMIT = 16 << 20
@@ -128,6 +129,7 @@ async def _live(
                 # The leader may be gone with a child left behind that unpacks a layer (T14).
                 _signal_group(process.pid, signal.SIGKILL)
                 await asyncio.wait({ended}, timeout=_GONE_SECONDS)
+                await _gone(process.pid)
         finally:
             stopping.cancel()
             ended.cancel()
@@ -148,6 +150,28 @@ def _opened(stack: contextlib.ExitStack, file: Path | None) -> int:
 
 def _end(descriptor: int) -> bytes:
     return os.pread(descriptor, _ERR_LIMIT, max(0, os.fstat(descriptor).st_size - _ERR_LIMIT))
+
+
+async def _gone(leader: int) -> None:
+    """Wait until nobody of the group is left, for a while; what was killed takes a moment to go."""
+    for _ in range(_GONE_LOOKS):
+        if not _lives(leader):
+            return
+        await asyncio.sleep(_GONE_SECONDS / _GONE_LOOKS)
+
+
+def _lives(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    # A zombie that nobody has collected yet counts for the kernel, but does nothing any more.
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            state, _, group = entry.read_text("ascii", "replace").rpartition(")")[2].split()[:3]
+            if int(group) == leader and state != "Z":
+                return True
+    return False
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
