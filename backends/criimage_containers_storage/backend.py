@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from criimage.credentials import Credentials
     from criimage.reference import Lookup, Name, Pattern, Reference
     from criimage_containers_storage.settings import Settings
-    from criimage_containers_storage.store.reader import Snapshot, Stored
+    from criimage_containers_storage.store.snapshot import Snapshot, Stored
 
 __all__ = ["ContainersStorageBackend", "open_backend"]
 
@@ -72,7 +72,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         skopeo = Skopeo(layout, environment)
         registries = CurrentRegistries(files, folder)
         resolver = Resolver(registries, settings.short_name_mode)
-        changes = StoreChanges(layout, environment, store, skopeo, access)
+        changes = StoreChanges(layout, environment, skopeo, access)
         journal = await anyio.to_thread.run_sync(Journal, folder, left)
         leftovers = Leftovers(layout, skopeo, access, journal, folder)
         puller = Puller(
@@ -95,7 +95,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
                 store,
                 resolver,
                 puller,
-                Remover(store, changes, access),
+                Remover(layout, changes, access),
                 readiness,
                 meter,
                 untag=settings.remove == "untag",
@@ -182,8 +182,12 @@ class ContainersStorageBackend:
         Raises:
             InvalidRequest: a short name cannot be resolved.
         """
-        found, reference = await self._find(await self._store.snapshot(), lookup)
+        snapshot = await self._store.now()
+        found, reference = await self._find(snapshot, lookup)
         if found is None:
+            # A record that lists hide for a moment is there all the same.
+            for identity in await self._hidden(snapshot, lookup):
+                await self._remover.remove_record(identity)
             return
         if self._untag and reference is not None:
             await self._remover.untag(found, reference)
@@ -194,6 +198,17 @@ class ContainersStorageBackend:
         """Return what the writable store takes; images and containers share its folder."""
         measured = await self._meter.usage()
         return Usage((measured,), (measured,))
+
+    async def _hidden(self, snapshot: Snapshot, lookup: Lookup) -> list[str]:
+        """Return the records that a lookup means although they are no images yet or any more."""
+        if lookup.id is not None:
+            return [lookup.id.hex] if lookup.id.hex in snapshot.hidden else []
+        prefix = lookup.id_prefix
+        found = [one for one in snapshot.hidden if prefix is not None and one.startswith(prefix)]
+        if len(found) == 1 or lookup.name is None or not snapshot.hidden:
+            return found if len(found) == 1 else []
+        names = set(map(str, await self._resolver.resolve(lookup.name)))
+        return [identity for identity, record in snapshot.hidden.items() if names & set(record.names)]
 
     async def _find(self, snapshot: Snapshot, lookup: Lookup) -> tuple[Stored | None, Reference | None]:
         """Return the image that a lookup means, with the name by which it was found (S16, N6, N7)."""

@@ -282,8 +282,9 @@ async def test_usage_without_the_containers_layers(tmp_path: Path) -> None:
     """Images' data only, new images seen at the next call, and the mount point exists (F1, F3)."""
     written = WrittenStore(tmp_path / "store")
     meter = UsageMeter(written.layout, Store(written.layout))
-    assert (await meter.usage()).used_bytes > 0
-    assert written.images_folder.is_dir()
+    assert (await meter.usage()).used_bytes == 0
+    assert not written.root.exists(), "looking makes nothing"
+    assert (await meter.usage()).mountpoint == str(tmp_path)
     for name in ("image", "container"):
         folder = written.root / "overlay" / name / "diff"
         folder.mkdir(parents=True)

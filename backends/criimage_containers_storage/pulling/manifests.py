@@ -12,7 +12,7 @@ from criimage.foreign_json import parse
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from criimage_containers_storage.store.reader import Stored
+    from criimage_containers_storage.store.snapshot import Stored
 
 __all__ = ["LayersToFetch", "instances", "is_encrypted", "is_stored", "layers_to_fetch"]
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from criimage_containers_storage.registries.current import CurrentRegistries
     from criimage_containers_storage.registries.rules import RuleFinder, Rules
     from criimage_containers_storage.store.access import StoreAccess
-    from criimage_containers_storage.store.reader import Snapshot, Store, Stored
+    from criimage_containers_storage.store.reader import Store
+    from criimage_containers_storage.store.snapshot import Snapshot, Stored
 
 __all__ = ["Puller"]
 
@@ -143,7 +144,7 @@ class Puller:
         counted = order.reference.domain == DEFAULT_DOMAIN
         if counted or not (self._skip_unchanged and order.rules.unconditional):
             return None
-        stored = _holder(await self._store.snapshot(), order.reference)
+        stored = _holder(await self._store.now(), order.reference)
         if stored is None or stored.facts.fault or not stored.whole:
             return None
         outcome = await self._skopeo.top_manifest(
@@ -157,7 +158,7 @@ class Puller:
         if outcome.code != 0 or not is_stored(outcome.out, stored):
             return None
         # Somebody may have removed it while the registry was asked.
-        now = _holder(await self._store.snapshot(), order.reference)
+        now = _holder(await self._store.now(), order.reference)
         if now is None or now.image.id != stored.image.id or not now.whole:
             return None
         _log.debug("nothing to copy: the registry has what is here", image=str(order.reference))
@@ -166,7 +167,7 @@ class Puller:
 
     async def _copy(self, order: _Order) -> Image:
         for left in reversed(range(_ATTEMPTS)):
-            earlier = await self._store.snapshot()
+            earlier = await self._store.now()
             present = {layer.blob_digest for layer in earlier.layers.values() if not layer.incomplete}
             async with self._access.shared():
                 outcome = await self._watched_copy(order, present)
@@ -240,17 +241,20 @@ class Puller:
         What cannot be read is refused (S18): nobody could use it. So is an image whose config promises other layers
         than came (T16); skopeo 1.9.3 stores it without a word.
         """
-        snapshot = await self._store.snapshot()
+        snapshot = await self._store.now()
         stored = _holder(snapshot, reference)
         if stored is None:
             return None
+        if stored.facts.unread:
+            # It may be good: nothing is deleted because it could not be read now.
+            raise OperationFailed(f"what came cannot be read now ({stored.facts.fault}): {reference}")
         if stored.facts.fault:
             fault = f"the image's manifest or config cannot be read ({stored.facts.fault})"
         elif stored.facts.config_digest and stored.facts.diff_ids != _layer_digests(stored, snapshot):
             fault = "the layers do not match the image's config"
         else:
             return stored
-        known = stored.image.id.hex in earlier.by_id
+        known = stored.image.id.hex in earlier.by_id or stored.image.id.hex in earlier.hidden
         await self._changes.undo(reference, stored, _holder(earlier, reference), known=known)
         raise ContentInvalid(f"{fault}: {reference}")
 

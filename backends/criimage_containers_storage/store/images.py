@@ -35,7 +35,7 @@ class Facts:
     """What the files of one image say.
 
     Attributes:
-        digests: all stored manifest digests: the indexes that list the image's own manifest, the newest first, then
+        digests: all stored manifest digests: the indexes that list the image's own manifest, the latest first, then
             that manifest, then what is left of earlier pulls of the same content. The store does not tell which
             digest a registry answered for a tag (S4); an index can only be here because one did.
         config_digest: `sha256:…`, or empty for schema 1 (P10).
@@ -43,6 +43,7 @@ class Facts:
         user: as S10 has it.
         annotations: of the OCI manifest (S11).
         fault: why the files cannot be read, one line; empty if they can.
+        unread: they may be good: reading them failed, which says nothing about what is in them.
     """
 
     digests: tuple[str, ...]
@@ -51,6 +52,7 @@ class Facts:
     user: User | None
     annotations: Mapping[str, str] = field(hash=False)
     fault: str = ""
+    unread: bool = False
 
 
 def read_facts(folder: Path, record: ImageRecord) -> Facts:
@@ -80,11 +82,11 @@ def read_facts(folder: Path, record: ImageRecord) -> Facts:
     )
 
 
-def bare_facts(folder: Path, record: ImageRecord, fault: str) -> Facts:
+def bare_facts(folder: Path, record: ImageRecord, fault: str, *, unread: bool = False) -> Facts:
     """Return what is known of an image whose files cannot be read: its manifests' digests (S5). Blocks."""
     canonical = record.manifest_digest
     digests = tuple(_ordered(folder, record.manifest_digests, canonical)) if canonical else ()
-    return Facts(digests, "", (), None, {}, fault)
+    return Facts(digests, "", (), None, {}, fault, unread)
 
 
 def _config(folder: Path, manifest: dict[str, Any], config_digest: str) -> dict[str, Any]:
@@ -146,7 +148,9 @@ def parse_names(names: Iterable[str]) -> list[Reference]:
     return found
 
 
-def convert(record: ImageRecord, facts: Facts, names: Iterable[Reference], size: int | None) -> Image:
+def convert(
+    record: ImageRecord, facts: Facts, names: Iterable[Reference], size: int | None, *, pinned: bool = False
+) -> Image:
     """Make the value that clients see.
 
     Args:
@@ -154,6 +158,7 @@ def convert(record: ImageRecord, facts: Facts, names: Iterable[Reference], size:
         facts: of its files.
         names: those of the record's names that are still its own.
         size: bytes of the layers uncompressed, or None if unknown (S9).
+        pinned: the image cannot be removed.
     """
     names = list(names)
     repositories = sorted({(name.domain, name.path) for name in names})
@@ -167,6 +172,7 @@ def convert(record: ImageRecord, facts: Facts, names: Iterable[Reference], size:
         tuple(sorted({name for name in names if name.digest is None}, key=str)),
         tuple(digests + stored),
         1 if size is None else min(max(1, record.data_size + size), _SIZE_LIMIT),
+        pinned,
     )
 
 

@@ -15,9 +15,8 @@ with what its record says, its ID, names, digests and size: what nobody sees nob
 from __future__ import annotations
 
 import asyncio
-import bisect
-import functools
-import operator
+import contextlib
+import errno
 import os
 import time
 from dataclasses import dataclass, field
@@ -26,26 +25,27 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import structlog
 
-from criimage_containers_storage.store.images import bare_facts, convert, parse_names, read_facts
+from criimage.errors import OperationFailed
+from criimage_containers_storage.store.images import bare_facts, read_facts
+from criimage_containers_storage.store.in_use import read_strictly
 from criimage_containers_storage.store.records import (
     LayerRecord,
     chain_sizes,
     read_image,
     read_layer,
-    read_raw,
     whole_chains,
 )
+from criimage_containers_storage.store.snapshot import Layers, Root, Snapshot, StoredRecord, assemble
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from criimage.backend import Image
-    from criimage.reference import Reference
     from criimage_containers_storage.store.images import Facts
     from criimage_containers_storage.store.records import ImageRecord
+    from criimage_containers_storage.store.snapshot import FileIdentity
     from criimage_containers_storage.store.storage_conf import Layout
 
-__all__ = ["Snapshot", "Store", "Stored"]
+__all__ = ["Store"]
 
 _log = structlog.get_logger(__name__)
 
@@ -55,83 +55,36 @@ _NAMELESS_SECONDS = 1.0
 # The tools write a record's files within milliseconds; a slow disk may hold each of them up.
 _WRITING_SECONDS = 5.0
 
-FileIdentity = tuple[int, int, int, int] | None
+# A token takes 64 bytes (L6).
+_TOKEN_LIMIT = 64
+# What a process can have too many of says nothing about a file.
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+Known = dict[tuple["Path", str], tuple["ImageRecord", "Facts"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """One image of the store.
+class _State:
+    """Everything that was read at one time.
 
     Attributes:
-        image: as clients see it.
-        record: as the store has it.
-        facts: what its files say, or its record alone where they cannot be read.
-        names: the record's names that are its own.
-        layers_size: bytes of its layers, or None if unknown (S9).
-        images_folder: holds its folder.
-        read_only: it lies in an additional store (L12).
-        whole: every layer it needs is here and complete.
+        identities: of the files it was read from; None before the first reading.
+        snapshot: what follows from it.
+        read_again: when to look again although no file has changed, in seconds of the monotonic clock.
+        raw: the records as they are in the files, with what was read from them.
+        layers: see `Layers`.
+        facts: of images whose files could be read.
+        damaged: of images whose files could not.
     """
 
-    image: Image
-    record: ImageRecord
-    facts: Facts
-    names: tuple[Reference, ...]
-    layers_size: int | None
-    images_folder: Path
-    read_only: bool
-    whole: bool
-
-    @property
-    def folder(self) -> Path:
-        """Holds its files."""
-        return self.images_folder / self.record.id
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All images at one time.
-
-    Attributes:
-        images: in the store's order, the writable store first.
-        by_id: by the 64 digits of the ID.
-        sorted_ids: the same IDs in order.
-        by_name: by every tag and digest.
-        layers: all layers by ID.
-        data_size: bytes of layers and records together, each counted once; an estimate of the disk space.
-    """
-
-    images: tuple[Image, ...] = ()
-    by_id: dict[str, Stored] = field(default_factory=dict)
-    sorted_ids: list[str] = field(default_factory=list)
-    by_name: dict[Reference, Stored] = field(default_factory=dict)
-    layers: dict[str, LayerRecord] = field(default_factory=dict)
-    data_size: int = 0
-
-    def with_prefix(self, prefix: str) -> Stored | None:
-        """Return the only image whose ID begins so (N6)."""
-        at = bisect.bisect_left(self.sorted_ids, prefix)
-        found = [identity for identity in self.sorted_ids[at : at + 2] if identity.startswith(prefix)]
-        return self.by_id[found[0]] if len(found) == 1 else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Layers:
-    """The layers of all stores, and what follows from them; the same value while no layers.json changes."""
-
-    files: tuple[FileIdentity, ...]
-    by_id: dict[str, LayerRecord]
-    sizes: dict[str, int | None]
-    whole: set[str]
-    size: int
-
-
-@dataclass(slots=True)
-class _Root:
-    images_folder: Path
-    images_file: Path
-    layers_file: Path
-    read_only: bool
+    identities: list[FileIdentity] | None = None
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    read_again: float = float("inf")
+    raw: dict[Path, dict[str, tuple[dict[str, Any], ImageRecord]]] = field(default_factory=dict)
+    layers: Layers = field(default_factory=Layers)
+    facts: Known = field(default_factory=dict)
+    damaged: Known = field(default_factory=dict)
 
 
 class Store:
@@ -139,7 +92,7 @@ class Store:
 
     def __init__(self, layout: Layout) -> None:
         self._roots = [
-            _Root(
+            Root(
                 root / f"{layout.driver}-images",
                 root / f"{layout.driver}-images" / "images.json",
                 root / f"{layout.driver}-layers" / "layers.json",
@@ -147,188 +100,230 @@ class Store:
             )
             for root, read_only in [(layout.root, False), *((path, True) for path in layout.additional)]
         ]
-        self._watched = [str(file) for root in self._roots for file in (root.images_file, root.layers_file)]
-        self._identities: list[FileIdentity] | None = None
-        self._snapshot = Snapshot()
-        self._read_again = float("inf")
-        self._reading = asyncio.Lock()
-        self._raw: dict[Path, dict[str, tuple[dict[str, Any], ImageRecord]]] = {}
-        self._raw_layers: dict[Path, dict[str, tuple[dict[str, Any], LayerRecord]]] = {}
-        self._layers = _Layers((), {}, {"": 0}, {""}, 0)
-        self._facts: dict[tuple[Path, str], tuple[ImageRecord, Facts]] = {}
-        self._damaged: dict[tuple[Path, str], tuple[ImageRecord, Facts]] = {}
+        self._watched = [_watched(file) for root in self._roots for file in (root.images_file, root.layers_file)]
+        self._state = _State()
+        self._fault: OperationFailed | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._complained: set[tuple[str, str]] = set()
 
     async def snapshot(self) -> Snapshot:
-        """Return the images as they are now: the very same value while no file has changed."""
+        """Return the images as they are now: the very same value while no file has changed.
+
+        While a file cannot be read it is what was there before, for lists and statuses; see `now`.
+
+        Raises:
+            OperationFailed: a file cannot be read, and nothing is known yet.
+        """
+        await self._look()
+        if self._fault is not None and self._state.identities is None:
+            raise self._fault.for_another_waiter()
+        return self._state.snapshot
+
+    async def now(self) -> Snapshot:
+        """Return the images as they are now, for whoever is about to decide by them.
+
+        Raises:
+            OperationFailed: a file cannot be read: nothing may be concluded from what is not seen.
+        """
+        await self._look()
+        if self._fault is not None:
+            raise self._fault.for_another_waiter()
+        return self._state.snapshot
+
+    async def _look(self) -> None:
         if self._fresh():
-            return self._snapshot
-        async with self._reading:
-            # Whoever had to wait may find it done; what changed since must still be seen by callers that came later.
-            if not self._fresh():
-                await anyio.to_thread.run_sync(self._read)
-            return self._snapshot
+            return
+        if self._reading is not None:
+            # What changes after its beginning must still be seen by whoever came later.
+            await asyncio.wait({self._reading})
+        while not self._fresh():
+            if self._reading is None:
+                # In a task of its own: a caller that gives up must not let a second reading in beside its thread.
+                self._reading = asyncio.create_task(self._read(), name="read the store")
+                self._reading.add_done_callback(self._read_ended)
+            reading = self._reading
+            await asyncio.wait({reading})
+            reading.result()
+            if self._fault is not None:
+                return
+
+    def _read_ended(self, _: asyncio.Task[None]) -> None:
+        self._reading = None
 
     def _fresh(self) -> bool:
-        # A handful of stats of files that are always in the kernel's cache: about a microsecond each, where a thread
-        # would cost a hundred. lstat, because the tools replace these files and never link them.
-        return self._identities == [_identity(file) for file in self._watched] and time.monotonic() < self._read_again
+        # A handful of system calls on files that are always in the kernel's cache: a few microseconds, where a thread
+        # would cost a hundred.
+        state = self._state
+        return (
+            self._fault is None
+            and state.identities == [_identity(*files) for files in self._watched]
+            and time.monotonic() < state.read_again
+        )
 
-    def _read(self) -> None:
+    async def _read(self) -> None:
+        old = self._state
+        try:
+            self._state = await anyio.to_thread.run_sync(self._next_state, old)
+        except OperationFailed as error:
+            # The old state stays until a new one is whole.
+            if self._fault is None or self._fault.text != error.text:
+                _log.warning("the store cannot be read now; what was read before goes on counting", error=error.text)
+            self._fault = error
+        else:
+            self._fault = None
+
+    def _next_state(self, old: _State) -> _State:
+        """Return the state of the files as they are now. Blocks.
+
+        Raises:
+            OperationFailed: one of them cannot be read.
+        """
         # Before the reading: what is written meanwhile makes the next call read again.
-        identities = [_identity(file) for file in self._watched]
-        again = float("inf")
-        records: dict[str, tuple[_Root, ImageRecord]] = {}
+        identities = [_identity(*files) for files in self._watched]
+        raw = {root.images_folder: _read_records(root, old.raw.get(root.images_folder, {})) for root in self._roots}
+        layers = self._read_layers(old.layers)
+        records: dict[str, tuple[Root, ImageRecord]] = {}
+        shared: dict[str, tuple[str, ...]] = {}
         for root in self._roots:
-            found, complete = self._read_records(root)
-            again = again if complete else _RETRY_SECONDS
-            for identity, record in found.items():
+            for identity, (_, record) in raw[root.images_folder].items():
                 records.setdefault(identity, (root, record))  # L12: the writable store's own record wins
-        layers = self._layers = self._read_layers()
-        readable = {}
+                if root.read_only:
+                    shared[identity] = (*shared.get(identity, ()), *record.names)
+        again = float("inf")
+        facts: Known = {}
+        damaged: Known = {}
+        readable, hidden = {}, {}
         for identity, (root, record) in records.items():
-            facts, seconds = self._facts_of(root, record)
-            if facts is None or _unnamed_yet(root, record):
-                again = _RETRY_SECONDS
+            found, seconds = self._facts_of(root, record, old, facts, damaged)
+            if found is None or _unnamed_yet(root, record):
+                again = min(again, _RETRY_SECONDS)
+                if not root.read_only:
+                    hidden[identity] = record
             else:
                 again = min(again, seconds)
-                readable[identity] = (root, record, facts)
-        self._facts = {key: value for key, value in self._facts.items() if key[1] in records}
-        self._damaged = {key: value for key, value in self._damaged.items() if key[1] in records}
-        self._snapshot = self._assemble(readable, layers)
-        self._identities = identities
-        self._read_again = time.monotonic() + again
+                readable[identity] = StoredRecord(root, record, found, shared.get(identity))
+        snapshot = assemble(old.snapshot, readable, layers, hidden)
+        return _State(identities, snapshot, time.monotonic() + again, raw, layers, facts, damaged)
 
-    def _tolerant(self, file: Path) -> tuple[list[dict[str, Any]], bool]:
-        try:
-            return read_raw(file), True
-        except (OSError, ValueError) as error:
-            self._complain(str(file), type(error).__name__, "part of the store cannot be read and is left out")
-            return [], False
-
-    def _read_records(self, root: _Root) -> tuple[dict[str, ImageRecord], bool]:
-        # Records that are as before keep their parsed value: comparing is far cheaper than parsing.
-        raw, complete = self._tolerant(root.images_file)
-        before = self._raw.get(root.images_folder, {})
-        now: dict[str, tuple[dict[str, Any], ImageRecord]] = {}
-        for entry in raw:
-            known = before.get(entry.get("id", "")) if isinstance(entry.get("id"), str) else None
-            record = known[1] if known is not None and known[0] == entry else read_image(entry)
-            if record is not None and record.id not in now:
-                now[record.id] = (entry, record)
-        if not complete and not now:
-            now = before
-        self._raw[root.images_folder] = now
-        return {identity: record for identity, (_, record) in now.items()}, complete
-
-    def _read_layers(self) -> _Layers:
+    def _read_layers(self, old: Layers) -> Layers:
         # Images come, go and change their names more often than layers do. Layers that are as before keep their value.
-        files = tuple(_identity(str(root.layers_file)) for root in self._roots)
-        if files == self._layers.files:
-            return self._layers
+        files = tuple(_identity(*_watched(root.layers_file)) for root in self._roots)
+        if files == old.files:
+            return old
+        raw: dict[Path, dict[str, tuple[dict[str, Any], LayerRecord]]] = {}
         by_id: dict[str, LayerRecord] = {}
-        complete = True
         for root in reversed(self._roots):
-            raw, readable = self._tolerant(root.layers_file)
-            complete &= readable
-            before = self._raw_layers.get(root.layers_file, {})
-            now = {}
-            for entry in raw:
+            before = old.raw.get(root.layers_file, {})
+            now = raw[root.layers_file] = {}
+            for entry in read_strictly(root.layers_file):
                 name = entry.get("id")
                 if isinstance(name, str):
                     known = before.get(name)
                     now[name] = known if known is not None and known[0] == entry else (entry, read_layer(entry))
-            self._raw_layers[root.layers_file] = now
             by_id |= {name: layer for name, (_, layer) in now.items()}
         size = sum(layer.size or 0 for layer in by_id.values())
-        return _Layers(files if complete else (), by_id, chain_sizes(by_id), whole_chains(by_id), size)
+        return Layers(files, raw, by_id, chain_sizes(by_id), whole_chains(by_id), size)
 
-    def _facts_of(self, root: _Root, record: ImageRecord) -> tuple[Facts | None, float]:
-        """Return what is known of an image, or None if it is not one yet or any more; and when to look again."""
+    def _facts_of(
+        self, root: Root, record: ImageRecord, old: _State, facts: Known, damaged: Known
+    ) -> tuple[Facts | None, float]:
+        """Return what is known of an image, or None if it is not one yet or any more; and when to look again.
+
+        Raises:
+            OperationFailed: this process cannot open files now, which says nothing about the image.
+        """
         key = (root.images_folder, record.id)
-        known = self._facts.get(key)
+        known = old.facts.get(key)
         if known is not None and _same_files(known[0], record):
+            facts[key] = known
             return known[1], float("inf")
         # A damaged one is looked at each time: a new pull writes the same files again.
-        damaged = self._damaged.pop(key, None)
-        was_damaged = damaged is not None and _same_files(damaged[0], record)
+        before = old.damaged.get(key)
+        was_damaged = before is not None and _same_files(before[0], record)
         folder = root.images_folder / record.id
+        unread = False
         try:
-            facts = read_facts(folder, record)
+            found = read_facts(folder, record)
         except OSError as error:
-            if not was_damaged and _changed_lately(root, folder):
+            if error.errno in _OURS:
+                raise OperationFailed(f"cannot read {error.filename or folder}: {error.strerror}") from error
+            unread = not isinstance(error, FileNotFoundError)
+            if not unread and not was_damaged and _changed_lately(root, folder):
                 return None, _RETRY_SECONDS
             fault, seconds = error.strerror or type(error).__name__, _DAMAGED_SECONDS
         except ValueError as error:
             fault, seconds = str(error), float("inf")
         else:
-            self._facts[key] = (record, facts)
-            return facts, float("inf")
-        facts = bare_facts(folder, record, fault)
-        if damaged is not None and damaged[1] == facts:
-            facts = damaged[1]
-        self._damaged[key] = (record, facts)
+            facts[key] = (record, found)
+            return found, float("inf")
+        found = bare_facts(folder, record, fault, unread=unread)
+        if before is not None and before[1] == found:
+            found = before[1]
+        damaged[key] = (record, found)
         self._complain(record.id, fault, "an image cannot be read; it is listed with what its record says")
-        return facts, seconds
+        return found, seconds
 
     def _complain(self, what: str, why: str, text: str) -> None:
         if (what, why) not in self._complained:
             self._complained.add((what, why))
             _log.warning(text, what=what, error=why)
 
-    def _assemble(self, records: dict[str, tuple[_Root, ImageRecord, Facts]], layers: _Layers) -> Snapshot:
-        owners: dict[Reference, str] = {}
-        named = {identity: parse_names_cached(record.names) for identity, (_, record, _) in records.items()}
-        # The later of two records owns a name (L10), but never a read-only store's over ours.
-        for writable in (False, True):
-            for identity, (root, _, _) in records.items():
-                if root.read_only is not writable:
-                    owners.update(dict.fromkeys(named[identity], identity))
-        before = self._snapshot
-        by_id: dict[str, Stored] = {}
-        for identity, (root, record, facts) in records.items():
-            names = tuple(name for name in named[identity] if owners[name] == identity)
-            size, whole = layers.sizes.get(record.layer), record.layer in layers.whole
-            old = before.by_id.get(identity)
-            if (
-                old is not None
-                and old.record is record
-                and old.facts is facts
-                and (old.names, old.layers_size, old.whole) == (names, size, whole)
-            ):
-                by_id[identity] = old
-                continue
-            image = convert(record, facts, names, size)
-            if old is not None and old.image == image:
-                image = old.image
-            by_id[identity] = Stored(image, record, facts, names, size, root.images_folder, root.read_only, whole)
-        images = tuple(one.image for one in by_id.values())
-        if len(images) == len(before.images) and all(map(operator.is_, images, before.images)):
-            images = before.images
-        total = layers.size + sum(one.record.data_size for one in by_id.values())
-        return Snapshot(images, by_id, sorted(by_id), _names(by_id), layers.by_id, total)
+
+def _read_records(
+    root: Root, before: dict[str, tuple[dict[str, Any], ImageRecord]]
+) -> dict[str, tuple[dict[str, Any], ImageRecord]]:
+    # Records that are as before keep their parsed value: comparing is far cheaper than parsing.
+    now: dict[str, tuple[dict[str, Any], ImageRecord]] = {}
+    for entry in read_strictly(root.images_file):
+        known = before.get(entry.get("id", "")) if isinstance(entry.get("id"), str) else None
+        record = known[1] if known is not None and known[0] == entry else read_image(entry)
+        if record is not None and record.id not in now:
+            now[record.id] = (entry, record)
+    return now
 
 
-@functools.lru_cache(maxsize=8192)
-def parse_names_cached(names: tuple[str, ...]) -> tuple[Reference, ...]:
-    """Read stored names; most are the same at every reading."""
-    return tuple(dict.fromkeys(parse_names(names)))
+def _watched(file: Path) -> tuple[str, str]:
+    return str(file), str(file.with_suffix(".lock"))
 
 
-def _identity(file: str) -> FileIdentity:
+def _identity(file: str, lock: str) -> FileIdentity:
+    """Return what changes whenever a file of records does.
+
+    Inode, size and time repeat where a tool writes twice within a tick of the kernel's clock; the last writer's token
+    in the lock file does not (L6). lstat, because the tools replace these files and never link them. The lock file is
+    only read: closing it drops no lock, as this process holds none.
+    """
     try:
         found = os.lstat(file)
-    except OSError:
+    except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    except OSError as error:
+        return 0, 0, 0, 0, str(error.errno).encode()
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size, _token(lock)
 
 
-def _changed_lately(root: _Root, folder: Path) -> bool:
-    changed = [found[1] for found in map(_identity, (str(root.images_file), str(folder))) if found is not None]
-    return bool(changed) and 0 <= time.time() - max(changed) / 1e9 < _WRITING_SECONDS
+def _token(lock: str) -> bytes:
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, _TOKEN_LIMIT)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
-def _unnamed_yet(root: _Root, record: ImageRecord) -> bool:
+def _changed_lately(root: Root, folder: Path) -> bool:
+    changed = []
+    for file in (root.images_file, folder):
+        with contextlib.suppress(OSError):
+            changed.append(file.stat().st_mtime)
+    return bool(changed) and 0 <= time.time() - max(changed) < _WRITING_SECONDS
+
+
+def _unnamed_yet(root: Root, record: ImageRecord) -> bool:
     # A pull writes the record and, in a separate step moments later, its name. Shown in between, it would look like an
     # image that nobody wants.
     if record.names or record.history:
@@ -342,20 +337,8 @@ def _unnamed_yet(root: _Root, record: ImageRecord) -> bool:
 
 def _same_files(one: ImageRecord, other: ImageRecord) -> bool:
     # L11. In the same order too, as it tells which manifest came first.
-    return one is other or (
-        one.layer == other.layer and list(one.data_digests.items()) == list(other.data_digests.items())
+    return one is other or (one.layer, one.data_digests, one.data_names) == (
+        other.layer,
+        other.data_digests,
+        other.data_names,
     )
-
-
-def _names(by_id: dict[str, Stored]) -> dict[Reference, Stored]:
-    # S17. Two images may hold one index: the one that carries the digest as its name is meant, else the one whose own
-    # manifest it is, else the first.
-    found: dict[Reference, Stored] = {}
-    for one in by_id.values():
-        for name in one.image.digests:
-            found.setdefault(name, one)
-    for one in by_id.values():
-        found.update({name: one for name in one.image.digests if name.digest == one.record.manifest_digest})
-    for one in by_id.values():
-        found.update(dict.fromkeys(one.names, one))
-    return found

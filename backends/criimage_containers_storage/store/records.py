@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "ContainerRecord",
     "ImageRecord",
     "LayerRecord",
     "big_data_file",
     "chain_sizes",
+    "read_container",
     "read_image",
     "read_layer",
     "read_layers",
@@ -45,6 +47,7 @@ class ImageRecord:
         history: earlier names, the oldest first (S7).
         data_digests: digest by key of each big-data item.
         data_size: bytes of all big-data items and signatures (S9).
+        data_names: keys of the big-data items in the order of their arrival; the digests are sorted by key (14).
     """
 
     id: str
@@ -53,6 +56,7 @@ class ImageRecord:
     history: tuple[str, ...]
     data_digests: Mapping[str, str] = field(hash=False)
     data_size: int = 0
+    data_names: tuple[str, ...] = ()
 
     @property
     def manifest_digest(self) -> str:
@@ -63,8 +67,24 @@ class ImageRecord:
     @property
     def manifest_digests(self) -> list[str]:
         """All stored manifest digests in the order of their arrival (S4)."""
-        found = (digest for key, digest in self.data_digests.items() if key.startswith("manifest"))
+        keys = dict.fromkeys([*self.data_names, *self.data_digests])
+        found = (self.data_digests.get(key, "") for key in keys if key.startswith("manifest"))
         return [digest for digest in dict.fromkeys(found) if _DIGEST.fullmatch(digest)]
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRecord:
+    """One entry of containers.json or its volatile twin.
+
+    Attributes:
+        id: of the container.
+        image: ID of its image, or empty.
+        layer: ID of its own writable layer, or empty.
+    """
+
+    id: str
+    image: str
+    layer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +106,10 @@ class LayerRecord:
     incomplete: bool
 
 
-def read_raw(file: Path) -> list[dict[str, Any]]:
+def read_raw(file: Path, *, whole: bool = False) -> list[dict[str, Any]]:
     """Read a JSON array of objects; missing or empty means none (L1).
+
+    What else is in it is left out, unless it is to be `whole`.
 
     Raises:
         OSError: it cannot be read.
@@ -104,7 +126,10 @@ def read_raw(file: Path) -> list[dict[str, Any]]:
         return []
     if not isinstance(found, list):
         raise ValueError(f"{file.name} holds no JSON array")  # noqa: TRY004 - wrong content, not a wrong argument
-    return [record for record in found if isinstance(record, dict)]
+    records = [record for record in found if isinstance(record, dict)]
+    if whole and len(records) < len(found):
+        raise ValueError("it holds something that is no record")
+    return records
 
 
 def read_image(entry: dict[str, Any]) -> ImageRecord | None:
@@ -122,7 +147,20 @@ def read_image(entry: dict[str, Any]) -> ImageRecord | None:
         _texts(entry.get("names-history")),
         {key: value for key, value in digests.items() if isinstance(value, str)} if isinstance(digests, dict) else {},
         (_total(sizes.values()) if isinstance(sizes, dict) else 0) + _signature_size(entry.get("metadata")),
+        _texts(entry.get("big-data-names")),
     )
+
+
+def read_container(entry: dict[str, Any]) -> ContainerRecord:
+    """Read one container record.
+
+    Raises:
+        ValueError: it does not say what it uses: whoever passed it over would delete what it uses.
+    """
+    fields = [entry.get(key) or "" for key in ("id", "image", "layer")]
+    if not all(isinstance(field, str) for field in fields) or not fields[0]:
+        raise ValueError("a container's record does not say what it uses")
+    return ContainerRecord(*fields)
 
 
 def read_layers(raw: Iterable[dict[str, Any]]) -> dict[str, LayerRecord]:

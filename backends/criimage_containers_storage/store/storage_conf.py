@@ -42,18 +42,21 @@ class Layout:
     additional: tuple[Path, ...] = ()
 
     @property
+    def store_options(self) -> list[str]:
+        """All options of the driver, the additional stores among them."""
+        return [*self.options, *(f"{self.driver}.imagestore={path}" for path in self.additional)]
+
+    @property
     def spec(self) -> str:
         """The store as skopeo names it; complete, so that no storage.conf is looked at (T2)."""
-        stores = [f"{self.driver}.imagestore={path}" for path in self.additional]
-        options = ",".join([*self.options, *stores])
+        options = ",".join(self.store_options)
         return f"[{self.driver}@{self.root}+{self.run_root}{':' + options if options else ''}]"
 
     @property
     def flags(self) -> list[str]:
         """The store as the `containers-storage` command wants it."""
-        stores = [f"{self.driver}.imagestore={path}" for path in self.additional]
         flags = ["-g", str(self.root), "-R", str(self.run_root), "-s", self.driver]
-        return flags + [part for option in [*self.options, *stores] for part in ("--storage-opt", option)]
+        return flags + [part for option in self.store_options for part in ("--storage-opt", option)]
 
     @property
     def images_folder(self) -> Path:

@@ -17,19 +17,25 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from criimage.backend import FilesystemUsage
+from criimage.errors import OperationFailed
 from criimage_containers_storage.finishing import settled
-from criimage_containers_storage.store.records import read_layers, read_raw
+from criimage_containers_storage.store.in_use import container_files, layer_files, read_strictly
+from criimage_containers_storage.store.records import read_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from criimage_containers_storage.store.reader import Snapshot, Store
+    from criimage_containers_storage.store.reader import Store
+    from criimage_containers_storage.store.snapshot import Snapshot
     from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["UsageMeter", "measure_folder"]
+
+_log = structlog.get_logger(__name__)
 
 _PATIENCE = 0.03
 _FRESH_SECONDS = 1.0
@@ -67,7 +73,6 @@ class UsageMeter:
         self._seen: Snapshot | None = None
         self._round: asyncio.Task[None] | None = None
         self._stop = threading.Event()
-        self._mountpoint = layout.images_folder
 
     async def usage(self) -> FilesystemUsage:
         """Return the figures; waits some milliseconds at most for new ones."""
@@ -79,7 +84,9 @@ class UsageMeter:
             self._round = asyncio.create_task(self._measure())
         if self._round is not None:
             await asyncio.wait({self._round}, timeout=_PATIENCE)
-        mountpoint = str(self._mountpoint)
+        # Clients look at the mount point; a new store has none yet, and looking makes none.
+        folder = self._layout.images_folder
+        mountpoint = str(next(one for one in (folder, *folder.parents) if one.is_dir()))
         if self._measured is None:
             return FilesystemUsage(mountpoint, snapshot.data_size, None, time.time_ns())
         return FilesystemUsage(mountpoint, self._measured.bytes, self._measured.files, self._measured.at)
@@ -95,25 +102,23 @@ class UsageMeter:
             self._measured = await anyio.to_thread.run_sync(self._walk)
         except _Stopped:
             pass
+        except OperationFailed as error:
+            _log.warning("the disk usage cannot be measured now", error=error.text)
         finally:
             self._round = None
 
     def _walk(self) -> _Measured:
         at = time.time_ns()
         root, driver = self._layout.root, self._layout.driver
-        # Clients look at the mount point; a new store has none yet. The tools take a folder that is there.
-        with contextlib.suppress(OSError):
-            self._layout.images_folder.mkdir(0o700, parents=True, exist_ok=True)
-        place = self._layout.images_folder
-        self._mountpoint = next(one for one in (place, *place.parents) if one.is_dir())
-        complete, containers = self._layers(root, driver)
+        complete, containers = _complete_and_containers(self._layout)
         layer_folder = root / driver / "dir" if driver == "vfs" else root / driver
         known: dict[tuple[str, int], Amount] = {}
         total, files = 0, 0
         for folder in (root / f"{driver}-layers", root / f"{driver}-images"):
             total, files = _plus((total, files), measure_folder(folder, self._stop))
         for name, inode in _entries(layer_folder):
-            if name in containers:
+            # Newer tools move what they delete into folders of that name first.
+            if name in containers or name.startswith("temp-dir-") or name == "tempdirs":
                 continue
             amount = self._known.get((name, inode)) or measure_folder(layer_folder / name, self._stop)
             if name in complete:
@@ -122,17 +127,24 @@ class UsageMeter:
         self._known = known
         return _Measured(total, files, at)
 
-    @staticmethod
-    def _layers(root: Path, driver: str) -> tuple[set[str], set[str]]:
-        """Return the layers that are complete, and those that belong to a container."""
-        try:
-            layers = read_layers(read_raw(root / f"{driver}-layers" / "layers.json"))
-            containers = read_raw(root / f"{driver}-containers" / "containers.json")
-        except (OSError, ValueError):
-            return set(), set()
-        own = {str(container.get("layer", "")) for container in containers}
+
+def _complete_and_containers(layout: Layout) -> tuple[set[str], set[str]]:
+    """Return the layers that are complete, and those that belong to a container of whichever tool (14).
+
+    Raises:
+        OperationFailed: a file cannot be read; the figures stay as they were.
+    """
+    lasting, *volatile = layer_files(layout)
+    complete = {
+        name
+        for name, layer in read_layers(read_strictly(lasting)).items()
         # A layer without a digest may be a writable one.
-        return {name for name, layer in layers.items() if layer.diff_digest and not layer.incomplete}, own
+        if layer.diff_digest and not layer.incomplete
+    }
+    own = set().union(*(read_layers(read_strictly(file)) for file in volatile))
+    for file in container_files(layout):
+        own.update(str(entry.get("layer")) for entry in read_strictly(file))
+    return complete, own
 
 
 def _plus(one: Amount, other: Amount) -> Amount:
