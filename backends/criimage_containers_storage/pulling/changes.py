@@ -110,8 +110,8 @@ class StoreChanges:
                 users = await self._users()
                 names = users.names(identity)
                 if name not in names:
-                    return  # somebody has moved it since
-                if before is not None and users.image(before.record.id) is not None:
+                    pass  # somebody has moved it since
+                elif before is not None and users.image(before.record.id) is not None:
                     await self._storage("add-names", ["-n", name], before.record.id)
                 elif known or len(names) > 1:
                     await self._drop_name(identity, name, names)

@@ -1,0 +1,149 @@
+"""Removals beside other tools: their containers, their names, their records in the making."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from containers_storage.crio import crio_container, read, write
+from containers_storage.opened import opened
+from criimage import errors
+from criimage.reference import Reference
+from criimage.testing.oci import image, layer, noise_layer
+from criimage_containers_storage.pulling.changes import StoreChanges
+from criimage_containers_storage.pulling.skopeo import Skopeo
+from criimage_containers_storage.store.access import StoreAccess
+from criimage_containers_storage.store.reader import Store
+from criimage_containers_storage.store.storage_conf import Layout
+from parts.registry import registry
+from parts.store import Store as LocalStore
+from parts.store import store
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
+
+BASE = noise_layer(50_000)
+SMALL = image(BASE, layer({"a": b"a"}))
+OTHER = image(BASE, layer({"b": b"b"}))
+REFUSED = image(BASE, layer({"c": b"c"}))
+
+
+@pytest.mark.parametrize("driver", ["overlay", "vfs"])
+@pytest.mark.parametrize("transient", [False, True], ids=["volatile", "transient"])
+async def test_an_image_under_a_container_of_cri_o_stays(driver: str, transient: bool) -> None:
+    """Whatever the age of skopeo: refused by name, ID and last tag, and not a byte is changed (A1, R5, 14)."""
+    with registry() as hub, store(driver=driver) as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test, opened(local, remove="untag") as untagging:
+            pulled = await under_test.pull(name)
+            with crio_container(local, pulled.id.hex, transient=transient) as container:
+                before = contents(local)
+                for backend, text in ((under_test, name), (under_test, str(pulled.id)), (untagging, name)):
+                    with pytest.raises(errors.ImageInUse, match=f"image used by {container}"):
+                        await backend.remove(text)
+                assert contents(local) == before
+            await untagging.remove(name)
+            assert local.images() == {}
+            assert local.layers() == set()
+
+
+def contents(local: LocalStore) -> dict[str, bytes]:
+    """Every file of records."""
+    return {str(file): file.read_bytes() for file in local.root.rglob("*.json")}
+
+
+async def test_files_that_cannot_be_read_remove_nothing() -> None:
+    """Who uses an image is not known then: an error with the path, and the image is there (A5, A6)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            pulled = await under_test.pull(name)
+            file = local.root / "overlay-containers/volatile-containers.json"
+            file.write_text("[{")
+            with pytest.raises(errors.OperationFailed, match=r"volatile-containers\.json"):
+                await under_test.remove(name)
+            file.unlink()
+            images = local.root / "overlay-images/images.json"
+            kept = images.read_bytes()
+            images.write_bytes(b"[{")
+            with pytest.raises(errors.OperationFailed, match=r"images\.json"):
+                await under_test.remove("a" * 64)
+            assert await under_test.backend.images() == (pulled,)
+            images.write_bytes(kept)
+            await under_test.remove(name)
+            assert local.images() == {}
+
+
+@pytest.mark.parametrize("form", ["id", "short"])
+@pytest.mark.parametrize("record", ["nameless", "damaged"])
+async def test_a_record_that_lists_hide_is_removed(record: str, form: str) -> None:
+    """Nobody is told OK about an image that is there: one that is new, one that is damaged (A5)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            await asyncio.to_thread(local.pull, name)
+            make_hidden(local, record)
+            (identity,) = local.images()
+            text = identity if form == "id" else identity[:12]
+            assert await under_test.status(text) is None, "it is hidden"
+            await under_test.remove(text)
+            assert local.images() == {}
+            assert local.layers() == set()
+
+
+def make_hidden(local: LocalStore, record: str) -> None:
+    """Makes the only image one that lists hide."""
+    images = local.root / "overlay-images/images.json"
+    (entry,) = read(images)
+    if record == "nameless":
+        entry = {key: value for key, value in entry.items() if not key.startswith("names")}
+        (local.root / "overlay-images" / entry["id"] / "manifest").touch()
+    else:
+        (local.root / "overlay-images" / entry["id"] / "manifest").unlink()
+    write(images, [entry])
+
+
+async def test_a_name_that_nobody_can_be_shown_is_a_name() -> None:
+    """Untagging the last name that clients see keeps an image that has another one, whatever it is (A4)."""
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        strange = f"{name}.UPPER/and-more@nothing"
+        async with opened(local, remove="untag") as under_test:
+            pulled = await under_test.pull(name)
+            images = local.root / "overlay-images/images.json"
+            (entry,) = read(images)
+            write(images, [entry | {"names": [strange, name]}])
+            await under_test.remove(name)
+            assert local.images() == {pulled.id.hex: (strange,)}
+
+
+@pytest.mark.parametrize("moment", range(4))
+async def test_an_undo_takes_its_own_name_only(moment: int) -> None:
+    """What other tools did to names while a refused image came stays; its own name is where it was before (A4).
+
+    The moments: nothing happens; another name is added to the image that had it; the name is moved away; the refused
+    image gets another name.
+    """
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        kept = hub.push(OTHER, "other", "1")
+        layout = Layout(local.root, local.run_root, local.driver)
+        reader, at = Store(layout), Reference.parse(name)
+        for one in (name, kept):
+            await asyncio.to_thread(local.pull, one)
+        earlier = await reader.now()
+        before, other = earlier.by_name[at], earlier.by_name[Reference.parse(kept)].record.id
+        hub.push(REFUSED, "app", "1")
+        await asyncio.to_thread(local.pull, name)
+        refused = (await reader.now()).by_name[at]
+        add = [[], [f"{name}-new", before.record.id], [name, other], [f"{name}-new", refused.record.id]][moment]
+        if add:
+            local.command("add-names", "-n", *add)
+        skopeo = Skopeo(layout, os.environ)
+        await StoreChanges(layout, os.environ, skopeo, StoreAccess(1)).undo(at, refused, before, known=False)
+        assert {key: set(names) for key, names in local.images().items()} == {
+            before.record.id: [{name}, {name, f"{name}-new"}, set(), {name}][moment],
+            other: {kept, name} if moment == 2 else {kept},
+            **({refused.record.id: {f"{name}-new"}} if moment == 3 else {}),
+        }
