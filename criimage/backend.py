@@ -16,7 +16,9 @@ the method, and leaves nothing behind.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -35,8 +37,11 @@ __all__ = [
     "ProgressReporter",
     "PullContext",
     "PullProgress",
+    "RemovalWait",
     "Usage",
     "User",
+    "removal_wait",
+    "waiting_for",
 ]
 
 
@@ -168,6 +173,38 @@ ProgressReporter = Callable[[PullProgress], None]
 second."""
 
 
+@dataclass(slots=True)
+class RemovalWait:
+    """What one removal waits for now; the core makes it, `waiting_for` changes it."""
+
+    what: str
+
+
+removal_wait: ContextVar[RemovalWait | None] = ContextVar("removal_wait", default=None)
+"""Of the removal that runs in this context; None elsewhere."""
+
+
+@contextmanager
+def waiting_for(what: str) -> Iterator[None]:
+    """Say inside `Backend.remove` what it waits for until the block is left.
+
+    Operators see it, and the caller of a removal that takes too long is told. Elsewhere it does nothing.
+
+    Args:
+        what: a few words of your own that read well behind "waited for", such as `the pulls that run` or
+            `the store's lock`; never foreign text, a time or a number: it becomes part of an error.
+    """
+    wait = removal_wait.get()
+    if wait is None:
+        yield
+        return
+    before, wait.what = wait.what, what
+    try:
+        yield
+    finally:
+        wait.what = before
+
+
 @dataclass(frozen=True, slots=True)
 class FilesystemUsage:
     """What image data takes on one file system.
@@ -289,7 +326,10 @@ class Backend(Protocol):
         """Remove the image that the lookup finds, with all its names; that nothing is found is success.
 
         When it returns, `images` and `status` show the image no more; disk space may follow later. Concurrent removals
-        of one image all succeed. After an error nothing was removed, not even a name.
+        of one image all succeed. After an error nothing was removed, not even a name. A removal that takes too long, or
+        that the operator ends, is cancelled: when the cancellation has left the method no tool and no lock of it is
+        left, and the image is whole, or gone, or is listed and goes with the next removal; no name is lost in silence.
+        What it waits for is told by `waiting_for`.
 
         Raises:
             ImageInUse: a container uses it.

@@ -6,6 +6,8 @@
     ├── ReadOnlyImage           the image lies in a store that we may only read
     ├── BackendUnavailable      the engine or the upstream runtime does not answer
     ├── StorageFull             no space left where the image data goes
+    ├── RemovalTimeout          our own deadline cut a removal off
+    ├── RemovalCancelled        the operator or a stopping server ended a removal
     ├── OperationFailed         anything else that went wrong in a backend
     ├── ConfigurationError      settings or machine do not allow the backend to work at all
     └── PullError               a registry or its content is the reason
@@ -48,6 +50,8 @@ __all__ = [
     "ReadOnlyImage",
     "RegistryUnavailable",
     "RemoteImageMissing",
+    "RemovalCancelled",
+    "RemovalTimeout",
     "SignatureRejected",
     "StorageFull",
 ]
@@ -113,6 +117,18 @@ class StorageFull(CriimageError):
     """No space was left. What had been written for this call is gone again."""
 
     kind = "storage_full"
+
+
+class RemovalTimeout(CriimageError):
+    """A removal took too long and was stopped. The text says what it waited for and what has become of the image."""
+
+    kind = "removal_timeout"
+
+
+class RemovalCancelled(CriimageError):
+    """The operator, or a stopping server, ended a removal. The text says what has become of the image."""
+
+    kind = "removal_cancelled"
 
 
 class OperationFailed(CriimageError):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics", "NoMetrics", "PrometheusMetrics", "serve_metrics"]
 
 _PULL_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_REMOVAL_SECONDS = (0.025, 0.1, 0.5, 2.5, 10, 30, 60, 100, 120)
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
 
 
@@ -35,6 +36,12 @@ class Metrics(Protocol):
     def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
         """Count one pull; `outcome` is `pulled`, `unchanged` or an error's kind."""
 
+    def removals_running(self, count: int) -> None:
+        """Take how many removals are running now."""
+
+    def removal_ended(self, seconds: float, outcome: str) -> None:
+        """Count one removal; `outcome` is `removed` or an error's kind."""
+
 
 class NoMetrics:
     """Takes figures and drops them: nobody could read them."""
@@ -43,6 +50,12 @@ class NoMetrics:
         """Do nothing."""
 
     def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
+        """Do nothing."""
+
+    def removals_running(self, count: int) -> None:
+        """Do nothing."""
+
+    def removal_ended(self, seconds: float, outcome: str) -> None:
         """Do nothing."""
 
     def observe(self, operation: str, seconds: float, error_kind: str | None) -> None:
@@ -76,10 +89,12 @@ class PrometheusMetrics:
             buckets=_SECONDS,
         )
         self._pulls = _PullMetrics(backend, self.registry)
+        self._removals = _RemovalMetrics(backend, self.registry)
         _ServiceMetrics(backend).register(self.registry)
         Info("criimage_build", "This criimage.", registry=self.registry).info({"version": __version__})
         kinds = tuple(error_kinds)
         self._pulls.begin(kinds)
+        self._removals.begin(kinds)
         for operation in operations:
             self._total.labels(backend, operation)
             self._seconds.labels(backend, operation)
@@ -100,6 +115,14 @@ class PrometheusMetrics:
     def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
         """Count one pull; `outcome` is `pulled`, `unchanged` or an error's kind."""
         self._pulls.ended(seconds, bytes_done, outcome)
+
+    def removals_running(self, count: int) -> None:
+        """Show how many removals are running now."""
+        self._removals.running.set(count)
+
+    def removal_ended(self, seconds: float, outcome: str) -> None:
+        """Count one removal; `outcome` is `removed` or an error's kind."""
+        self._removals.ended(seconds, outcome)
 
 
 class _PullMetrics:
@@ -138,6 +161,41 @@ class _PullMetrics:
         if outcome in {"pulled", "unchanged"}:
             self._done.inc()
             self._unchanged.inc(outcome == "unchanged")
+        else:
+            self._failed.labels(self._backend, outcome).inc()
+
+
+class _RemovalMetrics:
+    """What is measured of removals, apart from the calls that ask for them: one removal can serve several."""
+
+    def __init__(self, backend: str, registry: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge, Histogram
+
+        labels = ["backend"]
+        running = Gauge("criimage_removals_in_progress", "Removals that run.", labels, registry=registry)
+        done = Counter("criimage_removals_success", "Removals that succeeded.", labels, registry=registry)
+        seconds = Histogram(
+            "criimage_removals_seconds",
+            "Time that a removal took.",
+            labels,
+            registry=registry,
+            buckets=_REMOVAL_SECONDS,
+        )
+        self.running, self._done, self._seconds = running.labels(backend), done.labels(backend), seconds.labels(backend)
+        self._failed = Counter(
+            "criimage_removals_failures", "Removals that failed, by kind.", ["backend", "kind"], registry=registry
+        )
+        self._backend = backend
+
+    def begin(self, kinds: Iterable[str]) -> None:
+        """Show every kind of failure at 0."""
+        for kind in kinds:
+            self._failed.labels(self._backend, kind)
+
+    def ended(self, seconds: float, outcome: str) -> None:
+        self._seconds.observe(seconds)
+        if outcome == "removed":
+            self._done.inc()
         else:
             self._failed.labels(self._backend, outcome).inc()
 

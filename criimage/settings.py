@@ -79,6 +79,9 @@ class PullSettings(_Section):
         default=600.0,
         description="a pull that waits for the store or the engine for so long is cut off, and says so; 0s = never",
     )
+    remove_timeout: Duration = Field(
+        default=100.0, gt=0, description="a removal that takes longer is stopped, told, and the image looked at again"
+    )
     total_timeout: Duration = Field(default=0.0, description="a pull that takes longer is cut off; 0s = never")
     max_parallel: int = Field(default=0, ge=0, description="pulls at once; the rest queue, visibly; 0 = no limit")
     max_parallel_per_registry: int = Field(default=0, ge=0, description="pulls from one registry at once; 0 = no limit")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import betterproto
 import click
+from click.core import ParameterSource
 from grpclib.const import Status
 
 from criimage.channel import CallError, Channel
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from criimage.cri.criimage.v1 import Pull
 
-__all__ = ["ask", "client_options", "talk_to", "watch_pulls"]
+__all__ = ["ask", "client_options", "given_before", "talk_to", "watch_pulls"]
 
 Command = Any
 
@@ -79,6 +80,13 @@ def client_options(command: Command) -> Command:
     )
     form = click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
     return endpoint(form(command))
+
+
+def given_before(context: click.Context, name: str, value: str) -> str:
+    """Return an option's value, which may stand before a command's subcommand as well as behind it."""
+    if context.parent is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        return value
+    return str(context.parent.params[name])
 
 
 def talk_to(endpoint: str, talk: Callable[[Channel], Awaitable[None]]) -> None:

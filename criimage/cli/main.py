@@ -26,6 +26,7 @@ _COMMANDS = {
     "rmi": ("criimage.cli.client:rmi", "Remove images."),
     "fsinfo": ("criimage.cli.client:fsinfo", "Show where images lie and what they take."),
     "pulls": ("criimage.cli.pulls:pulls", "Show the pulls that run, or end one."),
+    "removals": ("criimage.cli.removals:removals", "Show the removals that run, or end one."),
     "version": ("criimage.cli.client:version", "Show what answers at the endpoint."),
     "config": ("criimage.cli.config:config", "Print or check settings."),
     "backends": ("criimage.cli.config:backends", "List the installed backends."),

@@ -7,10 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from criimage.cli import output
-from criimage.cli.connection import ask, client_options, talk_to, watch_pulls
+from criimage.cli.connection import ask, client_options, given_before, talk_to, watch_pulls
 from criimage.cri.criimage.v1 import (
     CancelPullRequest,
     CancelPullResponse,
@@ -49,7 +48,7 @@ def pulls(context: click.Context, watch: bool, endpoint: str, form: str) -> None
 @click.pass_context
 def cancel(context: click.Context, pull_id: str, endpoint: str, form: str) -> None:
     """End the pull ID; whoever waits for it is told that the operator did."""
-    endpoint, form = _given_before(context, "endpoint", endpoint), _given_before(context, "form", form)
+    endpoint, form = given_before(context, "endpoint", endpoint), given_before(context, "form", form)
 
     async def talk(channel: Channel) -> None:
         await ask(channel, "CancelPull", CancelPullRequest(id=pull_id), CancelPullResponse, service=_SERVICE)
@@ -59,13 +58,6 @@ def cancel(context: click.Context, pull_id: str, endpoint: str, form: str) -> No
             click.echo(f"Cancelled: {pull_id}")
 
     talk_to(endpoint, talk)
-
-
-def _given_before(context: click.Context, name: str, value: str) -> str:
-    # Options may stand before `cancel` as well as behind it.
-    if context.parent is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-        return value
-    return str(context.parent.params[name])
 
 
 async def _list(channel: Channel, form: str) -> None:

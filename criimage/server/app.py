@@ -21,6 +21,7 @@ from criimage.lasting import lasting
 from criimage.log_queue import open_closed_descriptors
 from criimage.pins import Pins
 from criimage.pulls.sharing import Pulls
+from criimage.removals import Removals
 from criimage.server import systemd
 from criimage.server.health import HealthService
 from criimage.server.images import ImageRef, ImageService
@@ -28,6 +29,7 @@ from criimage.server.observe import CallObserver
 from criimage.server.pull_service import PullService
 from criimage.server.readiness import Readiness
 from criimage.server.reflection import ReflectionService
+from criimage.server.removal_service import RemovalService
 from criimage.server.runtime import RuntimeService
 from criimage.server.server import Server
 from criimage.server.signals import Signals
@@ -70,6 +72,7 @@ class Assembly:
     Attributes:
         server: not started.
         pulls: of the backend.
+        removals: of the backend.
         images: the image service, for reloads.
     """
 
@@ -84,16 +87,19 @@ class Assembly:
         self._stopping = Stopping()
         readiness = Readiness(backend)
         self.pulls = Pulls(backend, work, settings.pulls.policy())
+        self.removals = Removals(backend, work, settings.pulls.remove_timeout)
         pins, image_ref = Pins(settings.pinned_images), ImageRef(settings.image_ref)
-        self.images = ImageService(backend, self.pulls, work, pins, image_ref)
+        self.images = ImageService(backend, self.pulls, self.removals, pins, image_ref)
         methods = [*self.images.methods(), *RuntimeService(readiness, __version__, shown).methods()]
         methods += PullService(self.pulls, self._stopping).methods()
+        methods += RemovalService(self.removals).methods()
         services = sorted({method.service for method in methods})
         methods += HealthService(readiness, services, self._stopping).methods()
         methods += ReflectionService(services).methods()
         operations = sorted({method.operation for method in methods} | {"unknown"})
         measured = figures(operations)
         self.pulls.measure_with(measured)
+        self.removals.measure_with(measured)
         self.server = Server(methods, CallObserver(measured))
         self._work = work
 
@@ -207,6 +213,7 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
     logs.set_level(settings.log.level)
     assembly.images.repin(pins)
     assembly.pulls.set_policy(policy)
+    assembly.removals.set_timeout(settings.pulls.remove_timeout)
     systemd.reloaded("settings reloaded")
     _log.info("settings reloaded", log_level=settings.log.level, pinned_images=list(settings.pinned_images))
 

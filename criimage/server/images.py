@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from criimage.pins import Pins
     from criimage.pulls.running import Pulled
     from criimage.pulls.sharing import Pulls
-    from criimage.work import Work
+    from criimage.removals import Removals
 
 __all__ = ["ImageRef", "ImageService"]
 
@@ -36,15 +36,15 @@ class ImageService:
     Args:
         backend: the store.
         pulls: pulls into it.
-        work: runs what must finish even if the client goes away.
+        removals: removals from it.
         pins: which images the operator wants kept.
         image_ref: what PullImage answers.
     """
 
-    def __init__(self, backend: Backend, pulls: Pulls, work: Work, pins: Pins, image_ref: ImageRef) -> None:
+    def __init__(self, backend: Backend, pulls: Pulls, removals: Removals, pins: Pins, image_ref: ImageRef) -> None:
         self._backend = backend
         self._pulls = pulls
-        self._work = work
+        self._removals = removals
         self._replies = replies.ImageReplies(pins)
         self._image_ref = image_ref
 
@@ -99,9 +99,8 @@ class ImageService:
         return wire.text_field(1, _repo_digest(pulled) if repo_digest else str(pulled.image.id))
 
     async def _remove(self, request: bytes) -> bytes:
-        lookup = Lookup.parse(requests.read_remove(request).image)
-        # A client whose deadline passes must not stop a removal half-way (crictl gives up after 2 s).
-        await self._work.finish(self._backend.remove(lookup), name=f"remove {lookup.text}")
+        # A client whose deadline passes does not stop a removal half-way (crictl gives up after 2 s).
+        await self._removals.remove(Lookup.parse(requests.read_remove(request).image))
         return b""
 
     async def _fs_info_v1(self, request: bytes) -> bytes:

@@ -413,7 +413,7 @@ def test_the_table() -> None:
 
 
 async def test_a_fault_of_ours_does_not_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """INTERNAL for a bug in a backend, UNKNOWN where it was a pull, and never its text or traceback."""
+    """INTERNAL for a bug in a backend, UNKNOWN where it was a pull or a removal, and never its text or traceback."""
 
     async def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("password hunter2")
@@ -424,7 +424,7 @@ async def test_a_fault_of_ours_does_not_leak(tmp_path: Path, monkeypatch: pytest
         with google_client(running.path) as client:
             for path in (LIST, STATUS, REMOVE, PULL):
                 code, text = await client.error(path, b"" if path == LIST else spec("example.com/a:1"))
-                assert code == (StatusCode.UNKNOWN if path == PULL else StatusCode.INTERNAL)
+                assert code == (StatusCode.UNKNOWN if path in {PULL, REMOVE} else StatusCode.INTERNAL)
                 assert text == "internal error, the log of the image service says more"
 
 
@@ -513,6 +513,7 @@ async def test_a_backend_with_problems(tmp_path: Path) -> None:
 SERVICES = [
     *(f"runtime.{version}.{name}" for version in VERSIONS for name in ("ImageService", "RuntimeService")),
     "criimage.v1.PullService",
+    "criimage.v1.RemovalService",
 ]
 
 

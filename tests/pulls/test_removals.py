@@ -1,0 +1,370 @@
+"""Removals have a limit, are shared, and their callers hear the truth (issue: no wait without an end)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from criimage import errors
+from criimage.backend import PullContext, waiting_for
+from criimage.reference import Lookup
+from criimage.removals import LOOK_SECONDS, STOP_SECONDS, Removals
+from criimage.testing.memory import MemoryBackend, RemoteImage
+from criimage.work import Work
+from pulls.clock import on_a_clock, settle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from criimage.backend import ImageDetails
+
+NAME = "example.com/a:1"
+OTHER = "example.com/a:2"
+REMOTE = RemoteImage("a")
+
+
+class SlowBackend(MemoryBackend):
+    """Its removals wait for their turn, and then do what a test says.
+
+    Attributes:
+        go: lets removals go on.
+        may_stop: a cancelled one ends when this is set; it is, at first.
+        may_end: one that has removed the image ends when this is set; it is, at first.
+        begun: how many removals have come.
+        on_cancel: done to the store by one that is cancelled.
+        look_hangs: the next looks never answer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.may_stop = asyncio.Event()
+        self.may_stop.set()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+        self.begun = 0
+        self.on_cancel: Callable[[], object] | None = None
+        self.look_hangs = False
+
+    async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
+        """May hang."""
+        if self.look_hangs:
+            await asyncio.Event().wait()
+        return await super().status(lookup, verbose=verbose)
+
+    async def remove(self, lookup: Lookup) -> None:
+        """Waits, then removes."""
+        self.begun += 1
+        try:
+            with waiting_for("the store's lock"):
+                await self.go.wait()
+            await super().remove(lookup)
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            await self.may_stop.wait()
+            if self.on_cancel is not None:
+                self.on_cancel()
+            raise
+
+
+class At:
+    """Removals on that backend, which holds one image with two names."""
+
+    def __init__(self, backend: SlowBackend, work: Work) -> None:
+        self.backend = backend
+        self.work = work
+        self.removals = Removals(backend, work, 100)
+        self.ended: list[str] = []
+        self.most = 0
+        self.removals.measure_with(self)
+
+    def removals_running(self, count: int) -> None:
+        """Keeps the highest."""
+        self.most = max(self.most, count)
+
+    def removal_ended(self, seconds: float, outcome: str) -> None:
+        """Keeps all."""
+        self.ended.append(outcome)
+
+    async def pull(self, *names: str) -> None:
+        """Puts the image there under these names."""
+        for name in names:
+            reference = self.backend.registry.put(name, REMOTE)
+            await self.backend.pull(reference, None, PullContext(), lambda _: None)
+
+    async def call(self, text: str = NAME) -> asyncio.Task[None]:
+        """Begins a call, and returns when it can do nothing more by itself."""
+        task = asyncio.create_task(self.removals.remove(Lookup.parse(text)))
+        await settle()
+        return task
+
+
+@contextlib.asynccontextmanager
+async def setting() -> AsyncIterator[At]:
+    async with Work() as work:
+        made = At(SlowBackend(), work)
+        await made.pull(NAME, OTHER)
+        yield made
+        made.backend.may_stop.set()
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def failure(task: asyncio.Task[None], kind: type[errors.CriimageError]) -> str:
+    with pytest.raises(kind) as caught:
+        await task
+    return caught.value.text
+
+
+@on_a_clock
+async def test_one_that_takes_too_long_is_stopped_and_told() -> None:
+    """At `remove_timeout` its work is cancelled; the text has what it waited for, and that the image is there."""
+    async with setting() as at:
+        began = now()
+        text = await failure(await at.call(), errors.RemovalTimeout)
+        assert now() - began == pytest.approx(100)
+        waited = "removal cut off: waited for the store's lock, not complete within 100s"
+        assert text == f"{waited}: {NAME}; the image is still there"
+        await settle()
+        assert at.removals.running() == ()
+        assert (at.ended, at.most) == (["removal_timeout"], 1)
+
+
+@on_a_clock
+async def test_one_that_has_not_stopped_is_listed_and_holds_up_its_equals() -> None:
+    """Its callers are answered all the same; an equal removal begins only when nothing of it runs any more."""
+    async with setting() as at:
+        at.backend.may_stop.clear()
+        began = now()
+        text = await failure(await at.call(), errors.RemovalTimeout)
+        assert now() - began == pytest.approx(100 + STOP_SECONDS)
+        assert text.endswith("; it has not stopped yet")
+        (view,) = at.removals.running()
+        assert (view.id, view.image, view.image_id, view.stopping, view.waiters) == ("1", NAME, str(REMOTE.id), True, 0)
+        again = await at.call()
+        await asyncio.sleep(50)
+        assert at.backend.begun == 1
+        at.backend.may_stop.set()
+        await settle()
+        assert at.backend.begun == 2
+        at.backend.go.set()
+        await again
+        assert await at.backend.images() == ()
+
+
+@on_a_clock
+async def test_one_that_never_stops() -> None:
+    """An equal removal waits for it no longer than for itself."""
+    async with setting() as at:
+        at.backend.may_stop.clear()
+        await failure(await at.call(), errors.RemovalTimeout)
+        began = now()
+        text = await failure(await at.call(), errors.RemovalTimeout)
+        assert now() - began == pytest.approx(100)
+        assert text.endswith("; it still goes on")
+        assert at.backend.begun == 1
+
+
+@on_a_clock
+async def test_what_has_become_of_the_image_is_told() -> None:
+    """Gone is success; names that it lost are named, with the ID it goes by; what cannot be seen is said to be so."""
+    async with setting() as at:
+        stored = at.backend._stored[REMOTE.id]
+        lose = {reference for reference in stored.tags if str(reference) == NAME}
+        at.backend.on_cancel = lambda: stored.tags.difference_update(lose)
+        text = await failure(await at.call(), errors.RemovalTimeout)
+        assert text.endswith(f"; the image is still there without {NAME}: remove it by its ID {REMOTE.id}")
+        at.backend.on_cancel = lambda: at.backend._stored.clear()
+        await (await at.call(OTHER))
+    async with setting() as at:
+        task = await at.call()
+        at.backend.look_hangs = True
+        began = now()
+        text = await failure(task, errors.RemovalTimeout)
+        assert text.endswith("; whether the image is still there could not be seen")
+        assert now() - began == pytest.approx(100 + LOOK_SECONDS)
+
+
+@on_a_clock
+async def test_a_store_that_does_not_even_find_the_image() -> None:
+    """The limit holds for the look before as well, and nothing had been touched."""
+    async with setting() as at:
+        at.backend.look_hangs = True
+        text = await failure(await at.call(), errors.RemovalTimeout)
+        assert "waited for the store to find the image" in text
+        assert text.endswith("; nothing had been touched")
+        assert at.backend.begun == 0
+
+
+@on_a_clock
+async def test_the_operator_ends_one() -> None:
+    """Its callers are told so at once; an ID that is none is told from one that is."""
+    async with setting() as at:
+        tasks = [await at.call() for _ in range(3)]
+        assert not at.removals.cancel("2")
+        assert at.removals.cancel("1")
+        for task in tasks:
+            text = await failure(task, errors.RemovalCancelled)
+            assert text == (
+                f"removal cancelled by the operator, it waited for the store's lock: {NAME}; the image is still there"
+            )
+        await settle()
+        assert not at.removals.cancel("1")
+
+
+@on_a_clock
+async def test_a_caller_that_leaves_stops_nothing() -> None:
+    """However many leave, the removal goes on, and is still seen."""
+    async with setting() as at:
+        tasks = [await at.call() for _ in range(2)]
+        assert at.removals.running()[0].waiters == 2
+        for task in tasks:
+            task.cancel()
+        await settle()
+        assert at.removals.running()[0].waiters == 0
+        at.backend.go.set()
+        await at.work.drain()
+        assert await at.backend.images() == ()
+        assert at.ended == ["removed"]
+
+
+@on_a_clock
+async def test_a_success_counts_only_for_those_who_were_there_when_it_began() -> None:
+    """The image may have come back meanwhile: who came later gets a removal that began after it came, all one."""
+    async with setting() as at:
+        first = await at.call()
+        late = [await at.call() for _ in range(5)]
+        assert at.backend.begun == 1
+        at.backend.go.set()
+        await first
+        at.backend.go.clear()
+        await at.pull(NAME)
+        await settle()
+        assert at.backend.begun == 2
+        assert not any(task.done() for task in late)
+        at.backend.go.set()
+        await asyncio.gather(*late)
+        assert await at.backend.images() == ()
+        assert at.ended == ["removed", "removed"]
+
+
+@on_a_clock
+async def test_a_failure_is_everybodys() -> None:
+    """Each gets an error of its own; a fault of the backend is told as one, with its traceback only in the log."""
+    async with setting() as at:
+        at.backend.in_use.add(REMOTE.id)
+        tasks = [await at.call() for _ in range(3)]
+        at.backend.go.set()
+        await asyncio.wait(tasks)
+        found = [task.exception() for task in tasks]
+        assert [type(error) for error in found] == [errors.ImageInUse] * 3
+        assert len(set(map(id, found))) == 3
+        at.backend._stored = None  # type: ignore[assignment]
+        text = await failure(await at.call(), errors.OperationFailed)
+        assert text == "internal error, the log of the image service says more"
+
+
+@on_a_clock
+async def test_the_servers_end_reaches_every_caller() -> None:
+    """Nobody waits for ever for what is not done any more."""
+    async with Work() as work:
+        at = At(SlowBackend(), work)
+        await at.pull(NAME)
+        task = await at.call()
+    assert "stopping" in await failure(task, errors.RemovalCancelled)
+    assert at.removals.running() == ()
+
+
+@on_a_clock
+async def test_another_limit_counts_for_what_begins_then() -> None:
+    """A reload changes nothing for a removal that runs."""
+    async with setting() as at:
+        first = await at.call()
+        at.removals.set_timeout(5)
+        second = await at.call(OTHER)
+        await asyncio.sleep(6)
+        assert (first.done(), second.done()) == (False, True)
+        assert "within 5s" in await failure(second, errors.RemovalTimeout)
+        assert "within 100s" in await failure(first, errors.RemovalTimeout)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["call", "leave", "go", "hold", "pull", "cancel", "stuck", "free", "hold end", "end", "wait"]),
+        st.integers(0, 9),
+    ),
+    max_size=25,
+)
+
+
+class AnyOrder:
+    """Callers who come and leave, and all that can happen meanwhile, a step at a time."""
+
+    def __init__(self, at: At) -> None:
+        self.at = at
+        self.pulls = 0
+        self.calls: list[asyncio.Task[None]] = []
+        self.wrong = 0
+
+    async def step(self, step: str, choice: int) -> None:
+        """Does one thing."""
+        backend = self.at.backend
+        doing: dict[str, Callable[[], object]] = {
+            "go": backend.go.set,
+            "hold": backend.go.clear,
+            "hold end": backend.may_end.clear,
+            "end": backend.may_end.set,
+            "stuck": backend.may_stop.clear,
+            "free": backend.may_stop.set,
+            "cancel": lambda: self.at.removals.cancel(str(choice)),
+        }
+        if step in doing:
+            doing[step]()
+        elif step == "call":
+            await self._call()
+        elif step == "leave" and self.calls:
+            self.calls[choice % len(self.calls)].cancel()
+        elif step == "pull":
+            self.pulls += 1
+            await self.at.pull(NAME, OTHER)
+        elif step == "wait":
+            await asyncio.sleep(choice * 11)
+        await settle()
+        assert len(self.at.removals.running()) <= 1
+
+    async def _call(self) -> None:
+        came = self.pulls
+
+        def check(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                self.wrong += bool(self.at.backend._stored) and self.pulls == came
+
+        self.calls.append(await self.at.call())
+        self.calls[-1].add_done_callback(check)
+
+
+@given(STEPS)
+def test_in_any_order(steps: list[tuple[str, int]]) -> None:
+    """Nobody is told of success while the image is there that was there when it asked; every call has an end."""
+
+    @on_a_clock
+    async def run() -> None:
+        async with setting() as at:
+            order = AnyOrder(at)
+            for step, choice in steps:
+                await order.step(step, choice)
+            at.backend.may_stop.set()
+            at.backend.may_end.set()
+            await asyncio.sleep(300)
+            assert all(task.done() for task in order.calls)
+            assert not order.wrong
+            assert at.removals.running() == ()
+
+    run()
