@@ -78,12 +78,12 @@ class KeptEnds:
             del self._end[: -self._end_limit]
 
     def text(self) -> str:
-        """Return what was kept, as UTF-8 with what is none replaced, and a line with the mark for what is missing."""
+        """Return what was kept, as UTF-8 with what is none replaced, with the mark for what is missing."""
         end = bytes(self._end[-self._end_limit :]) if self._end_limit else b""
         start = bytes(self._start)
         if len(start) + len(end) == self.total:
             return (start + end).decode("utf-8", "replace")
-        return f"{start.decode('utf-8', 'replace')}\n{ELISION}\n{end.decode('utf-8', 'replace')}"
+        return f"{start.decode('utf-8', 'replace')}{ELISION}{end.decode('utf-8', 'replace')}"
 
 
 def keep_start(text: str, limit: int) -> str:
@@ -122,7 +122,7 @@ def one_line(text: str) -> str:
 def without_html(text: str) -> str:
     """Return `text` up to where a page begins, which a proxy may have sent instead of an answer."""
     found = _PAGE.search(text)
-    return text if found is None else text[: found.start()].rstrip(" \t\r\n:\"'\\*") + ELISION
+    return text if found is None else text[: found.start()].rstrip(" \t\r\n:\"'\\*") + f" {ELISION}"
 
 
 def without_own_places(text: str) -> str:

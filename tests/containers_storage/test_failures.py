@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from criimage import errors
+from criimage.masking import Secrets
 from criimage_containers_storage.pulling.failures import last_words, pull_failure, store_failure, tidy
 from criimage_containers_storage.pulling.process import Outcome
 
@@ -101,10 +102,10 @@ def test_nothing_secret_or_passing_in_an_unknown_text() -> None:
         "strange: hunter2 via http://me:pw@proxy:3128/ read tcp 127.0.0.1:43210->10.0.0.1:443 "
         "/var/tmp/criimage-work-ab12/pull-x/storage1/2 <html><body>big</body></html>"
     )
-    text = tidy(words, ["hunter2"])
+    text = tidy(words, Secrets(["hunter2"]))
     for hidden in ("hunter2", "me:pw", "43210", "criimage-work", "<html", "storage1"):
         assert hidden not in text
-    assert text.startswith("strange: … via http://proxy:3128/ read tcp 10.0.0.1:443")
+    assert text.startswith("strange: … via http://…@proxy:3128/ read tcp 10.0.0.1:443")
 
 
 def test_in_use() -> None:

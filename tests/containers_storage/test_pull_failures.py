@@ -21,6 +21,7 @@ from containers_storage.small_disk import small_disk
 from criimage import errors
 from criimage.backend import PullContext
 from criimage.credentials import Credentials
+from criimage.masking import NO_SECRETS, Secrets
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
 from criimage.pulls.sharing import Pulls
 from criimage.reference import Name
@@ -34,8 +35,6 @@ from parts.skopeos import Version, install, version_text
 from parts.store import Store, insecure_registries, store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from criimage_containers_storage.pulling.process import Outcome
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -111,7 +110,7 @@ async def outcomes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, S
     """Makes every cause happen with the skopeo that PATH leads to."""
     said: dict[str, str] = {}
 
-    def overheard(outcome: Outcome, name: str, *, secrets: Iterable[str] = ()) -> errors.CriimageError:
+    def overheard(outcome: Outcome, name: str, *, secrets: Secrets = NO_SECRETS) -> errors.CriimageError:
         said[name] = last_words(outcome)
         return pull_failure(outcome, name, secrets=secrets)
 

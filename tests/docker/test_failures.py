@@ -17,6 +17,7 @@ from criimage.errors import (
     RemoteImageMissing,
     StorageFull,
 )
+from criimage.masking import Secrets
 from criimage.reference import Reference
 from criimage_docker.engine.words import tidy
 from criimage_docker.pulling.failures import pull_failure
@@ -186,7 +187,7 @@ def test_texts_are_stable() -> None:
 
 def test_secrets_are_taken_out() -> None:
     """T12: a registry that repeats what it was sent does not make it public."""
-    error = pull_failure("denied for user with password hunter2-canary", X, secrets=["hunter2-canary", ""])
+    error = pull_failure("denied for user with password hunter2-canary", X, secrets=Secrets(["hunter2-canary", ""]))
 
     assert "hunter2" not in error.text
     assert "user" in error.text

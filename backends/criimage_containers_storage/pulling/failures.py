@@ -1,35 +1,39 @@
 """What went wrong, from skopeo's own words (cri-o section 8, table; skopeo 1.9.3, and 1.18 after V1, V2).
 
 Known situations get a text of ours, always the same for the same situation. Anything else passes skopeo's words on,
-without addresses of ours, temporary paths, user names in URLs and HTML.
+masked, and without addresses of ours, temporary paths and HTML. A registry chooses most of these words: all that is
+done with them takes time in proportion to their length, and they are cut first.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
 from criimage import errors
+from criimage.foreign_json import parse
+from criimage.foreign_text import keep_end, keep_ends, readable
+from criimage.masking import NO_SECRETS, Secrets
 from criimage_containers_storage.pulling.rate_limits import seconds_to_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from criimage_containers_storage.pulling.process import Outcome
 
 __all__ = ["LAYER_GONE", "last_words", "pull_failure", "store_failure", "tidy"]
 
 LAYER_GONE = "layer not known"
 
-_FATAL = re.compile(r'level=fatal msg=(?:"((?:[^"\\]|\\.)*)"|(\S+))')
-_MIRRORS = re.compile(r"\(Mirrors also failed: .*\]\): ", re.DOTALL)
+_FATAL = "level=fatal msg="
+_QUOTED = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)')
+_MIRRORS = ("(Mirrors also failed: ", "]): ")
+_LENGTH_LIMIT = 400
 # Names may spell anything, `denied` too: they are taken out before the words are looked at.
 _NAMES = re.compile(
     r"reading manifest \S+ in \S+|container registry \S+|lookup \S+"
-    r'|(?:docker|https?|containers-storage):/?/?[^\s"]+|"[^"]*/[^"]*"',
+    r'|(?:docker|https?|containers-storage):/?/?[^\s"]+',
     re.IGNORECASE,
 )
+_QUOTATION = re.compile(r'"[^"]*+(?:"|\Z)')
 _NOT_FOUND_CODE = 2
 
 _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tuple(
@@ -64,7 +68,7 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
             "denied: requested access to the resource is denied",
         ),
         (
-            r"blob unknown|blob sha256:\w+: .*\b404\b",
+            r"blob unknown|blob sha256:\w{1,64}: .{0,200}\b404\b",
             errors.RemoteImageMissing,
             "blob unknown: the registry lacks a part of the image",
         ),
@@ -133,20 +137,36 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
 
 def last_words(outcome: Outcome) -> str:
     """Return the last fatal message of a tool that logs as skopeo does, without the errors of mirrors (E4)."""
-    found = _FATAL.findall(outcome.err)
-    if not found:
-        how = f"was killed by signal {-outcome.code}" if outcome.code < 0 else f"ended with code {outcome.code}"
-        lines = [line for line in outcome.err.splitlines() if line.strip() and " level=debug " not in line]
-        return f"{how}{': ' + lines[-1] if lines else ''}"
-    quoted, bare = found[-1]
+    lines = [line for line in outcome.err.split("\n") if line.strip() and not _is_debug(line)]
+    for line in reversed(lines):
+        _, fatal, message = line.partition(_FATAL)
+        if fatal:
+            return _without_mirrors(keep_ends(_unquoted(message)))
+    how = f"was killed by signal {-outcome.code}" if outcome.code < 0 else f"ended with code {outcome.code}"
+    return f"{how}{': ' + keep_end(lines[-1], _LENGTH_LIMIT) if lines else ''}"
+
+
+def _is_debug(line: str) -> bool:
+    # The first level is the line's own, any other one stands in a registry's words.
+    return line.partition(" level=")[2].startswith("debug ")
+
+
+def _unquoted(message: str) -> str:
+    found = _QUOTED.match(message)
+    if found is None:
+        return message.partition(" ")[0]
     try:
-        text = str(json.loads(f'"{quoted}"')) if quoted else bare
+        return str(parse(f'"{found[1]}"'))
     except ValueError:
-        text = quoted.replace('\\"', '"')
-    return _MIRRORS.sub("", text)
+        return found[1].replace('\\"', '"')
 
 
-def pull_failure(outcome: Outcome, name: str, *, secrets: Iterable[str] = ()) -> errors.CriimageError:
+def _without_mirrors(words: str) -> str:
+    begin, end = words.find(_MIRRORS[0]), words.rfind(_MIRRORS[1])
+    return words[:begin] + words[end + len(_MIRRORS[1]) :] if 0 <= begin < end else words
+
+
+def pull_failure(outcome: Outcome, name: str, *, secrets: Secrets = NO_SECRETS) -> errors.CriimageError:
     """Return the error for a failed copy or inspection.
 
     Args:
@@ -155,7 +175,7 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Iterable[str] = ()) ->
         secrets: never to be seen in the text.
     """
     words = last_words(outcome)
-    plain = _NAMES.sub("…", words)
+    plain = _NAMES.sub("…", _QUOTATION.sub(_without_quoted_name, words))
     for pattern, kind, text in _PULL:
         if pattern.search(plain):
             if kind is errors.RateLimited:
@@ -167,6 +187,10 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Iterable[str] = ()) ->
         return errors.RemoteImageMissing(f"manifest unknown: {name}")
     kind = errors.OperationFailed if outcome.code < 0 else errors.PullError
     return kind(f"cannot pull {name}: skopeo: {tidy(words, secrets)}")
+
+
+def _without_quoted_name(found: re.Match[str]) -> str:
+    return "…" if "/" in found[0] and found[0].endswith('"') else found[0]
 
 
 def _reason(words: str) -> str:
@@ -182,29 +206,12 @@ def store_failure(outcome: Outcome, action: str) -> errors.CriimageError:
     """
     words = last_words(outcome)
     if "in use by" in words:
-        return errors.ImageInUse(words)
+        return errors.ImageInUse(tidy(words))
     if "no space left" in words:
         return errors.StorageFull(f"{action}: no space left on device")
     return errors.OperationFailed(f"{action}: {tidy(words)}")
 
 
-def tidy(words: str, secrets: Iterable[str] = ()) -> str:
+def tidy(words: str, secrets: Secrets = NO_SECRETS) -> str:
     """Return `words` without what changes from time to time and what nobody may read."""
-    for secret in secrets:
-        if secret:
-            words = words.replace(secret, "…")
-    for pattern, replacement in _VOLATILE:
-        words = pattern.sub(replacement, words)
-    words = " ".join(words.split())
-    return words if len(words) <= _LENGTH_LIMIT else words[:_LENGTH_LIMIT] + "…"
-
-
-_LENGTH_LIMIT = 400
-_VOLATILE = (
-    (re.compile(r" ?\(heuristic tuning data: [^)]*\):?"), ""),
-    (re.compile(r"\"?<(?:!doctype|html|head|body)\b.*", re.IGNORECASE | re.DOTALL), "…"),
-    (re.compile(r"//[^/@\s\"]+@"), "//"),
-    (re.compile(r"[0-9a-fA-F.:\[\]]+:\d+->"), ""),
-    (re.compile(r"/\S*criimage-work-[^\s\":]*|/\S*/storage\d+/\d+|/proc/self/fd/\d+"), "…"),
-    (re.compile(r"\?[^\s\"]*(?:token|sig|key)[^\s\"]*", re.IGNORECASE), ""),
-)
+    return readable(secrets.mask(keep_ends(words)), _LENGTH_LIMIT)

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from criimage.foreign_json import parse
+from criimage.files import UnreadableFile, read_if_there
+from criimage.foreign_json import parse, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from criimage.credentials import Credentials
 
-__all__ = ["default_files", "in_memory", "render", "sendable"]
+__all__ = ["default_files", "in_memory", "read_auth_file", "render", "sendable"]
 
 _log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ def render(
     """
     auths: dict[str, Any] = {}
     helpers: dict[str, Any] = {}
-    for found in map(_read, others) if instead is None else (parse(instead),):
+    for found in map(read_auth_file, others) if instead is None else (parse(instead),):
         auths = {**_table(found, "auths"), **auths}
         helpers = {**_table(found, "credHelpers"), **helpers}
     pair = f"{credentials.username}:{credentials.password}".encode("utf-8", "surrogateescape")
@@ -76,16 +77,17 @@ def render(
     return json.dumps({"auths": auths, "credHelpers": helpers}).encode("utf-8", "surrogateescape")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_auth_file(file: Path) -> dict[str, Any]:
+    """Return what an auth file holds; nothing if there is none, or none that can be read, which is logged. Blocks."""
     try:
-        found = parse(file.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        # The type alone: a decoder's message may quote what it could not read.
-        _log.warning("auth file cannot be read", file=str(file), error=type(error).__name__)
-        return {}
-    return found if isinstance(found, dict) else {}
+        content = read_if_there(file)
+        return {} if content is None else parse_object(content)
+    except UnreadableFile as error:
+        _log.warning("auth file cannot be read", file=str(file), error=error.text)
+    except ValueError as error:
+        # The reader of JSON quotes nothing of what it could not read.
+        _log.warning("auth file cannot be read", file=str(file), error=str(error))
+    return {}
 
 
 def _table(document: dict[str, Any], key: str) -> dict[str, Any]:

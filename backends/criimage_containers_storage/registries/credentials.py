@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from criimage.errors import PullError
+from criimage.files import UnreadableFile, is_there
 from criimage.foreign_json import parse
-from criimage_containers_storage.registries.auth_files import default_files, render, sendable
+from criimage.masking import NO_SECRETS, Secrets
+from criimage_containers_storage.registries.auth_files import default_files, read_auth_file, render, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,14 +38,14 @@ class ResolvedCredentials:
         auth_file: the operator's auth file, if there is no `auth`.
         anonymous: without any credentials, whatever the machine has.
         source: where the credentials come from, for the audit: `request`, a file, `withheld` or `none`.
-        secrets: never to be seen in a text.
+        secrets: never to be seen in a text: the request's, and what the machine's files and proxies hold.
     """
 
     auth: bytes = field(default=b"", repr=False)
     auth_file: str = ""
     anonymous: bool = False
     source: str = ""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: Secrets = NO_SECRETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class CredentialResolver:
 
         Raises:
             PullError: the namespace's auth file is not valid.
+            ConfigurationError: it cannot be told whether there is one.
         """
         own = self._take_namespaced(reference, namespace)
         auth = own or b""
@@ -84,7 +87,7 @@ class CredentialResolver:
             self.settings.auth_file,
             anonymous,
             "withheld" if anonymous else self._source(credentials, namespaced=own is not None),
-            (*_secrets(credentials), *self._proxy_secrets()),
+            Secrets.of(credentials) | self._of_machine(own) | Secrets(self._proxy_secrets()),
         )
 
     def _source(self, credentials: Credentials | None, *, namespaced: bool) -> str:
@@ -93,7 +96,14 @@ class CredentialResolver:
         if namespaced:
             return self.settings.namespaced_auth_dir
         # Whether it has an entry for this registry is the tools' to know.
-        return next((str(file) for file in self._others() if file.exists()), "none")
+        return next((str(file) for file in self._others() if _may_be_there(file)), "none")
+
+    def _of_machine(self, own: bytes | None) -> Secrets:
+        # A registry that sends back what it got shows them to a client that never had them.
+        found = NO_SECRETS
+        for document in [read_auth_file(file) for file in self._others()] if own is None else [parse(own)]:
+            found |= Secrets.of_auth_file(document)
+        return found
 
     def _others(self) -> Sequence[Path]:
         chosen = self.settings.auth_file
@@ -111,7 +121,7 @@ class CredentialResolver:
         name = f"{namespace}-{hashlib.sha256(reference.repository.encode()).hexdigest()}"
         claimed = Path(folder) / "in-use" / f"{name}-{uuid.uuid4()}.json"
         source = Path(folder) / f"{name}.json"
-        if not source.exists():
+        if not is_there(source):
             return None
         claimed.parent.mkdir(0o700, exist_ok=True)
         try:
@@ -142,7 +152,9 @@ def _is_object(content: bytes) -> bool:
         return False
 
 
-def _secrets(credentials: Credentials | None) -> tuple[str, ...]:
-    if credentials is None:
-        return ()
-    return credentials.password, credentials.identity_token, credentials.registry_token
+def _may_be_there(file: Path) -> bool:
+    try:
+        return is_there(file)
+    except UnreadableFile:
+        # The tools will look there, and fail with it.
+        return True

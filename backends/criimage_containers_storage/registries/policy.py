@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError
+from criimage.files import is_there, read_if_there
 from criimage.foreign_json import parse
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ _ANYTHING = "insecureAcceptAnything"
 
 
 def find_policy(explicit: str, environment: Mapping[str, str]) -> Path:
-    """Return the file that counts: the operator's, the user's, else the system's. Blocks on a stat."""
+    """Return the file that counts: the operator's, the user's, else the system's. Blocks on a stat.
+
+    Raises:
+        UnreadableFile: it cannot be told whether the user has one.
+    """
     if explicit:
         return Path(explicit)
     user_file = Path(environment.get("HOME") or "/") / ".config/containers/policy.json"
-    return user_file if user_file.exists() else _SYSTEM_FILE
+    return user_file if is_there(user_file) else _SYSTEM_FILE
 
 
 def read_policy(file: Path) -> dict[str, Any]:
@@ -36,11 +41,12 @@ def read_policy(file: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: it is missing or not valid; nothing can be pulled then.
     """
+    content = read_if_there(file)
+    if content is None:
+        raise ConfigurationError(f"there is no signature policy {file}")
     try:
-        policy = parse(file.read_bytes())
-    except FileNotFoundError:
-        raise ConfigurationError(f"there is no signature policy {file}") from None
-    except (OSError, ValueError) as error:
+        policy = parse(content)
+    except ValueError as error:
         raise ConfigurationError(f"cannot read the signature policy {file}: {error}") from error
     if not isinstance(policy, dict) or not isinstance(policy.get("default"), list) or not policy["default"]:
         raise ConfigurationError(f"the signature policy {file} has no default requirements")

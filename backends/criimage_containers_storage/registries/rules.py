@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from criimage.errors import InvalidRequest
+from criimage.files import is_there
 from criimage.reference import shown
 from criimage_containers_storage.registries.policy import accepts_anything, find_policy, read_policy
 
@@ -72,6 +73,6 @@ class RuleFinder:
     def _policy(self, namespace: str) -> Path:
         if namespace and self.settings.policy_dir:
             own = Path(self.settings.policy_dir) / f"{namespace}.json"
-            if own.exists():
+            if is_there(own):
                 return own
         return find_policy(self.settings.policy, self.environment)

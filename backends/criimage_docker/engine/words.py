@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from criimage.foreign_text import keep_ends, readable
+from criimage.masking import NO_SECRETS, Secrets
 
 __all__ = ["tidy"]
 
-
-def tidy(message: str, secrets: Iterable[str] = ()) -> str:
-    """Return the engine's words without what nobody can use or may read.
-
-    A page of HTML, which a proxy may have sent instead of an answer, becomes its title or nothing (P14). Ports of
-    outgoing connections and query strings with tokens go too: the same failure always has the same text.
-    """
-    for secret in secrets:
-        if secret:
-            message = message.replace(secret, "…")
-    for pattern, replacement in _VOLATILE:
-        message = pattern.sub(replacement, message)
-    message = " ".join(message.split())
-    return message if len(message) <= _LENGTH_LIMIT else message[:_LENGTH_LIMIT] + "…"
-
-
 _LENGTH_LIMIT = 256
-_VOLATILE = (
-    (re.compile(r":? *\\?[\"']?\s*<(?:!doctype|\?xml|html|head|body)\b.*", re.IGNORECASE | re.DOTALL), ""),
-    (re.compile(r": invalid character '<' looking for beginning of value"), ""),
-    (re.compile(r"//[^/@\s\"]+@"), "//"),
-    (re.compile(r"[0-9a-fA-F.:\[\]]+:\d+->"), ""),
-    (re.compile(r"\blookup (\S+) on \S+:"), r"lookup \1:"),
-    (re.compile(r"\?[^\s\"]*"), ""),
-)
+_NO_JSON = ": invalid character '<' looking for beginning of value"
+_LOOKUP = re.compile(r"\blookup (\S{1,255}) on \S{1,64}:")
+_QUERY = re.compile(r"\?[^\s\"]*")
+
+
+def tidy(message: str, secrets: Secrets = NO_SECRETS) -> str:
+    """Return the engine's words without what nobody can use or may read, in time in proportion to their length.
+
+    A page of HTML, which a proxy may have sent instead of an answer, becomes nothing (P14). Ports of outgoing
+    connections and query strings with tokens go too: the same failure always has the same text.
+    """
+    message = secrets.mask(keep_ends(message)).replace(_NO_JSON, "")
+    return readable(_QUERY.sub("", _LOOKUP.sub(r"lookup \1:", message)), _LENGTH_LIMIT)

@@ -11,11 +11,11 @@ import re
 from typing import TYPE_CHECKING
 
 from criimage import errors
+from criimage.foreign_text import keep_ends
+from criimage.masking import NO_SECRETS, Secrets
 from criimage_docker.engine.words import tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from criimage.reference import Reference
 
 __all__ = ["pull_failure"]
@@ -36,7 +36,7 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
         # P15: dockerd no longer sends the code that the seed looks for, only these words.
         (
             (
-                r"received unexpected http status: 50[234]|unexpected status\b.*\b50[234]\b"
+                r"received unexpected http status: 50[234]|unexpected status\b.{0,400}\b50[234]\b"
                 r"|error parsing http 50[234] response"
             ),
             errors.RegistryUnavailable,
@@ -50,17 +50,17 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
             errors.RegistryUnavailable,
         ),
         (r"no match(ing manifest)? for (linux|windows|platform)", errors.PlatformMissing),
-        (r"toomanyrequests|too many requests|http 429\b|status.* 429\b", errors.RateLimited),
+        (r"toomanyrequests|too many requests|http 429\b|status.{0,400} 429\b", errors.RateLimited),
         (
             (
                 r"unauthorized|no basic auth credentials|authentication required|authorization failed"
-                r"|insufficient_scope|http 401\b|status.* 401\b"
+                r"|insufficient_scope|http 401\b|status.{0,400} 401\b"
             ),
             errors.AccessDenied,
         ),
-        (r"(?<!permission )denied|forbidden|http 403\b|status.* 403\b", errors.AccessDenied),
+        (r"(?<!permission )denied|forbidden|http 403\b|status.{0,400} 403\b", errors.AccessDenied),
         (
-            r"manifest unknown|name unknown|repository name not known|not found|http 404\b|status.* 404\b",
+            r"manifest unknown|name unknown|repository name not known|not found|http 404\b|status.{0,400} 404\b",
             errors.RemoteImageMissing,
         ),
         (
@@ -82,7 +82,7 @@ def pull_failure(
     *,
     status: int = 0,
     code: int | None = None,
-    secrets: Iterable[str] = (),
+    secrets: Secrets = NO_SECRETS,
 ) -> errors.CriimageError:
     """Return the error for a pull that the engine refused or gave up.
 
@@ -94,6 +94,7 @@ def pull_failure(
         code: of an `errorDetail` in the stream; 502, 503 and 504 mean that the registry cannot serve now ([seed] P13).
         secrets: never to be seen in the text.
     """
+    message = keep_ends(message)
     text = tidy(message, secrets) or "the engine gave no reason"
     if str(reference) not in text and reference.path not in text:
         text = f"{text}: {reference}"

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import BackendUnavailable, OperationFailed, PullError
+from criimage.masking import Secrets
 from criimage_docker.engine.api import Refusal
 from criimage_docker.engine.json_stream import JSONStream
 from criimage_docker.engine.names import familiar, familiar_repository
@@ -62,7 +63,7 @@ class Puller:
             pulled = True
         except Refusal as refusal:
             raise pull_failure(
-                refusal.message, reference, status=refusal.status, secrets=_secrets(credentials)
+                refusal.message, reference, status=refusal.status, secrets=Secrets.of(credentials)
             ) from refusal
         finally:
             queued.leave()
@@ -145,7 +146,7 @@ class Puller:
                 failure = _failure(message)
                 if failure is not None:
                     text, code = failure
-                    raise pull_failure(text, reference, code=code, secrets=_secrets(credentials))
+                    raise pull_failure(text, reference, code=code, secrets=Secrets.of(credentials))
                 tracker.see(message)
                 ended = ended or str(message.get("status", "")).startswith(_RESULT)
         stream.end()
@@ -162,9 +163,3 @@ def _failure(message: Mapping[str, Any]) -> tuple[str, int | None] | None:
     if message.get("error"):
         return str(message["error"]), None
     return None
-
-
-def _secrets(credentials: Credentials | None) -> tuple[str, ...]:
-    if credentials is None:
-        return ()
-    return credentials.password, credentials.identity_token, credentials.registry_token
