@@ -32,6 +32,7 @@ __all__ = [
     "FilesystemUsage",
     "Image",
     "ImageDetails",
+    "Limited",
     "Phase",
     "Problem",
     "ProgressReporter",
@@ -241,6 +242,18 @@ class Problem:
 
     text: str
     remedy: str
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A backend whose store may not let it keep all of the contract.
+
+    `criimage config check` prints what it tells; nothing else depends on it.
+    """
+
+    async def limits(self) -> tuple[Problem, ...]:
+        """Tell what the store here cannot be brought to do, and what to do about it; asked after `check`."""
+        ...
 
 
 @runtime_checkable

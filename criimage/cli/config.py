@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import BaseModel
 
+from criimage.backend import Limited
 from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
 from criimage.plugins import installed, load
@@ -63,17 +64,21 @@ def check(**options: Any) -> None:  # noqa: ANN401
             raise ConfigurationError(f'backends.{name}: no backend "{name}" is installed')
     for plugin in _working_plugins():
         layers.backend_settings(plugin)
-    problems = asyncio.run(_problems(layers, load(settings.backend)))
-    for problem in problems:
-        click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")
+    problems, limits = asyncio.run(_findings(layers, load(settings.backend)))
+    for finding in problems:
+        click.echo(f"{settings.backend}: {finding.text}\n  {finding.remedy}")
+    for finding in limits:
+        click.echo(f"note: {finding.text}\n  {finding.remedy}")
     if problems:
         raise SystemExit(1)
     click.echo(f"ok: {settings.backend} can work here")
 
 
-async def _problems(layers: Layers, plugin: Plugin[Any]) -> tuple[Problem, ...]:
+async def _findings(layers: Layers, plugin: Plugin[Any]) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Return what keeps the backend from working, and what its store cannot do."""
     async with plugin.open(layers.backend_settings(plugin)) as backend:
-        return await backend.check()
+        problems = await backend.check()
+        return problems, await backend.limits() if isinstance(backend, Limited) else ()
 
 
 @click.command()
