@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,7 +24,7 @@ from criimage.log_queue import LineQueue
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
-__all__ = ["LEVELS", "dropped", "finish", "new_request_id", "set_level", "set_up"]
+__all__ = ["LEVELS", "SparingLog", "dropped", "finish", "new_request_id", "set_level", "set_up"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -95,6 +96,30 @@ def set_up(level: str, log_format: str, descriptor: int = _STANDARD_ERROR) -> No
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+class SparingLog:
+    """Logs an event that a client can cause at will: once a second at most, with how many there were since.
+
+    Args:
+        name: of the logger.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._log = structlog.get_logger(name)
+        self._next = 0.0
+        self._unsaid = 0
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Log the event, or only count it."""
+        now = time.monotonic()
+        if now < self._next:
+            self._unsaid += 1
+            return
+        if self._unsaid:
+            fields["unsaid"] = self._unsaid
+        self._next, self._unsaid = now + 1, 0
+        self._log.warning(event, **fields)
 
 
 def _log_unraisable(found: sys.UnraisableHookArgs) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from criimage.plugins import Plugin
 
-__all__ = ["DEFAULT_CONFIG", "Layers", "LogSettings", "MetricsSettings", "Settings", "read_layers"]
+__all__ = ["DEFAULT_CONFIG", "Layers", "LimitSettings", "LogSettings", "MetricsSettings", "Settings", "read_layers"]
 
 DEFAULT_CONFIG = Path("/etc/criimage/config.toml")
 _ENVIRONMENT_PREFIX = "CRIIMAGE_"
@@ -107,6 +107,34 @@ def _registry_policy(own: RegistryPullSettings, default: RegistryPolicy) -> Regi
     )
 
 
+class LimitSettings(_Section):
+    """The table `[limits]`: what clients may do; takes effect at a start."""
+
+    connections: int = Field(
+        default=1000, ge=1, description="connections at once, fewer where the descriptors do not suffice"
+    )
+    streams: int = Field(default=1000, ge=1, le=100_000, description="calls at once on one connection")
+    request_timeout: Duration = Field(default=60.0, gt=0, description="a request must have come completely by then")
+    incomplete_requests: int = Field(
+        default=5000, ge=1, description="requests that have not come completely, of all connections"
+    )
+    buffered_bytes: int = Field(
+        default=256 * 2**20, ge=32 * 2**20, description="bytes of incomplete requests kept, of all connections"
+    )
+    buffered_bytes_per_connection: int = Field(
+        default=64 * 2**20, ge=32 * 2**20, description="bytes of incomplete requests kept, of one connection"
+    )
+    frames: int = Field(
+        default=5000,
+        ge=100,
+        description="frames that do nothing (pings, settings, tiny data ...) on one connection at once; a fifth of it "
+        "comes back each second, and each answer allows some more",
+    )
+    resets: int = Field(
+        default=1000, ge=10, description="calls reset on one connection at once; a fifth of it comes back each second"
+    )
+
+
 class LogSettings(_Section):
     """The table `[log]`."""
 
@@ -133,6 +161,7 @@ class Settings(_Section):
         description="names that image garbage collection leaves alone; word* and *word* match anywhere in a name",
     )
     pulls: PullSettings = PullSettings()
+    limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict, description="a table for each backend")

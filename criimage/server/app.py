@@ -100,7 +100,7 @@ class Assembly:
         measured = figures(operations)
         self.pulls.measure_with(measured)
         self.removals.measure_with(measured)
-        self.server = Server(methods, CallObserver(measured))
+        self.server = Server(methods, CallObserver(measured), settings.limits)
         self._work = work
 
     async def stop(self) -> None:
@@ -147,7 +147,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
 
         async with plugin.open(backend_settings) as backend, Work() as work:
             assembly = Assembly(backend, work, settings, figures, shown)
-            await assembly.server.start(bound.socket)
+            assembly.server.start(bound.socket)
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
             systemd.ready(f"serving {plugin.name}")
             work.start(_report_problems(backend), name="report problems")

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from grpclib.protocol import Stream
 
+    from criimage.server.limits import ConnectionLimits
+    from criimage.settings import LimitSettings
+
 __all__ = ["MESSAGE_LIMIT", "Call", "CallFailed", "ConnectionCalls", "Method", "Observer", "server_stream", "unary"]
 
 MESSAGE_LIMIT = 16 * 2**20
@@ -67,8 +70,12 @@ class Call:
         seconds: what the client's deadline left when the call came, or None without one.
     """
 
-    def __init__(self, stream: Stream, headers: hardening.Headers) -> None:
+    def __init__(
+        self, stream: Stream, headers: hardening.Headers, limits: ConnectionLimits, request_timeout: float
+    ) -> None:
         self._stream = stream
+        self._limits = limits
+        self._request_timeout = request_timeout
         self._headers = headers
         self._header_map = dict(headers)
         self.path = self._header_map.get(":path", "")
@@ -108,8 +115,21 @@ class Call:
         """Return the next message, or None when the client sends no more.
 
         Raises:
-            CallFailed: compressed, truncated or larger than MESSAGE_LIMIT.
+            CallFailed: compressed, truncated, larger than MESSAGE_LIMIT, or not complete in time.
         """
+        if hardening.has_come(self._stream):
+            return await self._received()
+        limit = asyncio.timeout(self._request_timeout)
+        try:
+            async with limit:
+                return await self._received()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            text = f"the request has not come completely within {self._request_timeout:g} s"
+            raise CallFailed(Status.DEADLINE_EXCEEDED, text) from None
+
+    async def _received(self) -> bytes | None:
         try:
             prefix = await self._stream.recv_data(5)
             if not prefix:
@@ -140,11 +160,13 @@ class Call:
             if not self._headers_sent:
                 await self._stream.send_headers(_RESPONSE_HEADERS)
                 self._headers_sent = True
+            self._limits.answered(len(message))
             await self._stream.send_data(_framed(message))
 
     async def reply(self, message: bytes) -> None:
         """Send the only message and OK."""
         self.status = Status.OK
+        self._limits.answered(len(message))
         if not hardening.reply_at_once(self._stream, _RESPONSE_HEADERS, _framed(message), _TRAILERS_OK):
             await self.send(message)
             await self._end(_TRAILERS_OK)
@@ -270,10 +292,15 @@ class ConnectionCalls(AbstractHandler):
     Args:
         methods: path to method.
         observer: is told about every call.
+        settings: how many calls at once, and how long a request may take to come.
     """
 
-    def __init__(self, methods: Mapping[str, Method], observer: Observer) -> None:
+    limits: ConnectionLimits
+    """Of the connection; set before the first call."""
+
+    def __init__(self, methods: Mapping[str, Method], observer: Observer, settings: LimitSettings) -> None:
         self._methods = methods
+        self._settings = settings
         self._observer = observer
         self._tasks: dict[Stream, asyncio.Task[None]] = {}
         self._refusing = False
@@ -289,19 +316,25 @@ class ConnectionCalls(AbstractHandler):
 
     def accept(self, stream: Stream, headers: hardening.Headers, release_stream: Callable[[], None]) -> None:
         """Start a call: its headers have come."""
-        if self._refusing:
+        if self._refusing or len(self._tasks) >= self._settings.streams:
             hardening.refuse(stream)
-            release_stream()
+            self._forget(stream, release_stream)
             return
-        task = asyncio.get_running_loop().create_task(self._serve(Call(stream, headers)))
+        call = Call(stream, headers, self.limits, self._settings.request_timeout)
+        task = asyncio.get_running_loop().create_task(self._serve(call))
         self._tasks[stream] = task
         task.add_done_callback(partial(self._done, stream, release_stream))
 
     def _done(self, stream: Stream, release_stream: Callable[[], None], task: asyncio.Task[None]) -> None:
         self._tasks.pop(stream, None)
-        release_stream()
+        self._forget(stream, release_stream)
         if not task.cancelled():
             task.exception()  # _serve lets only cancellation through
+
+    def _forget(self, stream: Stream, release_stream: Callable[[], None]) -> None:
+        if stream.id is not None:
+            self.limits.ended(stream.id)
+        release_stream()
 
     def cancel(self, stream: Stream) -> None:
         """End a call: the client has reset it."""

@@ -12,6 +12,9 @@ the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade 
 6.  a bad `-bin` header left the call unanswered, bad timeouts and messages gave UNKNOWN: calls.py reads them itself
 7.  a stopping server told its clients nothing: `say_goodbye` writes GOAWAY, and later calls are refused
 8.  a reply took three writes: `reply_at_once` takes one
+9.  20,000 open streams froze the server: h2 counted them all at each request; `_Connection` counts now and then
+10. an empty DATA frame inside a message ended it: grpclib takes it for the end, so it is passed over
+11. floods of cheap frames were taken in full: `criimage.server.limits` counts bytes before h2 sees them
 """
 
 from __future__ import annotations
@@ -22,21 +25,28 @@ from typing import TYPE_CHECKING
 from grpclib.config import Configuration
 from grpclib.protocol import AbstractHandler, EventsProcessor, H2Protocol, Stream
 from h2.config import H2Configuration
+from h2.connection import H2Connection
 from h2.errors import ErrorCodes
+from h2.events import DataReceived
 from h2.settings import SettingCodes
 from h2.utilities import SizeLimitDict
 from hyperframe.frame import GoAwayFrame
+
+from criimage.logs import SparingLog
+from criimage.server.limits import LimitReached
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
 
     from h2.events import Event
 
-__all__ = ["HardenedProtocol", "refuse", "reply_at_once"]
+    from criimage.server.limits import SharedLimits
+
+__all__ = ["HardenedProtocol", "has_come", "refuse", "reply_at_once"]
 
 _log = logging.getLogger(__name__)
+_cut_off = SparingLog(__name__)
 
-MAX_CONCURRENT_STREAMS = 100_000
 CLOSED_STREAMS_REMEMBERED = 1_000
 _CONNECTION_WINDOW = 64 * 2**20
 _STREAM_WINDOW = 4 * 2**20
@@ -44,8 +54,30 @@ _STREAM_WINDOW = 4 * 2**20
 Headers = list[tuple[str, str]]
 
 
+class _Connection(H2Connection):
+    """h2's, with an estimate from above where it would look at every stream it has."""
+
+    _count_at = 8
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """How many streams of the client are open, at most."""
+        if len(self.streams) < self._count_at:
+            return len(self.streams)
+        count = super().open_inbound_streams  # deletes those that are closed
+        # Never beyond the limit: there the true number is what decides.
+        limit = int(self.local_settings.max_concurrent_streams)
+        self._count_at = max(8, min(2 * len(self.streams), limit))
+        return count
+
+
 class _Events(EventsProcessor):
     def process(self, event: Event) -> None:
+        if isinstance(event, DataReceived) and not event.data and event.stream_ended is None:
+            # Padding has a size for flow control without being data.
+            if event.flow_controlled_length:
+                self.connection.ack(event.stream_id, event.flow_controlled_length)
+            return
         # grpclib deletes the table when the connection is closed.
         processor = getattr(self, "processors", {}).get(event.__class__)
         if processor is not None:
@@ -57,9 +89,15 @@ class HardenedProtocol(H2Protocol):
 
     Args:
         handler: takes the connection's calls.
+        limits: of all connections.
+
+    Attributes:
+        limits: of this connection.
     """
 
-    def __init__(self, handler: AbstractHandler) -> None:
+    def __init__(self, handler: AbstractHandler, limits: SharedLimits) -> None:
+        self.limits = limits.connection(self.cut)
+        self._streams = limits.settings.streams
         config = Configuration(
             # One stalled stream must not hold up the others on its connection (python-stack 3).
             http2_connection_window_size=_CONNECTION_WINDOW,
@@ -71,8 +109,12 @@ class HardenedProtocol(H2Protocol):
         """Set up HTTP/2 as grpclib does, then apply the cures."""
         super().connection_made(transport)
         h2 = self.connection._connection
-        h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: MAX_CONCURRENT_STREAMS})
-        # In force now, not when the client says so: it may open its streams before it has read this.
+        h2.__class__ = _Connection
+        h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self._streams})
+        # In force now, not when the client says so: it may open its streams before it has read this. What is above the
+        # number is refused call by call; only a client that goes on is cut off.
+        h2.local_settings.acknowledge()
+        h2.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2 * self._streams
         h2.local_settings.acknowledge()
         h2._closed_streams = SizeLimitDict(size_limit=CLOSED_STREAMS_REMEMBERED)
         self.connection.flush()
@@ -81,18 +123,37 @@ class HardenedProtocol(H2Protocol):
     def data_received(self, data: bytes) -> None:
         """Feed bytes to HTTP/2; whatever they do to it, only this connection ends."""
         try:
+            self.limits.received(data)
             super().data_received(data)
+        except LimitReached as reached:
+            self.cut(reached.text)
         except Exception:  # noqa: BLE001 - anything else would end the event loop's reading of this socket unheard
             _log.exception("a connection was closed: its bytes could not be processed")
             self.processor.close("bytes that cannot be processed")
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection."""
+        self.limits.close()
+        super().connection_lost(exc)
+
     def say_goodbye(self) -> None:
         """Tell the client that this connection takes no more calls; those under way go on."""
+        if not self.connection.is_closing():
+            self._go_away(ErrorCodes.NO_ERROR)
+
+    def cut(self, text: str) -> None:
+        """Close the connection for a limit that the client has reached, and tell it which."""
         if self.connection.is_closing():
             return
+        _cut_off.warning("a connection was closed: a limit was reached", limit=text)
+        self.limits.close()
+        self._go_away(ErrorCodes.ENHANCE_YOUR_CALM, text)
+        self.processor.close(text)
+
+    def _go_away(self, code: ErrorCodes, text: str = "") -> None:
         h2 = self.connection._connection
         # h2's close_connection() would forbid answering the calls under way, so the frame is written by hand.
-        frame = GoAwayFrame(0, last_stream_id=h2.highest_inbound_stream_id, error_code=ErrorCodes.NO_ERROR)
+        frame = GoAwayFrame(0, h2.highest_inbound_stream_id, code, text.encode())
         self.connection._transport.write(frame.serialize())
 
     def hang_up(self) -> None:
@@ -115,6 +176,11 @@ def refuse(stream: Stream) -> None:
     """Tell the client that its call was not looked at, so that it may try it elsewhere."""
     if stream.closable:
         stream.reset_nowait(ErrorCodes.REFUSED_STREAM)
+
+
+def has_come(stream: Stream) -> bool:
+    """Tell whether the client has ended its request: nothing of it has to be waited for."""
+    return bool(stream.buffer._eof)
 
 
 def reply_at_once(stream: Stream, headers: Headers, data: bytes, trailers: Headers) -> bool:

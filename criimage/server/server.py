@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING
 
 from criimage.server.calls import ConnectionCalls, Method, Observer
 from criimage.server.hardening import HardenedProtocol
-from criimage.server.socket import BACKLOG
+from criimage.server.limits import SharedLimits
+from criimage.server.listener import Listener, connection_limit
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
+
+    from criimage.settings import LimitSettings
 
 __all__ = ["Server"]
 
 CANCEL_SECONDS = 1.0
 """How long a call that was cancelled may take to end."""
 
+IDLE_SECONDS = 10.0
+"""A connection without a call for so long gives way to a new one where there may be no more."""
+
 
 class _Connection(HardenedProtocol):
     def __init__(self, server: Server) -> None:
-        self.calls = ConnectionCalls(server.methods, server.observer)
-        super().__init__(self.calls)
+        self.calls = ConnectionCalls(server.methods, server.observer, server.limits.settings)
+        super().__init__(self.calls, server.limits)
+        self.calls.limits = self.limits
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,23 +51,40 @@ class Server:
     Args:
         methods: what it serves; no two with one path.
         observer: is told about every call.
+        limits: what clients may do.
     """
 
-    def __init__(self, methods: Iterable[Method], observer: Observer) -> None:
+    def __init__(self, methods: Iterable[Method], observer: Observer, limits: LimitSettings) -> None:
         self.methods = {method.path: method for method in methods}
         self.observer = observer
+        self.limits = SharedLimits(limits)
         self.connections: set[_Connection] = set()
         self.stopping = False
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
 
-    async def start(self, listening: socket.socket) -> None:
-        """Serve from now on; the socket stays the caller's to close, and its file the caller's to remove."""
-        loop = asyncio.get_running_loop()
-        # From 3.13 on asyncio removes the file itself otherwise: it may be systemd's, or by then another server's.
-        options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-        self._listener = await loop.create_unix_server(
-            lambda: _Connection(self), sock=listening, backlog=BACKLOG, **options
-        )
+    def start(self, listening: socket.socket) -> None:
+        """Serve from now on; the socket stays the caller's to close, and its file the caller's to remove.
+
+        Called again, it accepts from another socket instead; connections stay.
+        """
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = Listener(listening, self._admit, lambda: _Connection(self))
+
+    def _admit(self) -> bool:
+        limit = connection_limit(self.limits.settings.connections)
+        if len(self.connections) < limit:
+            return True
+        # Whoever holds a connection and asks nothing gives way: its client connects again when it needs one.
+        before = time.monotonic() - IDLE_SECONDS
+        idle = [each for each in self.connections if not each.calls.tasks and each.limits.last_read < before]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda each: each.limits.last_read)
+        longest.say_goodbye()
+        longest.hang_up()
+        self.connections.discard(longest)
+        return True
 
     def stop_accepting(self) -> None:
         """Take no new connections and no new calls; clients with a connection are told so by GOAWAY."""

@@ -184,7 +184,7 @@ async def serving(folder: Path, backend: WatchedBackend | None = None, **setting
         async with Work() as work:
             chosen = Settings.model_validate(settings)
             assembly = Assembly(backend, work, chosen, lambda _: NoMetrics(), {"listen": "here"})
-            await assembly.server.start(bound.socket)
+            assembly.server.start(bound.socket)
             try:
                 yield Serving(path, backend, assembly, work)
             finally:

@@ -18,6 +18,7 @@ import pytest
 from criimage.errors import ConfigurationError
 from criimage.server.server import Server
 from criimage.server.socket import BACKLOG, BoundSocket
+from criimage.settings import LimitSettings
 from parts.serving import serving
 
 if TYPE_CHECKING:
@@ -329,8 +330,8 @@ async def test_the_server_leaves_the_file_to_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "c.sock"
     with await asyncio.to_thread(listener, path) as passed:
         passed.setblocking(False)
-        server = Server([], _Quiet())
-        await server.start(passed)
+        server = Server([], _Quiet(), LimitSettings())
+        server.start(passed)
         server.stop_accepting()
         await server.finish(0)
         assert path in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
