@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from criimage.backend import waiting_for
 from criimage.errors import CriimageError, ImageInUse, OperationFailed
 from criimage_docker.engine.api import CONFLICT, NOT_FOUND, Refusal
 from criimage_docker.engine.words import tidy
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Remover"]
 
 _log = structlog.get_logger(__name__)
+
+RESTORE_SECONDS = 3.0
+"""How long the names of an image whose removal was cancelled may take to come back: its caller waits for that."""
 
 _HAS_CHILDREN = "has dependent child images"
 
@@ -54,15 +58,20 @@ class Remover:
             # Whoever was first may have removed it, or given it other names.
             image = (await self._view.snapshot()).with_id(found.id.hex)
             if image is not None:
-                await self._remove(image)
+                with waiting_for("the Docker engine"):
+                    await self._remove(image)
 
     @contextlib.asynccontextmanager
     async def _alone(self, image: ImageID) -> AsyncIterator[None]:
         lock, waiting = self._locks.get(image, (asyncio.Lock(), 0))
         self._locks[image] = (lock, waiting + 1)
         try:
-            async with lock:
+            with waiting_for("another removal of the image"):
+                await lock.acquire()
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             lock, waiting = self._locks[image]
             if waiting > 1:
@@ -71,17 +80,23 @@ class Remover:
                 del self._locks[image]
 
     async def _remove(self, image: Image) -> None:
-        users = await self._users(image)
-        if users:
-            raise ImageInUse(f"image {image.id} is used by container {', '.join(users)}")
         removed: list[Reference] = []
         try:
+            users = await self._users(image)
+            if users:
+                raise ImageInUse(f"image {image.id} is used by container {', '.join(users)}")
             # Tag by tag, because the engine refuses an ID with several names unless it is forced, and force would take
             # the image away under a stopped container (R3, R7, R9). The last name takes the image with it (R6).
             for name in (*image.tags, *image.digests):
                 await self._deleted(name)
                 removed.append(name)
             await self._delete_rest(image)
+        except asyncio.CancelledError:
+            # It took too long, or the operator has ended it: no name is lost for that, if the engine answers at all.
+            restoring = asyncio.create_task(self._restore(image, removed), name=f"restore the names of {image.id}")
+            await asyncio.wait({restoring}, timeout=RESTORE_SECONDS)
+            restoring.cancel()
+            raise
         except (CriimageError, Refusal) as error:
             await self._restore(image, removed)
             if isinstance(error, CriimageError):

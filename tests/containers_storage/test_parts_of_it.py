@@ -164,7 +164,7 @@ async def test_copies_together_deletions_alone() -> None:
     ends = {name: asyncio.Event() for name in "abd"}
 
     async def copy(name: str, end: asyncio.Event | None = None) -> None:
-        async with access.shared():
+        async with access.shared(lambda: None):
             seen.append(f"+{name}")
             if end is not None:
                 await end.wait()
@@ -198,21 +198,21 @@ async def test_copies_together_deletions_alone() -> None:
 async def test_a_deletion_does_not_wait_for_ever() -> None:
     """A copy that hangs keeps disk space from being freed for a moment only (T10, T15)."""
     access = StoreAccess(0.05)
-    async with access.shared(), asyncio.timeout(1), access.exclusive():
+    async with access.shared(lambda: None), asyncio.timeout(1), access.exclusive():
         pass
     access = StoreAccess(0.2)
-    async with access.shared():
+    async with access.shared(lambda: None):
         # One after the other, each with the first one's patience, they would take forty seconds.
         async with asyncio.timeout(20):
             await asyncio.gather(*(enter(access) for _ in range(200)))
     # Neither a cancelled deletion nor a cancelled copy leaves the store shut.
-    async with access.shared():
+    async with access.shared(lambda: None):
         task = asyncio.create_task(enter(access))
         await asyncio.sleep(0)
         task.cancel()
     async with asyncio.timeout(1), access.exclusive():
         pass
-    async with asyncio.timeout(1), access.shared():
+    async with asyncio.timeout(1), access.shared(lambda: None):
         pass
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 import structlog
 
+from criimage.backend import waiting_for
 from criimage.errors import ConfigurationError, CriimageError, InvalidRequest, OperationFailed
 from criimage.reference import ImageID, Reference
 from criimage_containers_storage.pulling.failures import store_failure
@@ -63,7 +64,8 @@ class StoreChanges:
         if users.image(identity) is None:
             return
         users.refuse_if_used(identity)
-        outcome = await self._skopeo.delete(ImageID(identity))
+        with waiting_for("skopeo and the store's locks"):
+            outcome = await self._skopeo.delete(ImageID(identity))
         # An image over a read-only store's layers is removed whole before skopeo 1.9.3 fails on the first layer that is
         # not its own, with `layer not known`.
         if outcome.code != 0 and (await self._users()).image(identity) is not None:
@@ -150,7 +152,8 @@ class StoreChanges:
             raise OperationFailed(f"changing a name of image {identity}: containers-storage ended with {outcome.code}")
 
     async def _run(self, command: Sequence[str]) -> Outcome:
-        return await run(command, environment=self._environment, patience=_PATIENCE)
+        with waiting_for("the tool that changes names and the store's locks"):
+            return await run(command, environment=self._environment, patience=_PATIENCE)
 
 
 def _reference_text(name: str) -> str:

@@ -52,6 +52,11 @@ class Watch:
         self._last = replace(self._last, phase=phase)
         self._report(self._last)
 
+    def goes_on(self) -> None:
+        """Report that the store is waited for no longer."""
+        if self._last.phase is Phase.WAITING_FOR_STORE:
+            self.tell(Phase.DOWNLOADING if self._last.bytes_done else Phase.RESOLVING)
+
     def use(self, credential_source: str) -> None:
         """Report where the credentials come from with everything from now on."""
         self._last = replace(self._last, credential_source=credential_source)

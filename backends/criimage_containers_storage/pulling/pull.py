@@ -169,7 +169,8 @@ class Puller:
         for left in reversed(range(_ATTEMPTS)):
             earlier = await self._store.now()
             present = {layer.blob_digest for layer in earlier.layers.values() if not layer.incomplete}
-            async with self._access.shared():
+            async with self._access.shared(lambda: order.watch.tell(Phase.WAITING_FOR_STORE)):
+                order.watch.goes_on()
                 outcome = await self._watched_copy(order, present)
             if outcome.code == 0:
                 # What came is looked at whether or not somebody still waits: it must not stay unseen.

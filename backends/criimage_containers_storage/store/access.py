@@ -12,8 +12,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from criimage.backend import waiting_for
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 __all__ = ["StoreAccess"]
 
@@ -37,9 +39,13 @@ class StoreAccess:
         return self._copies
 
     @contextlib.asynccontextmanager
-    async def shared(self) -> AsyncIterator[None]:
-        """Hold while a copy runs; waits only for a deletion that runs already."""
+    async def shared(self, waits: Callable[[], None]) -> AsyncIterator[None]:
+        """Hold while a copy runs; waits only for a deletion that runs already, and calls `waits` if it has to.
+
+        How long that may take is the core's to say (`store_timeout`, and `remove_timeout` of the deletion).
+        """
         while not self._no_deletion.is_set():
+            waits()
             await self._no_deletion.wait()
         self._copies += 1
         self._no_copy.clear()
@@ -54,14 +60,17 @@ class StoreAccess:
     @contextlib.asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
         """Hold while a deletion runs."""
-        async with self._deletion:
+        with waiting_for("another deletion in the store"):
+            await self._deletion.acquire()
+        try:
             if self._copies and not self._waited_in_vain:
-                await self._moment_without_copies()
+                with waiting_for("the pulls that run"):
+                    await self._moment_without_copies()
             self._no_deletion.clear()
-            try:
-                yield
-            finally:
-                self._no_deletion.set()
+            yield
+        finally:
+            self._no_deletion.set()
+            self._deletion.release()
 
     async def _moment_without_copies(self) -> None:
         try:

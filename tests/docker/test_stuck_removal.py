@@ -1,0 +1,59 @@
+"""A removal on an engine that does not answer ends, tells why, and loses no name in silence."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from criimage.errors import RemovalTimeout
+from criimage.reference import Lookup
+from criimage.removals import Removals
+from criimage.testing.oci import image, layer
+from criimage.work import Work
+from parts.docker_backend import docker_backend, following, pull
+
+if TYPE_CHECKING:
+    from parts.engine import Engine
+    from parts.registry import Registry
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("found", [False, True], ids=["before it is found", "as it is removed"])
+async def test_a_frozen_engine(docker: Engine, hub: Registry, monkeypatch: pytest.MonkeyPatch, *, found: bool) -> None:
+    """The caller is told what was waited for; thawed, the engine shows the image whole or gone, and a retry removes it.
+
+    The engine may carry out what it had been asked before it froze.
+    """
+    monkeypatch.setattr("criimage.removals.LOOK_SECONDS", 0.2)
+    made = image(layer({"a": b"x"}))
+    names = [hub.push(made, "stuck", tag) for tag in ("1", "2")]
+    async with docker_backend(docker.host) as backend, Work() as work:
+        for name in names:
+            await pull(backend, name)
+        await following(backend)
+        removals = Removals(backend, work, 1.0)
+        with contextlib.ExitStack() as frozen:
+            if found:
+                remove = backend.remove
+
+                async def removed_frozen(lookup: Lookup) -> None:
+                    frozen.enter_context(docker.frozen())
+                    await remove(lookup)
+
+                monkeypatch.setattr(backend, "remove", removed_frozen)
+            else:
+                frozen.enter_context(docker.frozen())
+            with pytest.raises(RemovalTimeout) as caught:
+                await removals.remove(Lookup.parse(names[0]))
+        what = "the Docker engine" if found else "the store to find the image"
+        state = "whether the image is still there could not be seen" if found else "nothing had been touched"
+        assert caught.value.text == f"removal cut off: waited for {what}, not complete within 1s: {names[0]}; {state}"
+        monkeypatch.undo()
+        for name in names:
+            await Removals(backend, work).remove(Lookup.parse(name))
+        assert docker.images() == []
+        await work.drain()
+        assert removals.running() == ()
