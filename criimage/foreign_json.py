@@ -85,14 +85,13 @@ def parse_next(text: str, position: int, bounds: Bounds = BOUNDS) -> tuple[Any, 
     """Read the one value that begins at `position`, and return it with the position behind it.
 
     Raises:
-        ValueError: as `parse`.
+        json.JSONDecodeError: it is none, or not complete.
+        ValueError: more than `bounds` allow.
     """
     try:
         found, end = _decoder(bounds).raw_decode(text, position)
     except RecursionError:
         raise ValueError(_too_deep(bounds)) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"no JSON: {error.msg} at character {error.pos}") from None
     return _finished(found, text[position:end], bounds), end
 
 
@@ -100,7 +99,7 @@ def check(value: object, bounds: Bounds = BOUNDS) -> None:
     """Look at values that another reader of JSON has made.
 
     Raises:
-        ValueError: they are deeper or more than `bounds` allow, or hold a number that JSON does not know.
+        ValueError: they are deeper or more than `bounds` allow, or hold a number that is not finite.
     """
     count = 0
     level: list[object] = [value]
@@ -118,7 +117,7 @@ def check(value: object, bounds: Bounds = BOUNDS) -> None:
 
 
 def dump(value: object, *, indented: bool = False, bounds: Bounds = BOUNDS) -> str:
-    """Write JSON, in ASCII, keys in the order they have.
+    """Write JSON, in ASCII, keys in the order they have, without white space unless `indented`.
 
     The text is at most some twelve times as long as what it holds.
 
@@ -128,10 +127,12 @@ def dump(value: object, *, indented: bool = False, bounds: Bounds = BOUNDS) -> s
         bounds: what may be written.
 
     Raises:
-        ValueError: `value` is deeper or more than `bounds` allow, or holds a number that JSON does not know.
+        ValueError: `value` is deeper or more than `bounds` allow, or holds a number that is not finite.
     """
     check(value, bounds)
-    return "".join(_written(value, 0 if indented else _INDENTED))
+    if not indented:
+        return json.dumps(_repaired(value), allow_nan=False, separators=(",", ":"))
+    return "".join(_written(value, 0))
 
 
 def _written(value: object, level: int) -> Iterator[str]:
@@ -210,7 +211,7 @@ def _inside(level: list[object]) -> Iterator[object]:
 
 def _check_number(value: object, bounds: Bounds) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number that JSON does not know")
+        raise ValueError("a number that is not finite")
     # log2(10) < 3.33: a look at the bits costs nothing, the digits of a long number cost a lot.
     if isinstance(value, int) and value.bit_length() > bounds.digits * 3.33:
         raise ValueError(f"a number of more than {bounds.digits} digits")

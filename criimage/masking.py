@@ -26,8 +26,20 @@ from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Protocol
 
-    from criimage.credentials import Credentials
+    class _Credentials(Protocol):
+        """As criimage.credentials has them, which knows this module and not the other way round."""
+
+        @property
+        def username(self) -> str: ...
+        @property
+        def password(self) -> str: ...
+        @property
+        def identity_token(self) -> str: ...
+        @property
+        def registry_token(self) -> str: ...
+
 
 __all__ = ["MASK", "NO_SECRETS", "Secrets", "mask_forms"]
 
@@ -69,7 +81,7 @@ class Secrets:
         self._cores = tuple({core for value in joined | long for core in _base64_cores(value)})
 
     @classmethod
-    def of(cls, credentials: Credentials | None) -> Secrets:
+    def of(cls, credentials: _Credentials | None) -> Secrets:
         """Return what a request's credentials hold; nothing for None."""
         if credentials is None:
             return NO_SECRETS

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from criimage.errors import InvalidRequest
+from criimage.foreign_text import keep_start
+from criimage.masking import mask_forms
 
 __all__ = ["DEFAULT_DOMAIN", "ImageID", "Lookup", "Name", "Pattern", "Reference"]
 
@@ -27,6 +29,8 @@ _DEFAULT_TAG = "latest"
 _NAME_LENGTH_LIMIT = 255
 _PREFIX_MINIMUM = 3
 _SHOWN_LIMIT = 100
+_TEXT_LIMIT = 1024
+"""Characters of any text that could be a name: repository, tag and digest with all their signs have 516 at most."""
 _DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 _LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
@@ -41,7 +45,8 @@ _ID_LENGTH = 64
 
 def shown(text: str) -> str:
     """Return `text` fit for an error message: quoted, printable, at most 100 characters of it."""
-    cut = text if len(text) <= _SHOWN_LIMIT else text[:_SHOWN_LIMIT] + "…"
+    # A user with a password before the host is a mistake that should not be repeated in a log.
+    cut = keep_start(mask_forms(keep_start(text, _TEXT_LIMIT)), _SHOWN_LIMIT + 1)
     return '"' + cut.encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
@@ -90,6 +95,8 @@ class Name:
         """
         if not text:
             raise InvalidRequest("no image specified")
+        if len(text) > _TEXT_LIMIT:
+            raise InvalidRequest(f"invalid reference {shown(text)}: it has {len(text)} characters")
         if _is_id(text):
             # `sha256:<64 hex>` would satisfy the grammar, as the tag of a repository called sha256.
             raise InvalidRequest(f"cannot parse an image ID as a name: {text}")
@@ -245,6 +252,8 @@ class Lookup:
         Raises:
             InvalidRequest: empty, or neither an ID, a prefix of one, nor a name.
         """
+        if len(text) > _TEXT_LIMIT:
+            raise InvalidRequest(f"invalid reference {shown(text)}: it has {len(text)} characters")
         if _is_id(text):
             return cls(text, id=ImageID.parse(text))
         digits = text.removeprefix("sha256:")

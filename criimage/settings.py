@@ -8,7 +8,6 @@ Every key is declared here or in the chosen backend's own model; an unknown one 
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from criimage.duration import Duration
 from criimage.endpoint import DEFAULT_ENDPOINT, PASSED_SOCKET, socket_path
 from criimage.errors import ConfigurationError
+from criimage.files import files_in, is_there, read
+from criimage.foreign_text import keep_start
+from criimage.foreign_toml import parse_toml
 from criimage.plugins import installed
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
 
@@ -34,6 +36,7 @@ _ENVIRONMENT_PREFIX = "CRIIMAGE_"
 _NOT_SETTINGS = frozenset({"CRIIMAGE_ENDPOINT", "CRIIMAGE_CONFIG"})
 
 _PORT_LIMIT = 65535
+_DEPTH_LIMIT = 32
 
 Table = dict[str, Any]
 
@@ -257,8 +260,8 @@ def read_layers(
 def read_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
     """Read text from a flag or a variable as a TOML value; what is none is the text itself."""
     try:
-        found = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        found = parse_toml(f"value = {text}")
+    except ValueError:
         return text
     return found["value"] if found.keys() == {"value"} else text
 
@@ -275,24 +278,22 @@ def _keys(variable: str) -> list[str]:
 def _files(config: Path | None) -> list[Path]:
     main = config or DEFAULT_CONFIG
     drop_ins = main.parent / "conf.d"
-    try:
-        found = [main] if config is not None or main.exists() else []
-        return found + sorted(path for path in drop_ins.glob("*.toml") if path.is_file())
-    except OSError as error:
-        raise ConfigurationError(f"{error.filename or main.parent}: {error.strerror}") from error
+    found = [main] if config is not None or is_there(main) else []
+    return [*found, *files_in(drop_ins, ".toml")]
 
 
 def _read(path: Path) -> Table:
+    # `--config <(...)` names a pipe.
+    content = read(path, pipe=True)
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return parse_toml(content)
+    except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _nested(keys: list[str], value: Any) -> Table:  # noqa: ANN401
+    if len(keys) > _DEPTH_LIMIT:
+        raise ConfigurationError(f"{keep_start('.'.join(keys), _DEPTH_LIMIT)}: no key has so many parts")
     for key in reversed(keys):
         value = {key: value}
     return dict(value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from criimage.foreign_json import Bounds, dump, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,11 +28,13 @@ __all__ = [
 
 _SHORT_ID = 13
 _NONE = "<none>"
+# What was within the bounds of a reader stands some levels deeper in a document, and a list may be long.
+_DOCUMENT = Bounds(depth=80, members=50_000_000)
 
 
 def document(value: Mapping[str, Any]) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(value, indent=2))
+    click.echo(dump(value, indented=True, bounds=_DOCUMENT))
 
 
 def printable(text: str) -> str:
@@ -83,8 +86,8 @@ def status_fields(status: v1.ImageStatusResponse) -> dict[str, Any]:
 
 def _plain(value: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):  # the latter for JSON that is nested beyond all sense
+        return parse(value)
+    except ValueError:
         return value
 
 
@@ -131,6 +134,6 @@ def fields_table(fields: Mapping[str, Any]) -> None:
                 click.echo(f"{name:<20} {item}")
         elif isinstance(value, dict):
             click.echo(f"{name}:")
-            click.echo(json.dumps(value, indent=2))
+            click.echo(dump(value, indented=True, bounds=_DOCUMENT))
         else:
             click.echo(f"{name:<20} {printable(str(value))}")

@@ -186,7 +186,7 @@ def test_check_finds_wrong_settings(config: Path, text: str, told: str) -> None:
 @pytest.mark.parametrize("command", [["config", "dump"], ["config", "check"], ["serve"]])
 def test_a_missing_file_is_told(tmp_path: Path, command: list[str]) -> None:
     """Design section 7: a --config that is not there is an error, by option and by variable."""
-    told = f"{tmp_path}/none.toml: No such file or directory"
+    told = f"cannot read {tmp_path}/none.toml: No such file or directory"
 
     assert fail(*command, "--config", f"{tmp_path}/none.toml", code=2) == told
     ended = run(*command, environment={"CRIIMAGE_CONFIG": f"{tmp_path}/none.toml"})

@@ -119,7 +119,7 @@ def test_one_value_after_another() -> None:
     assert (first, second) == ({"a": 1}, [2])
     with pytest.raises(ValueError, match="nested"):
         parse_next(text, end + 1)
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(json.JSONDecodeError):
         parse_next("{", 0)
 
 
@@ -137,7 +137,7 @@ def deep(levels: int) -> object:
 def test_what_cannot_be_written_is_a_value_error(value: object) -> None:
     """Values of other readers are held to the same bounds before they are written or looked at."""
     for use in (check, dump):
-        with pytest.raises(ValueError, match=r"than|know"):
+        with pytest.raises(ValueError, match=r"than|finite"):
             use(value)
 
 
@@ -164,3 +164,4 @@ def test_people_get_lines() -> None:
     value: object = {"a": [1, {"b": []}], "c": {}, "d": "é", "e": None}
 
     assert dump(value, indented=True) == json.dumps(value, indent=2)
+    assert dump(value) == json.dumps(value, separators=(",", ":"))

@@ -106,13 +106,13 @@ def test_a_missing_default_file_is_fine(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path: Path) -> None:
     """Design section 7: a mistyped --config must not mean the defaults."""
-    assert fault(tmp_path / "no.toml") == f"{tmp_path}/no.toml: No such file or directory"
+    assert fault(tmp_path / "no.toml") == f"cannot read {tmp_path}/no.toml: No such file or directory"
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default file that is there but cannot be read is not taken for a missing one."""
     (tmp_path / "file").write_text("")
-    assert fault(tmp_path) == f"{tmp_path}: Is a directory"
+    assert fault(tmp_path) == f"cannot read {tmp_path}: it is a folder"
     assert fault(tmp_path / "file" / "config.toml").endswith(": Not a directory")
 
     monkeypatch.setattr(settings, "DEFAULT_CONFIG", tmp_path / ("x" * 300))

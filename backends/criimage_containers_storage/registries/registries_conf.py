@@ -6,12 +6,13 @@ pull may ask. skopeo reads the same files itself.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError, InvalidRequest
+from criimage.files import files_in, is_there, read_if_there
+from criimage.foreign_toml import parse_toml
 from criimage.reference import Name
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def find_files(explicit: str, environment: Mapping[str, str], *, root: bool) -> 
     user_file = home / ".config/containers/registries.conf"
     # buildah and podman honour the variable; skopeo does not, and is told the file by us (T1).
     chosen = explicit or environment.get("CONTAINERS_REGISTRIES_CONF", "")
-    main = Path(chosen) if chosen else user_file if user_file.exists() else _SYSTEM_FILE
+    main = Path(chosen) if chosen else user_file if is_there(user_file) else _SYSTEM_FILE
     cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache") / "containers/short-name-aliases.conf"
     drop_ins = (_SYSTEM_DROP_INS, home / ".config/containers/registries.conf.d")
     return RegistriesFiles(main, drop_ins, _SYSTEM_ALIASES if root else cache, bool(chosen))
@@ -183,10 +184,7 @@ def _merge(base: Registries, over: Registries) -> Registries:
 
 
 def _drop_ins(folder: Path) -> list[Path]:
-    try:
-        return sorted(file for file in folder.iterdir() if file.suffix == ".conf")
-    except OSError:
-        return []
+    return list(files_in(folder, ".conf"))
 
 
 def _stat(file: Path) -> tuple[int, ...] | None:
@@ -198,18 +196,13 @@ def _stat(file: Path) -> tuple[int, ...] | None:
 
 
 def _one_file(file: Path, *, main: bool) -> Registries:
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return Registries()
-    except OSError as error:
-        raise ConfigurationError(f"cannot use {file}: {error}") from error
-    return _content(file, content, main=main)
+    content = read_if_there(file)
+    return Registries() if content is None else _content(file, content, main=main)
 
 
 def _content(file: Path, content: bytes, *, main: bool) -> Registries:
     try:
-        return _parse(tomllib.loads(content.decode("utf-8")), main=main)
+        return _parse(parse_toml(content), main=main)
     except (ValueError, InvalidRequest) as error:
         raise ConfigurationError(f"cannot use {file}: {error}") from error
 

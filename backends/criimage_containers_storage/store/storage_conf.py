@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError
+from criimage.files import is_there, read_if_there
+from criimage.foreign_toml import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,11 +107,12 @@ def _read_conf(environment: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     chosen = environment.get("CONTAINERS_STORAGE_CONF", "")
     files = [chosen] if chosen else [*_user_files(environment), *_SYSTEM_FILES]
     for file in files:
-        try:
-            return tomllib.loads(Path(file).read_text("utf-8")), file
-        except FileNotFoundError:
+        content = read_if_there(Path(file))
+        if content is None:
             continue
-        except (OSError, ValueError) as error:
+        try:
+            return parse_toml(content), file
+        except ValueError as error:
             raise ConfigurationError(f"cannot read {file}: {error}") from error
     return {}, "the defaults"
 
@@ -143,7 +145,7 @@ def _expand(path: str, environment: Mapping[str, str]) -> str:
 
 def _found(root: Path) -> str:
     # The tools take the driver whose folders they find, overlay in a new store.
-    return next((driver for driver in _DRIVERS if (root / f"{driver}-images").is_dir()), "overlay")
+    return next((driver for driver in _DRIVERS if is_there(root / f"{driver}-images")), "overlay")
 
 
 def _driver_options(options: dict[str, Any], driver: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ import aiohttp
 from yarl import URL
 
 from criimage.errors import ConfigurationError
+from criimage.files import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,5 +117,4 @@ def _file(folder: Path | None, name: str) -> str | None:
     if folder is None:
         return None
     file = folder / name
-    # A file that cannot be read is for the loader to complain about.
-    return str(file) if file.exists() else None
+    return str(file) if is_there(file) else None

@@ -23,6 +23,8 @@ import aiohttp
 from aiodocker.exceptions import DockerError
 
 from criimage.errors import BackendUnavailable
+from criimage.foreign_json import check, parse
+from criimage.foreign_text import keep_start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -45,6 +47,8 @@ _CONNECT_SECONDS = 5.0
 _PING_SECONDS = 2.0
 _SHORT_CONNECTIONS = 100
 _BAD_REQUEST = 400
+_NAME_LIMIT = 255
+_BODY_LIMIT = 1024 * 1024
 _NO_CONNECTION = 900
 """What aiodocker calls the status of a request that found nobody (A5)."""
 
@@ -149,16 +153,15 @@ class Engine:
     async def images(self, reference: str = "") -> list[dict[str, Any]]:
         """Return the engine's list of images, all of them or those that a reference filter matches (L1, L2)."""
         filters = {"reference": [reference]} if reference else None
-        return await self._call(lambda docker: docker.images.list(filters=filters))
+        return _objects(await self._call(lambda docker: docker.images.list(filters=filters)))
 
     async def inspect(self, image: ImageID | Reference) -> dict[str, Any]:
         """Return what the engine knows about one image."""
-        return await self._call(lambda docker: docker.images.inspect(str(image)))
+        return _object(await self._call(lambda docker: docker.images.inspect(str(image))))
 
     async def history(self, image: ImageID) -> list[dict[str, Any]]:
         """Return the image's history, the newest step first."""
-        found: Any = await self._call(lambda docker: docker.images.history(str(image)))
-        return found if isinstance(found, list) else []
+        return _objects(await self._call(lambda docker: docker.images.history(str(image))))
 
     async def delete(self, image: ImageID | Reference) -> None:
         """Delete one name, or an image that has no other; never by force (R3)."""
@@ -170,20 +173,20 @@ class Engine:
 
     async def containers_of(self, image: ImageID) -> list[str]:
         """Return the names of the containers, running or not, that were made of exactly this image (R9)."""
-        found = await self._json("containers/json", {"all": "1", "filters": json.dumps({"ancestor": [str(image)]})})
+        filters = json.dumps({"ancestor": [str(image)]})
+        found = _objects(await self._json("containers/json", {"all": "1", "filters": filters}))
         # The filter finds containers of images built on this one as well.
         own = [one for one in found if one.get("ImageID") == str(image)]
-        return sorted(str((one.get("Names") or [one.get("Id", "")])[0]).removeprefix("/") for one in own)
+        return sorted(keep_start(_container_name(one), _NAME_LIMIT) for one in own)
 
     async def info(self) -> Mapping[str, Any]:
         """Return what the engine says about itself."""
-        return await self._call(lambda docker: docker.system.info())
+        return _object(await self._call(lambda docker: docker.system.info()))
 
     async def disk_usage(self) -> dict[str, Any]:
         """Return the engine's account of its disk, for images alone where it can be asked for them alone."""
         only_images = {"type": "image"} if await self.version() >= (1, 42) else {}
-        found: dict[str, Any] = await self._json("system/df", only_images)
-        return found
+        return _object(await self._json("system/df", only_images))
 
     async def _json(self, path: str, parameters: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON
         """Get JSON for which aiodocker has no call, or one that loses parts of the answer."""
@@ -194,7 +197,7 @@ class Engine:
                 body = await response.read()
                 if response.status >= _BAD_REQUEST:
                     raise Refusal(response.status, _words(body, response.status))
-                return json.loads(body)
+                return parse(body)
 
         return await self._call(ask)
 
@@ -228,8 +231,8 @@ class Engine:
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise self._unavailable(error) from error
-        except ValueError as error:
-            raise Refusal(200, f"the engine's answer cannot be read: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise _nonsense(str(error)) from error
 
     # -- streams ----------------------------------------------------------------------------------------------------
 
@@ -312,12 +315,43 @@ class Engine:
         return BackendUnavailable(f"cannot connect to the Docker engine at {where}: {reason.lower()}; is it running?")
 
 
+def _object(found: object) -> dict[str, Any]:
+    """Return an answer that must be an object, of which nothing is too much for whoever reads it afterwards."""
+    if not isinstance(found, dict):
+        raise _nonsense("no JSON object")
+    try:
+        check(found)
+    except ValueError as error:
+        raise _nonsense(str(error)) from error
+    return found
+
+
+def _objects(found: object) -> list[dict[str, Any]]:
+    """Return an answer that must be a list of objects; null is Go's empty list."""
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise _nonsense("no list of JSON objects")
+    return found
+
+
+def _nonsense(why: str) -> Refusal:
+    return Refusal(200, f"the engine's answer cannot be read: {keep_start(why, _NAME_LIMIT)}")
+
+
+def _container_name(container: Mapping[str, Any]) -> str:
+    names = container.get("Names")
+    name = names[0] if isinstance(names, list) and names else container.get("Id", "")
+    return str(name).removeprefix("/")
+
+
 def _words(body: bytes, status: int) -> str:
     """Return the message of an error answer, however the engine or a proxy before it wrapped it."""
-    text = body.decode("utf-8", "replace").strip()
+    # A registry's page may have come with it; what is larger than any message is no message.
+    text = body[:_BODY_LIMIT].decode("utf-8", "replace").strip()
     if text.startswith("{"):
         with contextlib.suppress(ValueError):
-            found = json.loads(text)
+            found = parse(text)
             if isinstance(found, dict) and isinstance(found.get("message"), str):
                 text = found["message"].strip()
     return text or f"HTTP status {status}"

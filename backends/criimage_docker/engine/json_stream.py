@@ -10,12 +10,15 @@ import codecs
 import json
 from typing import TYPE_CHECKING, Any
 
+from criimage.foreign_json import parse_next
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["JSONStream"]
 
-_LENGTH_LIMIT = 16 * 1024 * 1024
+_LENGTH_LIMIT = 4 * 1024 * 1024
+_LONG = 64 * 1024
 _WHITE = " \t\r\n"
 
 
@@ -23,10 +26,10 @@ class JSONStream:
     """Takes bytes, gives the objects that are complete."""
 
     def __init__(self) -> None:
-        self._decoder = json.JSONDecoder()
         # The engine writes UTF-8; a text of a registry that it passes on may hold anything.
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
         self._waiting = ""
+        self._tried = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         """Yield the objects that `data` completes; to be consumed before the next call.
@@ -35,8 +38,7 @@ class JSONStream:
             ValueError: what comes is not a JSON object, or one that never ends.
         """
         self._waiting += self._text.decode(data)
-        # An object ends with its brace: without one there is nothing to gain by parsing a long one again.
-        if b"}" not in data and len(self._waiting) <= _LENGTH_LIMIT:
+        if not self._worth_a_try(data):
             return
         position = 0
         try:
@@ -48,7 +50,7 @@ class JSONStream:
                 if self._waiting[position] != "{":
                     raise ValueError("the engine sent something that is no JSON object")
                 try:
-                    found, position = self._decoder.raw_decode(self._waiting, position)
+                    found, position = parse_next(self._waiting, position)
                 except json.JSONDecodeError:
                     break  # its rest is still to come
                 yield found
@@ -56,6 +58,17 @@ class JSONStream:
             self._waiting = self._waiting[position:]
         if len(self._waiting) > _LENGTH_LIMIT:
             raise ValueError("the engine sent a JSON object without an end")
+
+    def _worth_a_try(self, data: bytes) -> bool:
+        # An object ends with its brace. A long one, perhaps with many braces in a text of a registry's, is not read
+        # again from its beginning with every piece: that would cost its length squared.
+        length = len(self._waiting)
+        if length > _LENGTH_LIMIT:
+            return True
+        if b"}" not in data or (length > _LONG and length < 2 * self._tried and not data.rstrip().endswith(b"}")):
+            return False
+        self._tried = length
+        return True
 
     def end(self) -> None:
         """Say that nothing more comes.

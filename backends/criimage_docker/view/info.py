@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from criimage.foreign_json import dump, parse
 from criimage_docker.engine.records import labels_of, section
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ def verbose_info(inspected: Mapping[str, Any], history: Iterable[Mapping[str, An
     document: dict[str, object] = {"labels": labels} if labels else {}
     document["imageSpec"] = _spec(inspected, history)
     harmless = {key: value for key, value in labels.items() if key not in {_INFO, _STATUS} and _printable(value)}
-    return {**harmless, _INFO: json.dumps(document, ensure_ascii=False, separators=(",", ":"))}
+    return {**harmless, _INFO: dump(document)}
 
 
 def _printable(value: str) -> bool:
     if not value.startswith("{"):
         return True
     try:
-        json.loads(value)
-    except (ValueError, RecursionError):
-        # Nested too deeply for a reader here, and so perhaps for the client's.
+        parse(value)
+    except ValueError:
+        # What is too much for a reader here is perhaps for the client's.
         return False
     return True
 
