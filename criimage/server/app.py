@@ -48,6 +48,8 @@ __all__ = ["Assembly", "run", "serve"]
 
 _log = structlog.get_logger(__name__)
 
+_PINS_LOGGED = 20
+
 GRACE = 1.0
 """Seconds that calls under way, and removals whose client has gone, get once the server stops; pulls are told at once.
 
@@ -201,8 +203,9 @@ async def _reload_when(hung_up: asyncio.Event, assembly: Assembly, reread: Calla
 async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
     systemd.reloading()
     try:
-        settings = await asyncio.to_thread(lambda: reread().settings())
-        pins, policy = Pins(settings.pinned_images), settings.pulls.policy()
+        # All of it off the loop: a list of pins may be long.
+        settings, pins = await asyncio.to_thread(lambda: _with_pins(reread().settings()))
+        policy = settings.pulls.policy()
     except ConfigurationError as error:
         _not_reloaded(error.text)
         return
@@ -215,7 +218,13 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
     assembly.pulls.set_policy(policy)
     assembly.removals.set_timeout(settings.pulls.remove_timeout)
     systemd.reloaded("settings reloaded")
-    _log.info("settings reloaded", log_level=settings.log.level, pinned_images=list(settings.pinned_images))
+    _log.info(
+        "settings reloaded", log_level=settings.log.level, pinned_images=list(settings.pinned_images[:_PINS_LOGGED])
+    )
+
+
+def _with_pins(settings: Settings) -> tuple[Settings, Pins]:
+    return settings, Pins(settings.pinned_images)
 
 
 def _not_reloaded(text: str) -> None:

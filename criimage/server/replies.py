@@ -14,13 +14,16 @@ from criimage import wire
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from criimage.backend import FilesystemUsage, Image, ImageDetails, Usage
+    from criimage.backend import FilesystemUsage, Image, ImageDetails, Usage, User
     from criimage.pins import Pins
 
 __all__ = ["ImageReplies", "encode_fs_info"]
 
 STREAM_BATCH = 3000
 """Images in one message of StreamImages, as CRI-O sends them (S18)."""
+
+_FEW_ANNOTATIONS = 100
+_LONG_ANNOTATIONS_KEPT = 16
 
 _IMAGES = 1
 _PINNED = wire.varint_field(8, 1)
@@ -36,6 +39,7 @@ class ImageReplies:
     def __init__(self, pins: Pins) -> None:
         self._pins = pins
         self._images: dict[str, tuple[Image, bytes]] = {}
+        self._long_annotations: dict[str, tuple[Mapping[str, str], bytes]] = {}
         self._list: tuple[Image, ...] | None = None
         self._list_bytes = b""
 
@@ -63,7 +67,7 @@ class ImageReplies:
         if details is None:
             return b""
         image = details.image
-        encoded = _names(image) + _details(details) + self._pin(image)
+        encoded = _names(image) + _user(details.user) + self._annotations(image, details.annotations) + self._pin(image)
         return wire.length_delimited(1, encoded) + _map(2, details.info)
 
     def _elements(self, images: tuple[Image, ...]) -> Iterator[bytes]:
@@ -74,6 +78,19 @@ class ImageReplies:
                 kept = (image, wire.length_delimited(_IMAGES, _names(image) + self._pin(image)))
                 self._images[key] = kept
             yield kept[1]
+
+    def _annotations(self, image: Image, annotations: Mapping[str, str]) -> bytes:
+        """Encode field 7 of an Image; what is long is encoded once, as long as the backend has the same."""
+        if len(annotations) <= _FEW_ANNOTATIONS:
+            return wire.length_delimited(7, _map(2, annotations)) if annotations else b""
+        key = str(image.id)
+        kept = self._long_annotations.pop(key, None)
+        if kept is None or (kept[0] is not annotations and kept[0] != annotations):
+            kept = (annotations, wire.length_delimited(7, _map(2, annotations)))
+        self._long_annotations[key] = kept
+        while len(self._long_annotations) > _LONG_ANNOTATIONS_KEPT:
+            del self._long_annotations[next(iter(self._long_annotations))]
+        return kept[1]
 
     def _pin(self, image: Image) -> bytes:
         return _PINNED if image.pinned or self._pins.match(image) else b""
@@ -88,17 +105,11 @@ def _names(image: Image) -> bytes:
     return b"".join(parts)
 
 
-def _details(details: ImageDetails) -> bytes:
-    """Encode fields 5 to 7 of an Image: what only a status has."""
-    encoded = b""
-    user = details.user
+def _user(user: User | None) -> bytes:
+    """Encode fields 5 and 6 of an Image, which only a status has."""
     if user is not None and user.uid is not None:
-        encoded = wire.length_delimited(5, wire.varint_field(1, user.uid))
-    elif user is not None and user.name:
-        encoded = wire.text_field(6, user.name)
-    if details.annotations:
-        encoded += wire.length_delimited(7, _map(2, details.annotations))
-    return encoded
+        return wire.length_delimited(5, wire.varint_field(1, user.uid))
+    return wire.text_field(6, user.name) if user is not None and user.name else b""
 
 
 def _map(number: int, entries: Mapping[str, str]) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from criimage.backend import Image
 from criimage.pins import Pins
 from criimage.reference import ImageID, Reference
+from foreign.growth import seconds
 
 DIGEST = f"sha256:{'ab' * 32}"
 
@@ -52,6 +53,20 @@ def image(*names: str) -> Image:
 def test_a_pattern_matches_as_in_cri_o(pattern: str, name: str, expected: bool) -> None:
     """S12: `*kw*` anywhere, `abc*` anywhere with anything behind, else the whole name; case never counts."""
     assert Pins([pattern]).match(image(name)) is expected
+    # Among many others, which are looked for in another way.
+    assert Pins([*(f"*no-such-word-{number}*" for number in range(100)), pattern]).match(image(name)) is expected
+
+
+@pytest.mark.parametrize("form", ["registry.example/team/app-{}:1", "app-{}*", "*app-{}*"])
+def test_many_patterns_cost_no_more_than_one_for_an_image(form: str) -> None:
+    """Ten times the patterns make no image ten times as dear, whatever form they have (issue 8, item 1)."""
+    stored = [image(f"registry.example/lib/image-{number}:1") for number in range(20)]
+    few, many = (Pins([form.format(one) for one in range(count)]) for count in (1000, 10_000))
+
+    def times(pins: Pins) -> float:
+        return seconds(lambda: [pins.match(one) for one in stored])
+
+    assert times(many) / times(few) < 4
 
 
 def test_any_name_and_any_pattern_are_enough() -> None:
