@@ -9,6 +9,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from grpclib.const import Status
+
 from criimage import __version__, errors, lasting, logs, problems
 from criimage.errors import ConfigurationError
 
@@ -22,6 +24,50 @@ __all__ = ["Metrics", "NoMetrics", "PrometheusMetrics", "serve_metrics"]
 _PULL_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _REMOVAL_SECONDS = (0.025, 0.1, 0.5, 2.5, 10, 30, 60, 100, 120)
 _SECONDS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300)
+
+_RELAYED = frozenset(
+    {
+        "Attach",
+        "CheckpointContainer",
+        "CheckpointPod",
+        "ContainerStats",
+        "ContainerStatus",
+        "CreateContainer",
+        "Exec",
+        "ExecSync",
+        "GetContainerEvents",
+        "ListContainerStats",
+        "ListContainers",
+        "ListMetricDescriptors",
+        "ListPodSandbox",
+        "ListPodSandboxMetrics",
+        "ListPodSandboxStats",
+        "PodSandboxStats",
+        "PodSandboxStatus",
+        "PortForward",
+        "RemoveContainer",
+        "RemovePodSandbox",
+        "ReopenContainerLog",
+        "RestorePod",
+        "RunPodSandbox",
+        "RuntimeConfig",
+        "StartContainer",
+        "Status",
+        "StopContainer",
+        "StopPodSandbox",
+        "StreamContainerStats",
+        "StreamContainers",
+        "StreamPodSandboxMetrics",
+        "StreamPodSandboxStats",
+        "StreamPodSandboxes",
+        "UpdateContainerResources",
+        "UpdatePodSandboxResources",
+        "UpdateRuntimeConfig",
+        "Version",
+    }
+)
+_OTHER_METHOD = "other"
+"""Every method that is not in the API as it is known (cri-protocol 1.3): relayed all the same, counted together."""
 
 
 class Metrics(Protocol):
@@ -42,6 +88,12 @@ class Metrics(Protocol):
     def removal_ended(self, seconds: float, outcome: str) -> None:
         """Count one removal; `outcome` is `removed` or an error's kind."""
 
+    def relayed(self, method: str, status: str) -> None:
+        """Count one call that was relayed to a runtime: its bare name and the name of its gRPC status."""
+
+    def runtime_connected(self, connected: bool) -> None:
+        """Take whether the runtime that calls are relayed to can be reached now."""
+
 
 class NoMetrics:
     """Takes figures and drops them: nobody could read them."""
@@ -59,6 +111,12 @@ class NoMetrics:
         """Do nothing."""
 
     def observe(self, operation: str, seconds: float, error_kind: str | None) -> None:
+        """Do nothing."""
+
+    def relayed(self, method: str, status: str) -> None:
+        """Do nothing."""
+
+    def runtime_connected(self, connected: bool) -> None:
         """Do nothing."""
 
 
@@ -90,6 +148,7 @@ class PrometheusMetrics:
         )
         self._pulls = _PullMetrics(backend, self.registry)
         self._removals = _RemovalMetrics(backend, self.registry)
+        self._relay = _RelayMetrics(backend, self.registry)
         _ServiceMetrics(backend).register(self.registry)
         Info("criimage_build", "This criimage.", registry=self.registry).info({"version": __version__})
         kinds = tuple(error_kinds)
@@ -123,6 +182,14 @@ class PrometheusMetrics:
     def removal_ended(self, seconds: float, outcome: str) -> None:
         """Count one removal; `outcome` is `removed` or an error's kind."""
         self._removals.ended(seconds, outcome)
+
+    def relayed(self, method: str, status: str) -> None:
+        """Count one relayed call."""
+        self._relay.relayed(method, status)
+
+    def runtime_connected(self, connected: bool) -> None:
+        """Show whether the runtime can be reached now."""
+        self._relay.connected.set(connected)
 
 
 class _PullMetrics:
@@ -198,6 +265,38 @@ class _RemovalMetrics:
             self._done.inc()
         else:
             self._failed.labels(self._backend, outcome).inc()
+
+
+class _RelayMetrics:
+    """What is measured of another runtime's calls, apart from our own: how long those take is not ours to judge."""
+
+    def __init__(self, backend: str, registry: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge
+
+        self._backend = backend
+        self._calls = Counter(
+            "criimage_relayed_calls", "Calls relayed to the runtime.", ["backend", "method"], registry=registry
+        )
+        self._errors = Counter(
+            "criimage_relayed_calls_errors",
+            "Relayed calls that did not end with OK.",
+            ["backend", "code"],
+            registry=registry,
+        )
+        connected = Gauge(
+            "criimage_runtime_connected", "1 if the runtime that is relayed to answers.", ["backend"], registry=registry
+        )
+        self.connected = connected.labels(backend)
+        for method in (*_RELAYED, _OTHER_METHOD):
+            self._calls.labels(backend, method)
+        for status in Status:
+            if status is not Status.OK:
+                self._errors.labels(backend, status.name)
+
+    def relayed(self, method: str, status: str) -> None:
+        self._calls.labels(self._backend, method if method in _RELAYED else _OTHER_METHOD).inc()
+        if status != Status.OK.name:
+            self._errors.labels(self._backend, status).inc()
 
 
 class _ServiceMetrics:

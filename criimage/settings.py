@@ -37,6 +37,8 @@ _NOT_SETTINGS = frozenset({"CRIIMAGE_ENDPOINT", "CRIIMAGE_CONFIG"})
 
 _PORT_LIMIT = 65535
 _DEPTH_LIMIT = 32
+NO_RUNTIME = "none"
+"""The setting that asks for an image service only, whatever the backend."""
 
 Table = dict[str, Any]
 
@@ -138,6 +140,21 @@ class LimitSettings(_Section):
     )
 
 
+class RuntimeSettings(_Section):
+    """The table `[runtime]`."""
+
+    endpoint: str = Field(
+        default="",
+        description="unix:///path of a CRI runtime whose RuntimeService is relayed, so that one socket is enough for a "
+        'kubelet; empty: with backend cri that runtime, otherwise none; "none": image service only',
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_endpoint(cls, endpoint: str) -> str:
+        return _checked_endpoint(endpoint) if endpoint not in {"", NO_RUNTIME} else endpoint
+
+
 class LogSettings(_Section):
     """The table `[log]`."""
 
@@ -163,6 +180,7 @@ class Settings(_Section):
         default=(),
         description="names that image garbage collection leaves alone; word* and *word* match anywhere in a name",
     )
+    runtime: RuntimeSettings = RuntimeSettings()
     pulls: PullSettings = PullSettings()
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -172,12 +190,32 @@ class Settings(_Section):
     @field_validator("listen")
     @classmethod
     def _is_an_endpoint(cls, listen: str) -> str:
-        if listen != PASSED_SOCKET:
-            try:
-                socket_path(listen)
-            except ConfigurationError as error:
-                raise ValueError(error.text) from error
-        return listen
+        return _checked_endpoint(listen) if listen != PASSED_SOCKET else listen
+
+    def runtime_path(self, backend_endpoint: str = "") -> Path | None:
+        """Return the socket of the runtime to relay to, or None for an image service only.
+
+        Args:
+            backend_endpoint: of a backend that is another runtime's image service.
+
+        Raises:
+            ConfigurationError: it is our own socket.
+        """
+        endpoint = self.runtime.endpoint or backend_endpoint
+        if endpoint in {"", NO_RUNTIME}:
+            return None
+        path = socket_path(endpoint)
+        if self.listen != PASSED_SOCKET and path == socket_path(self.listen):
+            raise ConfigurationError(f"runtime.endpoint: {endpoint} is where this server listens itself")
+        return path
+
+
+def _checked_endpoint(endpoint: str) -> str:
+    try:
+        socket_path(endpoint)
+    except ConfigurationError as error:
+        raise ValueError(error.text) from error
+    return endpoint
 
 
 @dataclass(frozen=True, slots=True)

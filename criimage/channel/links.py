@@ -74,6 +74,9 @@ class Links:
     Args:
         path: of the socket.
         told: is called with what is wrong now, or with None once it works; only when that changes.
+
+    Attributes:
+        generation: grows with every connection that is made: it may be another server's.
     """
 
     def __init__(self, path: Path, told: Callable[[str | None], None] | None = None) -> None:
@@ -85,6 +88,7 @@ class Links:
         self._closed = False
         self._problem: str | None = None
         self._lost = asyncio.Event()
+        self.generation = 0
 
     @property
     def problem(self) -> str | None:
@@ -167,6 +171,7 @@ class Links:
             link.close()
             return
         self._links.append(link)
+        self.generation += 1
         self._tell(None)
 
     def _dialled(self, task: asyncio.Task[None]) -> None:

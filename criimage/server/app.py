@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,6 +30,7 @@ from criimage.server.observe import CallObserver
 from criimage.server.pull_service import PullService
 from criimage.server.readiness import Readiness
 from criimage.server.reflection import ReflectionService
+from criimage.server.relay import Relay, RelayedCalls
 from criimage.server.removal_service import RemovalService
 from criimage.server.runtime import RuntimeService
 from criimage.server.server import Server
@@ -39,6 +41,7 @@ from criimage.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from criimage.backend import Backend
     from criimage.plugins import Plugin
@@ -70,12 +73,14 @@ class Assembly:
         settings: the core's.
         figures: takes what is measured.
         shown: the effective settings without secrets, for a verbose Status.
+        runtime: socket of the runtime whose RuntimeService is relayed; None to answer for it ourselves.
 
     Attributes:
         server: not started.
         pulls: of the backend.
         removals: of the backend.
         images: the image service, for reloads.
+        relay: to the runtime, not entered; None without one.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Assembly:
         settings: Settings,
         figures: Callable[[list[str]], metrics.Metrics],
         shown: dict[str, Any],
+        runtime: Path | None = None,
     ) -> None:
         self._stopping = Stopping()
         readiness = Readiness(backend)
@@ -102,7 +108,9 @@ class Assembly:
         measured = figures(operations)
         self.pulls.measure_with(measured)
         self.removals.measure_with(measured)
-        self.server = Server(methods, CallObserver(measured), settings.limits)
+        self.relay = relay = None if runtime is None else Relay(runtime, measured)
+        elsewhere = None if relay is None else partial(RelayedCalls, relay)
+        self.server = Server(methods, CallObserver(measured), settings.limits, elsewhere)
         self._work = work
 
     async def stop(self) -> None:
@@ -136,6 +144,8 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     plugin = plugins.load(settings.backend)
     backend_settings = layers.backend_settings(plugin)
     shown = _shown(settings, plugin, backend_settings)
+    # The one backend that is a runtime too (design section 7).
+    runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
     stopped, hung_up = asyncio.Event(), asyncio.Event()
     with Signals(stopped, hung_up) as signals, BoundSocket.open(settings.listen) as bound, ExitStack() as stack:
         signals.last_acts.append(bound.close)
@@ -147,8 +157,10 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             stack.enter_context(metrics.serve_metrics(settings.metrics.address, made))
             return made
 
-        async with plugin.open(backend_settings) as backend, Work() as work:
-            assembly = Assembly(backend, work, settings, figures, shown)
+        async with plugin.open(backend_settings) as backend, Work() as work, AsyncExitStack() as relays:
+            assembly = Assembly(backend, work, settings, figures, shown, runtime)
+            if assembly.relay is not None:
+                await relays.enter_async_context(assembly.relay)
             assembly.server.start(bound.socket)
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
             systemd.ready(f"serving {plugin.name}")

@@ -33,7 +33,17 @@ if TYPE_CHECKING:
     from criimage.server.limits import ConnectionLimits
     from criimage.settings import LimitSettings
 
-__all__ = ["MESSAGE_LIMIT", "Call", "CallFailed", "ConnectionCalls", "Method", "Observer", "server_stream", "unary"]
+__all__ = [
+    "MESSAGE_LIMIT",
+    "Call",
+    "CallFailed",
+    "CallsElsewhere",
+    "ConnectionCalls",
+    "Method",
+    "Observer",
+    "server_stream",
+    "unary",
+]
 
 MESSAGE_LIMIT = 16 * 2**20
 """Largest request in bytes; the same as the Go clients' limit for answers (cri-protocol 2.2)."""
@@ -286,6 +296,30 @@ class Observer(Protocol):
         """The call is over; `error` is what it failed with, if anything."""
 
 
+class CallsElsewhere(Protocol):
+    """Takes some of a connection's calls and serves them in its own way."""
+
+    def accept(
+        self, stream: Stream, headers: hardening.Headers, limits: ConnectionLimits, release: Callable[[], None]
+    ) -> bool:
+        """Take a call, or return False."""
+
+    def cancel(self, stream: Stream) -> bool:
+        """End a call whose client has reset it; False if it is none of these."""
+
+    def close(self) -> None:
+        """End all calls: the connection is gone."""
+
+    def count(self) -> int:
+        """How many calls are under way."""
+
+    def ended(self) -> asyncio.Future[None] | None:
+        """What resolves when no call is left; None if none is under way."""
+
+    def stop(self) -> None:
+        """Tell the clients of all calls still under way that the server stops."""
+
+
 class ConnectionCalls(AbstractHandler):
     """The calls of one connection: a task each, ended with the connection.
 
@@ -293,12 +327,20 @@ class ConnectionCalls(AbstractHandler):
         methods: path to method.
         observer: is told about every call.
         settings: how many calls at once, and how long a request may take to come.
+        elsewhere: may take calls before they are looked at here.
     """
 
     limits: ConnectionLimits
     """Of the connection; set before the first call."""
 
-    def __init__(self, methods: Mapping[str, Method], observer: Observer, settings: LimitSettings) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        observer: Observer,
+        settings: LimitSettings,
+        elsewhere: CallsElsewhere | None = None,
+    ) -> None:
+        self._elsewhere = elsewhere
         self._methods = methods
         self._settings = settings
         self._observer = observer
@@ -310,15 +352,34 @@ class ConnectionCalls(AbstractHandler):
         """The tasks of the calls under way."""
         return list(self._tasks.values())
 
+    @property
+    def count(self) -> int:
+        """How many calls are under way."""
+        return len(self._tasks) + (0 if self._elsewhere is None else self._elsewhere.count())
+
+    @property
+    def under_way(self) -> list[asyncio.Future[None]]:
+        """What the end of all calls can be waited for by."""
+        elsewhere = None if self._elsewhere is None else self._elsewhere.ended()
+        return [*self.tasks, *([] if elsewhere is None else [elsewhere])]
+
+    def stop_elsewhere(self) -> None:
+        """Tell the clients of calls that are served elsewhere that the server stops."""
+        if self._elsewhere is not None:
+            self._elsewhere.stop()
+
     def refuse_new(self) -> None:
         """Take no more calls; clients are told that those were not looked at."""
         self._refusing = True
 
     def accept(self, stream: Stream, headers: hardening.Headers, release_stream: Callable[[], None]) -> None:
         """Start a call: its headers have come."""
-        if self._refusing or len(self._tasks) >= self._settings.streams:
+        if self._refusing or self.count >= self._settings.streams:
             hardening.refuse(stream)
             self._forget(stream, release_stream)
+            return
+        forget = partial(self._forget, stream, release_stream)
+        if self._elsewhere is not None and self._elsewhere.accept(stream, headers, self.limits, forget):
             return
         call = Call(stream, headers, self.limits, self._settings.request_timeout)
         task = asyncio.get_running_loop().create_task(self._serve(call))
@@ -338,12 +399,16 @@ class ConnectionCalls(AbstractHandler):
 
     def cancel(self, stream: Stream) -> None:
         """End a call: the client has reset it."""
+        if self._elsewhere is not None and self._elsewhere.cancel(stream):
+            return
         task = self._tasks.get(stream)
         if task is not None:
             task.cancel()
 
     def close(self) -> None:
         """End all calls: the connection is gone."""
+        if self._elsewhere is not None:
+            self._elsewhere.close()
         for task in self.tasks:
             task.cancel()
 

@@ -175,6 +175,10 @@ class ConnectionLimits:
         self._open.discard(stream)
         self._complete(stream)
 
+    def passed_on(self, stream: int) -> None:
+        """Count the bytes of this request no more: they are not kept here."""
+        self._complete(stream)
+
     def close(self) -> None:
         """Give back what the connection holds; it counts no more."""
         for stream in list(self._held):

@@ -6,14 +6,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from criimage.server.calls import ConnectionCalls, Method, Observer
+from criimage.server.calls import CallsElsewhere, ConnectionCalls, Method, Observer
 from criimage.server.hardening import HardenedProtocol
 from criimage.server.limits import SharedLimits
 from criimage.server.listener import Listener, connection_limit
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from criimage.settings import LimitSettings
 
@@ -28,7 +28,8 @@ IDLE_SECONDS = 10.0
 
 class _Connection(HardenedProtocol):
     def __init__(self, server: Server) -> None:
-        self.calls = ConnectionCalls(server.methods, server.observer, server.limits.settings)
+        elsewhere = None if server.elsewhere is None else server.elsewhere()
+        self.calls = ConnectionCalls(server.methods, server.observer, server.limits.settings, elsewhere)
         super().__init__(self.calls, server.limits)
         self.calls.limits = self.limits
         self._server = server
@@ -52,9 +53,17 @@ class Server:
         methods: what it serves; no two with one path.
         observer: is told about every call.
         limits: what clients may do.
+        elsewhere: makes, for each connection, what may take its calls before they are looked at here.
     """
 
-    def __init__(self, methods: Iterable[Method], observer: Observer, limits: LimitSettings) -> None:
+    def __init__(
+        self,
+        methods: Iterable[Method],
+        observer: Observer,
+        limits: LimitSettings,
+        elsewhere: Callable[[], CallsElsewhere] | None = None,
+    ) -> None:
+        self.elsewhere = elsewhere
         self.methods = {method.path: method for method in methods}
         self.observer = observer
         self.limits = SharedLimits(limits)
@@ -77,7 +86,7 @@ class Server:
             return True
         # Whoever holds a connection and asks nothing gives way: its client connects again when it needs one.
         before = time.monotonic() - IDLE_SECONDS
-        idle = [each for each in self.connections if not each.calls.tasks and each.limits.last_read < before]
+        idle = [each for each in self.connections if not each.calls.count and each.limits.last_read < before]
         if not idle:
             return False
         longest = min(idle, key=lambda each: each.limits.last_read)
@@ -98,9 +107,13 @@ class Server:
     async def finish(self, grace: float) -> None:
         """Wait up to `grace` seconds for the calls under way, then cut every connection and cancel what is left."""
         tasks = [task for connection in self.connections for task in connection.calls.tasks]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
+        calls = [call for connection in self.connections for call in connection.calls.under_way]
+        if calls:
+            await asyncio.wait(calls, timeout=grace)
         tasks = [task for task in tasks if not task.done()]
+        for connection in self.connections:
+            connection.calls.stop_elsewhere()
+        await asyncio.sleep(0)  # what they are told goes out before the connections are cut
         for connection in list(self.connections):
             connection.hang_up()
         if tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from criimage.credentials import Credentials
+    from criimage.metrics import Metrics
     from criimage.reference import Lookup, Name, Pattern, Reference
     from criimage.server.server import Server
 
@@ -166,12 +167,15 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(folder: Path, backend: WatchedBackend | None = None, **settings: object) -> AsyncIterator[Serving]:
+async def serving(
+    folder: Path, backend: WatchedBackend | None = None, figures: Metrics | None = None, **settings: object
+) -> AsyncIterator[Serving]:
     """Runs the server until the block is left, and ends it as SIGTERM does.
 
     Args:
         folder: for the socket.
         backend: one with `stocked()` behind it where it is None.
+        figures: takes what is measured.
         settings: the core's.
 
     Yields:
@@ -183,11 +187,14 @@ async def serving(folder: Path, backend: WatchedBackend | None = None, **setting
     try:
         async with Work() as work:
             chosen = Settings.model_validate(settings)
-            assembly = Assembly(backend, work, chosen, lambda _: NoMetrics(), {"listen": "here"})
-            assembly.server.start(bound.socket)
-            try:
-                yield Serving(path, backend, assembly, work)
-            finally:
-                await assembly.stop()
+            measured = figures or NoMetrics()
+            runtime = chosen.runtime_path()
+            assembly = Assembly(backend, work, chosen, lambda _: measured, {"listen": "here"}, runtime)
+            async with assembly.relay or nullcontext():
+                assembly.server.start(bound.socket)
+                try:
+                    yield Serving(path, backend, assembly, work)
+                finally:
+                    await assembly.stop()
     finally:
         await asyncio.to_thread(bound.close)
