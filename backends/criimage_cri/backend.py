@@ -9,7 +9,9 @@ from criimage.backend import Problem
 from criimage.channel import Channel
 from criimage.endpoint import socket_path
 from criimage.errors import BackendUnavailable, CriimageError
+from criimage_cri.content import ContentService
 from criimage_cri.names import meaning
+from criimage_cri.progress import ProgressWatch
 from criimage_cri.pull import Puller
 from criimage_cri.records import usage_of
 from criimage_cri.removal import Remover
@@ -33,23 +35,26 @@ _CHECK_SECONDS = 5.0
 async def open_backend(settings: Settings) -> AsyncIterator[CriBackend]:
     """Open the backend; the runtime itself may be down."""
     async with Channel(socket_path(settings.endpoint)) as channel:
-        yield CriBackend(Upstream(channel, settings.request_timeout), settings)
+        content = ContentService(channel)
+        watch = ProgressWatch(content)
+        async with watch.running():
+            yield CriBackend(Upstream(channel, settings.request_timeout, content), settings, watch)
 
 
 class CriBackend:
     """See `criimage.backend.Backend`."""
 
-    def __init__(self, upstream: Upstream, settings: Settings) -> None:
+    def __init__(self, upstream: Upstream, settings: Settings, watch: ProgressWatch) -> None:
         self._upstream = upstream
         self._endpoint = settings.endpoint
         self._view = View(upstream)
-        self._puller = Puller(upstream, self._view, allow_unproven=settings.allow_unproven_pulls)
+        self._puller = Puller(upstream, self._view, watch, allow_unproven=settings.allow_unproven_pulls)
         self._remover = Remover(upstream, self._view)
 
     @property
     def reports_progress(self) -> bool:
-        """Only where the runtime's content service tells of downloads."""
-        return False
+        """Only where the runtime's content service tells of downloads, which is behind containerd."""
+        return self._upstream.tells_downloads
 
     async def check(self) -> tuple[Problem, ...]:
         """Ask the runtime for a sign of life, and whether it has an image service."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from criimage.backend import Image, ImageDetails, ProgressReporter, PullContext
     from criimage.credentials import Credentials
     from criimage.reference import Reference
+    from criimage_cri.progress import ProgressWatch
     from criimage_cri.runtimes import Runtime
     from criimage_cri.upstream import Upstream
     from criimage_cri.view import View
@@ -35,12 +36,14 @@ class Puller:
     Args:
         upstream: the runtime.
         view: what it has.
+        watch: reports progress where the runtime tells of downloads.
         allow_unproven: whether a pull may succeed about which the registry was not asked.
     """
 
-    def __init__(self, upstream: Upstream, view: View, *, allow_unproven: bool) -> None:
+    def __init__(self, upstream: Upstream, view: View, watch: ProgressWatch, *, allow_unproven: bool) -> None:
         self._upstream = upstream
         self._view = view
+        self._watch = watch
         self._allow_unproven = allow_unproven
 
     async def pull(
@@ -57,9 +60,13 @@ class Puller:
         if not asked:
             self._unproven(reference)
         source = "request" if credentials is not None and asked else ""
-        report(PullProgress(Phase.DOWNLOADING, credential_source=source))
         try:
-            answer = await self._upstream.pull(request)
+            if self._upstream.tells_downloads:
+                async with self._watch.of(reference, report, source):
+                    answer = await self._upstream.pull(request)
+            else:
+                report(PullProgress(Phase.DOWNLOADING, credential_source=source))
+                answer = await self._upstream.pull(request)
         except CallError as error:
             raise pull_failure(error, reference, Secrets.of(credentials)) from error
         details = await self._pulled(text(fields_of(answer)[1]))

@@ -15,6 +15,7 @@ from criimage_cri.words import tidy
 
 if TYPE_CHECKING:
     from criimage.channel import Channel
+    from criimage_cri.content import ContentService
 
 __all__ = ["Upstream", "failure"]
 
@@ -28,11 +29,17 @@ class Upstream:
     Args:
         channel: open.
         seconds: how long anything but a pull may take.
+        content: where containerd tells of downloads.
+
+    Attributes:
+        tells_downloads: whether it does.
     """
 
-    def __init__(self, channel: Channel, seconds: float) -> None:
+    def __init__(self, channel: Channel, seconds: float, content: ContentService) -> None:
         self._channel = channel
         self._seconds = seconds
+        self._content = content
+        self.tells_downloads = False
         self._version = _VERSIONS[0]
         self._runtime: Runtime | None = None
         self._serves_images = False
@@ -57,15 +64,16 @@ class Upstream:
             BackendUnavailable: nobody does within `seconds`, or it has none.
         """
         try:
-            answer = await self.call(_RUNTIME, "Version", b"", seconds)
-            self._runtime = _read_version(answer)
+            runtime = _read_version(await self.call(_RUNTIME, "Version", b"", seconds))
         except OperationFailed:
             # An image service without a runtime may have no Version.
-            self._runtime = UNKNOWN
-        if not self._serves_images or self._runtime is UNKNOWN:
+            runtime = UNKNOWN
+        if not self._serves_images or runtime != self._runtime or runtime is UNKNOWN:
             await self.images("ImageFsInfo", b"", seconds)
+            self.tells_downloads = runtime.name == "containerd" and await self._content.exists()
             self._serves_images = True
-        return self._runtime
+        self._runtime = runtime
+        return runtime
 
     async def images(self, method: str, request: bytes, seconds: float | None = None) -> bytes:
         """Call the image service; raises as `call` does."""
