@@ -6,20 +6,18 @@ sets that are known beforehand, so every series is there from the start, at 0. N
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from grpclib.const import Status
 
 from criimage import __version__, errors, lasting, logs, problems
-from criimage.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prometheus_client import CollectorRegistry, Metric
 
-__all__ = ["Metrics", "NoMetrics", "PrometheusMetrics", "serve_metrics"]
+__all__ = ["Metrics", "NoMetrics", "PrometheusMetrics"]
 
 _PULL_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _REMOVAL_SECONDS = (0.025, 0.1, 0.5, 2.5, 10, 30, 60, 100, 120)
@@ -329,29 +327,3 @@ def error_kinds() -> list[str]:
     """Return every kind that the label `kind` can have."""
     own = {getattr(errors, name).kind for name in errors.__all__}
     return sorted({*own, "cancelled", "deadline", "bad_call", "internal"})
-
-
-@contextmanager
-def serve_metrics(address: str, metrics: PrometheusMetrics) -> Iterator[None]:
-    """Serve `metrics` at `http://ADDRESS/metrics` from a thread of its own.
-
-    Args:
-        address: `HOST:PORT`; an IPv6 host in brackets.
-        metrics: what to serve.
-
-    Raises:
-        ConfigurationError: the address cannot be used.
-    """
-    from prometheus_client import start_http_server
-
-    host, _, port = address.rpartition(":")
-    try:
-        server, thread = start_http_server(int(port), addr=host.strip("[]"), registry=metrics.registry)
-    except (OSError, ValueError, OverflowError) as error:
-        raise ConfigurationError(f"metrics cannot be served at {address}: {error}") from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from criimage import __version__, logs, metrics, plugins
 from criimage.errors import ConfigurationError
 from criimage.lasting import lasting
 from criimage.log_queue import open_closed_descriptors
+from criimage.metrics_page import serve_metrics
 from criimage.pins import Pins
 from criimage.pulls.sharing import Pulls
 from criimage.removals import Removals
@@ -36,6 +37,7 @@ from criimage.server.runtime import RuntimeService
 from criimage.server.server import Server
 from criimage.server.signals import Signals
 from criimage.server.socket import BoundSocket
+from criimage.server.socket_watch import watch_socket
 from criimage.server.stopping import Stopping
 from criimage.work import Work
 
@@ -147,25 +149,32 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     # The one backend that is a runtime too (design section 7).
     runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
     stopped, hung_up = asyncio.Event(), asyncio.Event()
-    with Signals(stopped, hung_up) as signals, BoundSocket.open(settings.listen) as bound, ExitStack() as stack:
+    with Signals(stopped, hung_up) as signals, BoundSocket.open(settings.listen) as bound:
         signals.last_acts.append(bound.close)
 
-        def figures(operations: list[str]) -> metrics.Metrics:
-            if not settings.metrics.address:
-                return metrics.NoMetrics()
-            made = metrics.PrometheusMetrics(plugin.name, operations, metrics.error_kinds())
-            stack.enter_context(metrics.serve_metrics(settings.metrics.address, made))
-            return made
+        async with plugin.open(backend_settings) as backend, Work() as work, AsyncExitStack() as stack:
+            measured: list[metrics.PrometheusMetrics] = []
 
-        async with plugin.open(backend_settings) as backend, Work() as work, AsyncExitStack() as relays:
+            def figures(operations: list[str]) -> metrics.Metrics:
+                if not settings.metrics.address:
+                    return metrics.NoMetrics()
+                measured.append(metrics.PrometheusMetrics(plugin.name, operations, metrics.error_kinds()))
+                return measured[0]
+
             assembly = Assembly(backend, work, settings, figures, shown, runtime)
             if assembly.relay is not None:
-                await relays.enter_async_context(assembly.relay)
+                await stack.enter_async_context(assembly.relay)
+            for figure in measured:
+                await stack.enter_async_context(serve_metrics(settings.metrics.address, figure))
             assembly.server.start(bound.socket)
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
             systemd.ready(f"serving {plugin.name}")
             work.start(_report_problems(backend), name="report problems")
-            async with lasting(lambda: _reload_when(hung_up, assembly, reread), "reload"), systemd.watchdog():
+            async with (
+                lasting(lambda: _reload_when(hung_up, assembly, reread), "reload"),
+                lasting(lambda: watch_socket(bound, assembly.server), "socket"),
+                systemd.watchdog(),
+            ):
                 await stopped.wait()
             _log.info("stopping")
             systemd.stopping()

@@ -30,9 +30,9 @@ __all__ = ["LEAVE_SECONDS", "Signals"]
 
 _log = structlog.get_logger(__name__)
 
-LEAVE_SECONDS = 4.5
+LEAVE_SECONDS = 4.3
 """So long after the first SIGTERM or SIGINT the process is left by force; users rely on 5 s."""
-_LOG_SECONDS = 0.2
+_LOG_SECONDS = 0.5
 _ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 

@@ -8,13 +8,11 @@ import fcntl
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 from criimage.endpoint import socket_path
 from criimage.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["BACKLOG", "BoundSocket"]
 
@@ -39,8 +37,10 @@ class BoundSocket:
         self.socket = listening
         self.endpoint = endpoint
         self._path = path
+        self._passed_path = None if path else _passed_path(listening)
         self._lock = lock
-        self._identity = _identity(path) if path else None
+        watched = path or self._passed_path
+        self._identity = _identity(watched) if watched else None
 
     @classmethod
     def open(cls, listen: str) -> Self:
@@ -57,11 +57,7 @@ class BoundSocket:
         path = socket_path(listen)
         if not path.name:
             raise ConfigurationError(f"cannot listen on {path}: it is a directory")
-        try:
-            path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-            lock = _locked(path)
-        except OSError as error:
-            raise ConfigurationError(f"cannot listen on {path}: {error.strerror}") from error
+        lock = _locked_in_folder(path)
         try:
             _remove_stale(path)
             return cls(_bound(path), f"unix://{path}", path, lock)
@@ -76,6 +72,41 @@ class BoundSocket:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def check(self) -> socket.socket | None:
+        """See whether clients still find the socket, and bind it again where its file is gone and the path still ours.
+
+        Blocks for moments.
+
+        Returns:
+            the socket before, for the caller to close, if `socket` is another one now.
+
+        Raises:
+            ConfigurationError: clients do not find it, and nothing can be done about that here: systemd made it, or the
+                path or its lock is somebody else's now.
+        """
+        path = self._path or self._passed_path
+        if path is None or (found := _identity(path)) == self._identity:
+            return None
+        if self._path is None:
+            raise ConfigurationError(f"the socket {path} that systemd passed is gone: clients cannot find it")
+        if found is not None:
+            raise ConfigurationError(f"another file is at {path}: clients do not reach this service")
+        self._lock_again(path)
+        try:
+            again = _bound(path)
+        except OSError as error:
+            raise ConfigurationError(f"{path} is gone and cannot be bound again: {error.strerror}") from error
+        before, self.socket, self._identity = self.socket, again, _identity(path)
+        return before
+
+    def _lock_again(self, path: Path) -> None:
+        if _holds(path, self._lock):
+            return
+        # The lock's file is gone too: whoever makes it first owns the path.
+        lock = _locked_in_folder(path)
+        os.close(self._lock)
+        self._lock = lock
 
     def close(self) -> None:
         """Close the socket and remove its file, unless somebody has put another one there."""
@@ -99,6 +130,23 @@ def _lock_path(path: Path) -> Path:
     return path.with_name(path.name + ".lock")
 
 
+def _holds(path: Path, lock: int) -> bool:
+    held = os.fstat(lock)
+    return _identity(_lock_path(path)) == (held.st_dev, held.st_ino)
+
+
+def _locked_in_folder(path: Path) -> int:
+    try:
+        path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {path}: {error.filename}: {error.strerror}") from error
+    try:
+        return _locked(path)
+    except OSError as error:
+        text = f"cannot listen on {path}: its lock {_lock_path(path)}: {error.strerror}"
+        raise ConfigurationError(text) from error
+
+
 def _locked(path: Path) -> int:
     lock_path = _lock_path(path)
     while True:
@@ -107,16 +155,16 @@ def _locked(path: Path) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise ConfigurationError(f"{path} is in use by another criimage") from None
-        held = os.fstat(lock)
-        if _identity(lock_path) == (held.st_dev, held.st_ino):
+            raise ConfigurationError(f"{path} is in use by another criimage, which holds {lock_path}") from None
+        if _holds(path, lock):
             return lock
         os.close(lock)  # its owner has just removed it: we hold a lock that nobody else would see
 
 
 def _unlock(path: Path, lock: int) -> None:
-    with contextlib.suppress(OSError):
-        _lock_path(path).unlink()
+    if _holds(path, lock):
+        with contextlib.suppress(OSError):
+            _lock_path(path).unlink()
     os.close(lock)
 
 
@@ -146,17 +194,20 @@ def _remove_stale(path: Path) -> None:
 def _bound(path: Path) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        before = os.umask(0o777 & ~SOCKET_MODE)
-        try:
-            listening.bind(str(path))
-        finally:
-            os.umask(before)
+        listening.bind(str(path))
+        # Nobody can connect before it listens, so nobody sees it with another mode.
+        path.chmod(SOCKET_MODE)
         listening.listen(BACKLOG)
         listening.setblocking(False)
     except BaseException:
         listening.close()
         raise
     return listening
+
+
+def _passed_path(listening: socket.socket) -> Path | None:
+    name = listening.getsockname()
+    return Path(name) if isinstance(name, str) and name.startswith("/") else None
 
 
 def _passed_socket() -> socket.socket:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import socket
 import subprocess
@@ -14,7 +16,8 @@ from click.testing import CliRunner
 
 from criimage import errors
 from criimage.cli import main
-from criimage.metrics import PrometheusMetrics, error_kinds, serve_metrics
+from criimage.metrics import PrometheusMetrics, error_kinds
+from criimage.metrics_page import CLIENTS_LIMIT, serve_metrics
 from operating.staged import installed, staged_server
 from parts.child import free_port
 
@@ -110,7 +113,7 @@ def _metrics() -> PrometheusMetrics:
     return PrometheusMetrics("staged", ["ListImages"], ["internal"])
 
 
-def test_an_ipv6_address_is_served() -> None:
+async def test_an_ipv6_address_is_served() -> None:
     """Design section 7: HOST:PORT with the host in brackets."""
     with socket.socket(socket.AF_INET6) as probe:
         try:
@@ -119,23 +122,72 @@ def test_an_ipv6_address_is_served() -> None:
             pytest.skip("this machine has no IPv6")
         port = probe.getsockname()[1]
 
-    with serve_metrics(f"[::1]:{port}", _metrics()):
-        assert scrape(f"[::1]:{port}")[sample("criimage_operations_total", operation="ListImages")] == 0
+    async with serve_metrics(f"[::1]:{port}", _metrics()):
+        found = await asyncio.to_thread(scrape, f"[::1]:{port}")
+        assert found[sample("criimage_operations_total", operation="ListImages")] == 0
 
 
-def test_the_port_is_free_again_afterwards() -> None:
+async def test_the_port_is_free_again_afterwards() -> None:
     """A second server in the same process can serve at once."""
     address = f"127.0.0.1:{free_port()}"
     for _ in range(2):
-        with serve_metrics(address, _metrics()):
-            assert scrape(address)
+        async with serve_metrics(address, _metrics()):
+            assert await asyncio.to_thread(scrape, address)
 
 
-def test_nobody_else_can_reach_a_local_address() -> None:
+async def test_nobody_else_can_reach_a_local_address() -> None:
     """Ecosystem, libraries: prometheus-client listens on every address by default; only the given one is used."""
     address = f"127.0.0.1:{free_port()}"
-    with serve_metrics(address, _metrics()), socket.socket() as other:
-        assert other.connect_ex(("127.0.0.2", int(address.rpartition(":")[2]))) != 0
+    async with serve_metrics(address, _metrics()):
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.2", int(address.rpartition(":")[2]))
+
+
+async def raw_answer(address: str, request: bytes) -> bytes:
+    """Send bytes to the page and return all that comes back."""
+    reader, writer = await asyncio.open_connection(*address.split(":"))
+    writer.write(request)
+    found = await reader.read()
+    writer.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("GET /metrics HTTP/1.1", 200),
+        ("GET /metrics?name=x HTTP/1.0", 200),
+        ("HEAD /metrics HTTP/1.1", 200),
+        ("POST /metrics HTTP/1.1", 405),
+        ("GET / HTTP/1.1", 404),
+        ("GET /metrics/ HTTP/1.1", 404),
+        ("GET /../metrics HTTP/1.1", 404),
+        ("", 404),
+        ("GET /metrics?" + "x" * 20_000 + " HTTP/1.1", 431),
+    ],
+)
+async def test_the_page_is_at_its_path_only(request_line: str, status: int) -> None:
+    """Whatever is asked, it has its answer."""
+    address = f"127.0.0.1:{free_port()}"
+    async with serve_metrics(address, _metrics()):
+        answer = await raw_answer(address, f"{request_line}\r\nHost: x\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split()[1] == str(status).encode()
+    assert bool(body) == (not request_line.startswith("HEAD"))
+
+
+async def test_clients_of_the_page_have_a_number_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that ask nothing are cut off; those beyond the number are told at once; then there is room again."""
+    monkeypatch.setattr("criimage.metrics_page.CLIENT_SECONDS", 0.5)
+    address = f"127.0.0.1:{free_port()}"
+    async with serve_metrics(address, _metrics()):
+        silent = [await asyncio.open_connection(*address.split(":")) for _ in range(CLIENTS_LIMIT)]
+        assert b"503" in await raw_answer(address, b"")
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+        assert b"200 OK" in await raw_answer(address, b"GET /metrics HTTP/1.1\r\n\r\n")
 
 
 def _serve(tmp_path: object, address: str) -> subprocess.CompletedProcess[str]:

@@ -197,4 +197,4 @@ def test_a_taken_socket_is_a_configuration_error() -> None:
         assert document(server, "images") == {"images": []}
 
     assert second.returncode == 2
-    assert second.stderr == f"Error: {server.socket} is in use by another criimage\n"
+    assert second.stderr == f"Error: {server.socket} is in use by another criimage, which holds {server.socket}.lock\n"

@@ -5,24 +5,34 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
+import shutil
 import socket
 import stat
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from criimage import problems
 from criimage.errors import ConfigurationError
+from criimage.lasting import lasting
+from criimage.metrics import NoMetrics
+from criimage.server.app import Assembly
 from criimage.server.server import Server
 from criimage.server.socket import BACKLOG, BoundSocket
-from criimage.settings import LimitSettings
-from parts.serving import serving
+from criimage.server.socket_watch import watch_socket
+from criimage.settings import LimitSettings, Settings
+from criimage.testing.memory import MemoryBackend
+from criimage.work import Work
+from parts.raw_client import raw_client
+from parts.serving import serving, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from grpclib.const import Status
@@ -354,3 +364,100 @@ async def test_a_burst_of_clients_waits_in_the_queue(tmp_path: Path) -> None:
                 client = stack.enter_context(socket.socket(socket.AF_UNIX))
                 client.setblocking(False)
                 client.connect(str(running.path))
+
+
+VERSION = "/runtime.v1.RuntimeService/Version"
+
+
+@pytest.fixture
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is looked at all the time."""
+    monkeypatch.setattr("criimage.server.socket_watch.LOOK_SECONDS", 0.01)
+
+
+@asynccontextmanager
+async def watched(folder: Path) -> AsyncIterator[tuple[Path, BoundSocket, Assembly]]:
+    """A server whose socket is watched."""
+    path = folder / "run" / "c.sock"
+    bound = await asyncio.to_thread(BoundSocket.open, f"unix://{path}")
+    async with Work() as work:
+        assembly = Assembly(MemoryBackend(), work, Settings(), lambda _: NoMetrics(), {})
+        assembly.server.start(bound.socket)
+        async with lasting(lambda: watch_socket(bound, assembly.server), "socket"):
+            yield path, bound, assembly
+        await assembly.stop()
+    problems.over("socket")
+    await asyncio.to_thread(bound.close)
+
+
+async def told(text: str) -> None:
+    """Wait until the standing problem says so."""
+    await until(lambda: "socket" in problems.standing() and text in problems.standing()["socket"].text)
+
+
+@pytest.mark.usefixtures("looks_at_once")
+@pytest.mark.parametrize("gone", ["file", "file and lock", "folder"])
+async def test_a_socket_that_was_deleted_is_bound_again(tmp_path: Path, gone: str) -> None:
+    """New clients find it, those connected notice nothing, no problem stands, and the lock is held as before."""
+    async with watched(tmp_path) as (path, _, _), raw_client(path) as connected:
+        await asyncio.to_thread(_delete, path, gone)
+        await until(path.exists)
+        async with raw_client(path) as fresh:
+            assert (await fresh.call(VERSION)).status == 0
+        assert (await connected.call(VERSION)).status == 0
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        with pytest.raises(ConfigurationError, match="in use by another criimage, which holds"):
+            await asyncio.to_thread(BoundSocket.open, f"unix://{path}")
+        assert "socket" not in problems.standing()
+    assert not path.exists()
+
+
+def _delete(path: Path, gone: str) -> None:
+    if gone == "folder":
+        shutil.rmtree(path.parent)
+        return
+    path.unlink()
+    if gone == "file and lock":
+        path.with_name("c.sock.lock").unlink()
+
+
+async def test_a_path_that_somebody_else_took_is_left_to_them_and_told(tmp_path: Path) -> None:
+    """Another criimage's socket and lock stay as they are, at our end too; Status tells meanwhile."""
+    async with watched(tmp_path) as (path, _, _), raw_client(path) as connected:
+        await asyncio.to_thread(_delete, path, "folder")
+        await asyncio.to_thread(path.parent.mkdir)
+        theirs = await asyncio.to_thread(BoundSocket.open, f"unix://{path}")
+        await told("another file is at")
+        status = await connected.call("/runtime.v1.RuntimeService/Status")
+        assert b"another file is at" in bytes(status.data)
+        assert b"ServiceNotReady" in bytes(status.data)
+        health = await connected.call("/grpc.health.v1.Health/Check")
+        assert health.messages == [b"\x08\x02"]
+        await asyncio.to_thread(path.unlink)
+        await told("in use by another criimage, which holds")
+        await asyncio.to_thread(theirs.close)
+
+
+async def test_systemds_socket_is_only_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fd://`: whoever made it binds it again."""
+    path = tmp_path / "c.sock"
+    with await asyncio.to_thread(listener, path) as passed:
+        monkeypatch.setattr("criimage.server.socket._passed_socket", lambda: passed)
+        bound = await asyncio.to_thread(BoundSocket.open, "fd://")
+        assert await asyncio.to_thread(bound.check) is None
+        await asyncio.to_thread(path.unlink)
+        with pytest.raises(ConfigurationError, match="that systemd passed is gone"):
+            await asyncio.to_thread(bound.check)
+
+
+@pytest.mark.parametrize("what", ["lock", "folder"])
+def test_what_stands_in_the_way_is_named(tmp_path: Path, what: str) -> None:
+    """A folder in the lock's place, a file in the folder's: the error has its path."""
+    path = tmp_path / "run" / "c.sock"
+    if what == "lock":
+        path.with_name("c.sock.lock").mkdir(parents=True)
+    else:
+        path.parent.touch()
+    named = path.with_name("c.sock.lock") if what == "lock" else path.parent
+    with pytest.raises(ConfigurationError, match=re.escape(f": {'its lock ' if what == 'lock' else ''}{named}: ")):
+        BoundSocket.open(f"unix://{path}")

@@ -1,0 +1,115 @@
+"""Serves `/metrics` over HTTP/1, and nothing else: one page, a few clients at once, each with little time.
+
+prometheus-client's own server has a thread for each connection, no limit of any kind, and answers at every path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from criimage.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from criimage.metrics import PrometheusMetrics
+
+__all__ = ["serve_metrics"]
+
+CLIENTS_LIMIT = 16
+CLIENT_SECONDS = 10.0
+"""A client that has not asked and taken its answer by then is cut off."""
+REQUEST_LIMIT = 16 * 2**10
+"""Longest head of a request in bytes."""
+
+_PLAIN = "text/plain; charset=utf-8"
+
+
+@asynccontextmanager
+async def serve_metrics(address: str, metrics: PrometheusMetrics) -> AsyncIterator[None]:
+    """Serve `metrics` at `http://ADDRESS/metrics` until the block is left.
+
+    Args:
+        address: `HOST:PORT`; an IPv6 host in brackets.
+        metrics: what to serve.
+
+    Raises:
+        ConfigurationError: the address cannot be used.
+    """
+    host, _, port = address.rpartition(":")
+    page = _Page(metrics)
+    try:
+        server = await asyncio.start_server(page.serve, host.strip("[]"), int(port), limit=REQUEST_LIMIT)
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigurationError(f"metrics cannot be served at {address}: {error}") from error
+    try:
+        yield
+    finally:
+        server.close()
+        page.close()
+        await server.wait_closed()
+
+
+class _Page:
+    def __init__(self, metrics: PrometheusMetrics) -> None:
+        self._metrics = metrics
+        self._clients: set[asyncio.StreamWriter] = set()
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.transport.abort()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._clients) >= CLIENTS_LIMIT:
+            writer.write(_answer("503 Service Unavailable", _PLAIN, b"too many clients\n"))
+            writer.close()
+            return
+        self._clients.add(writer)
+        try:
+            async with asyncio.timeout(CLIENT_SECONDS):
+                writer.write(await self._answer(reader))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, TimeoutError):
+            writer.transport.abort()
+        finally:
+            self._clients.discard(writer)
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _answer("431 Request Header Fields Too Large", _PLAIN, b"the request is too long\n")
+        except asyncio.IncompleteReadError:
+            return b""
+        lines = head.decode("latin-1").split("\r\n")
+        method, _, rest = lines[0].partition(" ")
+        path = rest.partition(" ")[0].partition("?")[0]
+        if path != "/metrics":
+            return _answer("404 Not Found", _PLAIN, b"see /metrics\n")
+        if method not in {"GET", "HEAD"}:
+            return _answer("405 Method Not Allowed", _PLAIN, b"GET is all there is\n")
+        content_type, body = await self._page(_accepted(lines))
+        return _answer("200 OK", content_type, body, bodyless=method == "HEAD")
+
+    async def _page(self, accept: str) -> tuple[str, bytes]:
+        from prometheus_client.exposition import choose_encoder
+
+        encode, content_type = choose_encoder(accept)
+        return content_type, await asyncio.to_thread(encode, self._metrics.registry)
+
+
+def _accepted(lines: list[str]) -> str:
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        if name.lower() == "accept":
+            return value.strip()
+    return ""
+
+
+def _answer(status: str, content_type: str, body: bytes, *, bodyless: bool = False) -> bytes:
+    lines = f"HTTP/1.1 {status}", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", "Connection: close"
+    return "\r\n".join([*lines, "", ""]).encode() + (b"" if bodyless else body)
