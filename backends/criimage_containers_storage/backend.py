@@ -140,7 +140,7 @@ class ContainersStorageBackend:
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return what a name may mean, by the machine's registries.conf and aliases."""
-        return await self._resolver.resolve(name)
+        return await self._resolver.resolve(name, pulling=True)
 
     async def images(self, pattern: Pattern | None = None) -> tuple[Image, ...]:
         """List the images, in the store's order."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from criimage.cli import output
+from criimage.cli import completing, output
 from criimage.cli.connection import ask, client_options, talk_to
 from criimage.cri.runtime import v1
 
@@ -17,7 +17,7 @@ __all__ = ["fsinfo", "images", "inspect", "rmi", "version"]
 
 
 @click.command()
-@click.argument("pattern", default="")
+@click.argument("pattern", default="", shell_complete=completing.images)
 @client_options
 def images(pattern: str, endpoint: str, form: str) -> None:
     """List images, or those that PATTERN matches."""
@@ -34,7 +34,7 @@ def images(pattern: str, endpoint: str, form: str) -> None:
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", shell_complete=completing.images)
 @client_options
 def inspect(reference: str, endpoint: str, form: str) -> None:
     """Show all that is known of the image REFERENCE: a name, an ID or the beginning of one."""
@@ -59,7 +59,7 @@ async def _status(channel: Channel, reference: str, *, verbose: bool = False) ->
 
 
 @click.command()
-@click.argument("references", nargs=-1, required=True)
+@click.argument("references", nargs=-1, required=True, shell_complete=completing.images)
 @client_options
 def rmi(references: tuple[str, ...], endpoint: str, form: str) -> None:
     """Remove images by name, ID or the beginning of an ID, each with all its names."""

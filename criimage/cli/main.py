@@ -5,8 +5,11 @@ Exit codes: 0; 1 what was asked failed; 2 usage or configuration.
 
 from __future__ import annotations
 
+import errno
 import importlib
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -34,6 +37,8 @@ _COMMANDS = {
 }
 """Where each command is, and what help and completion say of it without importing it."""
 
+_NOT_WRITTEN = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
 
 class _Commands(click.Group):
     """Imports a command when it is used: a client command need not wait for the server's modules."""
@@ -58,6 +63,24 @@ class _Commands(click.Group):
         known = [(name, summary) for name, (_, summary) in _COMMANDS.items() if name.startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [CompletionItem(name, help=summary) for name, summary in known] + options
+
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command; an output that cannot be written is one line, a reader that has gone is none."""
+        try:
+            try:
+                return super().main(*args, **extra)
+            finally:
+                stream: TextIO | None = sys.stdout
+                if stream is not None:
+                    stream.flush()
+        except OSError as error:
+            if error.errno not in _NOT_WRITTEN or error.filename is not None:
+                raise
+            # The interpreter writes what is left at its end, and would complain about that in lines of its own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            if error.errno != errno.EPIPE:
+                click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+            raise SystemExit(1) from None
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from criimage.cli import output
+from criimage.cli import completing, output
 from criimage.cli.connection import ask, client_options, talk_to, watch_pulls
 from criimage.cri.runtime import v1
 
@@ -24,7 +24,7 @@ _LAST_WORD_SECONDS = 0.5
 
 
 @click.command()
-@click.argument("reference")
+@click.argument("reference", shell_complete=completing.images)
 @click.option("--username", "-u", help="User name for the registry; the password is asked for.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")

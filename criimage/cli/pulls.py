@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from criimage.cli import output
+from criimage.cli import completing, output
 from criimage.cli.connection import ask, client_options, given_before, talk_to, watch_pulls
 from criimage.cri.criimage.v1 import (
     CancelPullRequest,
@@ -39,11 +40,16 @@ def pulls(context: click.Context, watch: bool, endpoint: str, form: str) -> None
     """Show the pulls that run or wait for their turn."""
     if context.invoked_subcommand is not None:
         return
-    talk_to(endpoint, lambda channel: _watch(channel, form) if watch else _list(channel, form))
+    if not watch:
+        talk_to(endpoint, lambda channel: _list(channel, form))
+        return
+    # A watch goes on until the person who watches ends it, so that end is the one that was asked for.
+    with contextlib.suppress(KeyboardInterrupt):
+        talk_to(endpoint, lambda channel: _watch(channel, form))
 
 
 @pulls.command()
-@click.argument("pull_id", metavar="ID")
+@click.argument("pull_id", metavar="ID", shell_complete=completing.pulls)
 @client_options
 @click.pass_context
 def cancel(context: click.Context, pull_id: str, endpoint: str, form: str) -> None:
@@ -77,12 +83,11 @@ async def _watch(channel: Channel, form: str) -> None:
         async for found in watch_pulls(channel):
             click.echo(json.dumps(_document(found)))
     else:
-        from criimage.cli.progress import display
+        from criimage.cli.progress import NO_PULLS, display
 
-        with display(sys.stdout) as shown:
+        with display(sys.stdout, nothing=NO_PULLS) as shown:
             async for found in watch_pulls(channel):
                 shown.update(found)
-    # A watch goes on until the person who watches ends it, so this end is not the one that was asked for.
     raise click.ClickException("the watch has ended: the service is stopping, or is none that can show its pulls")
 
 
@@ -103,5 +108,5 @@ def _fields(pull: Pull) -> dict[str, Any]:
         "layers_total": pull.layers_total,
         "layers_reused": pull.layers_reused,
         "started": pull.started / 1e9,
-        "waiters": [waiter.pod for waiter in pull.waiters],
+        "waiters": [waiter.pod for waiter in pull.waiters if waiter.pod],
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from criimage.cli import output
+from criimage.cli import completing, output
 from criimage.cli.connection import ask, client_options, given_before, talk_to
 from criimage.cri.criimage.v1 import (
     CancelRemovalRequest,
@@ -35,7 +35,7 @@ def removals(context: click.Context, endpoint: str, form: str) -> None:
 
 
 @removals.command()
-@click.argument("removal_id", metavar="ID")
+@click.argument("removal_id", metavar="ID", shell_complete=completing.removals)
 @client_options
 @click.pass_context
 def cancel(context: click.Context, removal_id: str, endpoint: str, form: str) -> None:

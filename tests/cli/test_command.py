@@ -6,18 +6,18 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import pytest
 
-from cli.command import fail, run, succeed
+from cli.command import COMMAND, fail, run, succeed
 from criimage.cli import main
 from criimage.cli.main import _COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def commands(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
@@ -73,6 +73,23 @@ def test_help_lists_what_there_is_in_its_own_words() -> None:
         assert command.help
         assert summary in listed
         assert summary.split()[0] == command.help.split()[0], name
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "pulls --help", "backends", "config default"])
+def test_an_output_that_cannot_be_written_is_one_line(words: str) -> None:
+    """Exit code 1, no traceback, and no complaint of the interpreter at its end."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([*COMMAND, *words.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
+
+
+def test_a_reader_that_has_gone_is_no_error_to_tell() -> None:
+    """As with every tool in a pipe: silence."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([*COMMAND, "config", "default"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -47,11 +47,12 @@ def test_search_registries_in_order(name: str, search: list[str], expected: list
     assert [str(reference) for reference in found] == expected
 
 
-def test_no_search_registry_is_told_in_both_generations_words() -> None:
-    """Clients know the old phrase, people the new one (N9)."""
+@pytest.mark.parametrize(("pulling", "purpose"), [(True, "while trying to pull"), (False, "for")])
+def test_no_search_registry_is_told_in_both_generations_words(*, pulling: bool, purpose: str) -> None:
+    """Clients know the old phrase, people the new one (N9); a pull is mentioned only where something is pulled."""
     with pytest.raises(InvalidRequest) as caught:
-        candidates(Name.parse("busybox"), Registries(source="/etc/r.conf"))
-    assert "no registries configured while trying to pull an unqualified image" in caught.value.text
+        candidates(Name.parse("busybox"), Registries(source="/etc/r.conf"), pulling=pulling)
+    assert f"no registries configured {purpose} an unqualified image: " in caught.value.text
     assert 'short-name "busybox" did not resolve to an alias' in caught.value.text
     assert "/etc/r.conf" in caught.value.text
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cli.command import COMMAND
 from criimage.backend import Phase, PullProgress
 from parts.serving import PATIENCE, WatchedBackend, serving, stocked, until
 from pulls.terminal import on_a_terminal
@@ -129,7 +130,7 @@ async def test_one_document_of_what_runs(tmp_path: Path) -> None:
             "reference": "example.com/a:1",
             "resolved": "example.com/a:1",
             "phase": "downloading",
-            "waiters": [""],
+            "waiters": [],
         }
         numbers = ("bytes_done", "bytes_total", "layers_done", "layers_total", "layers_reused")
         assert [found[key] for key in numbers] == [400, 1000, 1, 3, 2]
@@ -198,8 +199,8 @@ async def test_watching_as_json_lines(tmp_path: Path) -> None:
         assert amounts == sorted(amounts)
         assert all(set(found) >= FIELDS for found in seen)
         watch.send_signal(signal.SIGINT)
-        _, _, errors = await ended(watch)
-        assert "Traceback" not in errors
+        code, _, errors = await ended(watch)
+        assert (code, errors) == (0, "")
 
 
 async def test_watching_as_plain_lines(tmp_path: Path) -> None:
@@ -217,6 +218,77 @@ async def test_watching_as_plain_lines(tmp_path: Path) -> None:
             line = await watch.stdout.readline()
             assert b"\x1b" not in line
             assert line
+
+
+async def test_nothing_is_drawn_above_an_error(tmp_path: Path) -> None:
+    """On a terminal, where nothing has been shown yet: the error alone, of a watch and of a pull."""
+    endpoint = ("--endpoint", f"unix://{tmp_path}/none")
+    for arguments in (("pulls", "--watch"), ("pull", "example.com/a:1")):
+        async with on_a_terminal(*arguments, *endpoint) as terminal:
+            async with asyncio.timeout(PATIENCE):
+                assert await terminal.process.wait() == 1
+            await terminal.shows("Error: ")
+            assert terminal.text.strip().startswith("Error: ")
+            assert "No pulls" not in terminal.text
+
+
+async def test_ids_and_images_are_completed(tmp_path: Path) -> None:
+    """By what the service knows now, with what each is; without a service there are no words, and no errors."""
+    async with served(tmp_path) as at:
+        pull = await at.start("pull", "-q", "example.com/a:1")
+        await at.downloads(1)
+        endpoint = f"--endpoint {at.endpoint()[1]}"
+        assert await completed(f"criimage pulls {endpoint} cancel ") == ["1"]
+        assert await completed(f"criimage pulls cancel {endpoint} ") == ["1"]
+        assert await completed(f"criimage pulls cancel {endpoint} 2") == []
+        assert await completed(f"criimage removals cancel {endpoint} ") == []
+        at.backend.open.set()
+        await ended(pull)
+        for command in ("images", "inspect", "rmi", "pull"):
+            assert "example.com/a:1" in await completed(f"criimage {command} {endpoint} example.com/")
+        assert await completed(f"criimage inspect {endpoint} nothing") == []
+    assert await completed(f"criimage inspect {endpoint} ") == []
+
+
+async def completed(words: str) -> list[str]:
+    """What bash would be offered behind these words."""
+    count = words.count(" ")
+    environment = {**os.environ, "_CRIIMAGE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment
+    )
+    _, out, err = await ended(process)
+    assert err == ""
+    return [line.partition(",")[2] for line in out.splitlines() if line]
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+async def test_the_operator_sees_and_ends_a_removal(tmp_path: Path, form: str) -> None:
+    """`removals` lists it with what it waits for, `removals cancel ID` ends it; whoever waits is told."""
+    async with served(tmp_path) as at:
+        at.backend.open.set()
+        await at.run("pull", "-q", "example.com/a:1")
+        at.backend.open.clear()
+        assert (await at.run("removals"))[:2] == (0, "No removals are running.\n")
+        removal = await at.start("rmi", "example.com/a:1")
+        await until(lambda: at.backend.removals == 1)
+        code, out, _ = await at.run("removals", "--output", form)
+        assert code == 0
+        if form == "json":
+            (found,) = json.loads(out)["removals"]
+            assert found.keys() == {"id", "image", "image_id", "waiting_for", "stopping", "started", "waiters"}
+            assert (found["id"], found["waiters"], found["stopping"]) == ("1", 1, False)
+            assert found["started"] > 10**9
+        else:
+            assert "waits for the store to remove the image" in out
+        code, out, _ = await at.run("removals", "cancel", "1", "--output", form)
+        assert code == 0
+        assert out == "Cancelled: 1\n" if form == "table" else json.loads(out) == {"cancelled": "1"}
+        code, _, err = await ended(removal)
+        assert code == 1
+        assert err.startswith("Error: removal cancelled by the operator, it waited for the store to remove the image: ")
+        assert err.endswith("; the image is still there\n")
+        assert await at.run("removals", "cancel", "1") == (1, "", "Error: no such removal is running\n")
 
 
 async def test_a_server_that_goes_ends_the_watch(tmp_path: Path) -> None:
@@ -248,8 +320,9 @@ async def test_the_live_table(tmp_path: Path) -> None:
         await terminal.shows(r"example.com/a:1\s+done\s+━+")
         terminal.process.send_signal(signal.SIGINT)
         async with asyncio.timeout(PATIENCE):
-            await terminal.process.wait()
+            assert await terminal.process.wait() == 0
         assert "Traceback" not in terminal.text
+        assert "Aborted" not in terminal.text
         assert terminal.output.count(b"\x1b[?25h")  # the cursor is shown again
 
 

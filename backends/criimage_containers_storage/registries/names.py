@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["Resolver", "candidates"]
 
 
-def candidates(name: Name, registries: Registries, mode: str = "") -> tuple[Reference, ...]:
+def candidates(name: Name, registries: Registries, mode: str = "", *, pulling: bool = False) -> tuple[Reference, ...]:
     """Return what a name may mean, the best first.
 
     Args:
         name: as typed; one with a registry means exactly itself (N8).
         registries: the machine's configuration.
         mode: overrides the configuration's mode if not empty (N11).
+        pulling: it is for a pull, so that the error says so in the words that clients know.
 
     Raises:
         InvalidRequest: there is no registry for a short name (N9), or several where the mode allows one (N11).
@@ -34,11 +35,12 @@ def candidates(name: Name, registries: Registries, mode: str = "") -> tuple[Refe
     if alias:
         target = Name.parse(alias)
         found = Name(target.domain, target.path, name.tag, name.digest)
-        return candidates(found, registries, mode)
+        return candidates(found, registries, mode, pulling=pulling)
     search = registries.search
     if not search:
+        purpose = "while trying to pull" if pulling else "for"
         raise InvalidRequest(
-            "no registries configured while trying to pull an unqualified image: "
+            f"no registries configured {purpose} an unqualified image: "
             f"short-name {shown(str(name))} did not resolve to an alias and no unqualified-search registries are "
             f'defined in "{registries.source}"'
         )
@@ -61,8 +63,9 @@ class Resolver:
         self._current = current
         self._mode = mode
 
-    async def resolve(self, name: Name) -> tuple[Reference, ...]:
+    async def resolve(self, name: Name, *, pulling: bool = False) -> tuple[Reference, ...]:
         """Return the candidates of a name, see `candidates`."""
         if name.domain is not None:
             return candidates(name, Registries(), self._mode)
-        return candidates(name, await anyio.to_thread.run_sync(self._current.for_names), self._mode)
+        registries = await anyio.to_thread.run_sync(self._current.for_names)
+        return candidates(name, registries, self._mode, pulling=pulling)
