@@ -12,16 +12,18 @@ if TYPE_CHECKING:
 TIMES = 5
 ALLOWED = 8.0
 """n and 4n: linear is 4, quadratic is 16."""
+SURE = 5.0
+"""A ratio that needs no second look."""
 UNNOTICED = 0.002
 """Seconds below which a ratio would be one of the clock's own unevenness."""
 
 
-def seconds(call: Callable[[], object]) -> float:
+def seconds(call: Callable[[], object], times: int = TIMES) -> float:
     """Return the least CPU time of a few calls."""
     best = float("inf")
     gc.disable()
     try:
-        for _ in range(TIMES):
+        for _ in range(times):
             begin = time.thread_time()
             call()
             best = min(best, time.thread_time() - begin)
@@ -46,6 +48,10 @@ def growth(function: Callable[[str], object], pattern: str, size: int) -> float:
             if not type(error).__module__.startswith("criimage"):
                 raise
 
+    # Once is enough where it costs next to nothing, or as much more as it should.
+    first = seconds(lambda: once(long), 1)
+    if first < UNNOTICED or first < SURE * seconds(lambda: once(short), 1):
+        return 0.0
     much = seconds(lambda: once(long))
     return 0.0 if much < UNNOTICED else much / max(seconds(lambda: once(short)), UNNOTICED / ALLOWED)
 
