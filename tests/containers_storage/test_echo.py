@@ -33,6 +33,7 @@ class Echo(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        """Answer any question."""
         header = self.headers.get("Authorization", "")
         if not header:
             self.answer(401, {"errors": [{"code": "UNAUTHORIZED", "message": "who are you?"}]})
@@ -45,6 +46,7 @@ class Echo(BaseHTTPRequestHandler):
         self.answer(418, {"errors": [{"code": "TEAPOT", "message": " ".join(said[::-1])}]})
 
     def answer(self, status: int, document: object) -> None:
+        """Send JSON."""
         body = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
