@@ -37,6 +37,9 @@ STANDSTILL_SECONDS = 5.0
 SILENCE_SECONDS = 1.0
 """The same for a registry that has not even told what the image is made of: that takes no bandwidth."""
 
+STOP_SECONDS = 5.0
+"""How long the callers of a pull that was cut off wait for its work to stop; the slot stays taken until it has."""
+
 _DOING = {
     Phase.RESOLVING: "while waiting for the registry to answer",
     Phase.DOWNLOADING: "while downloading layers",
@@ -56,6 +59,8 @@ async def pull_first(backend: Backend, limiter: Limiter, pull: RunningPull) -> P
         try:
             return Pulled(await _pull_one(backend, limiter, pull, candidate), candidate)
         except CriimageError as error:
+            if pull.done.is_set():
+                raise  # nobody waits for another one
             _log.debug("candidate failed", candidate=str(candidate), kind=error.kind, error=error.text)
             failures.append((candidate, error))
     if not failures:
@@ -92,7 +97,16 @@ class _Clock:
     that a pull which does only that ends all the same.
     """
 
-    def __init__(self, pull: RunningPull, policy: RegistryPolicy, slot: Slot, *, watches_progress: bool) -> None:
+    def __init__(
+        self,
+        pull: RunningPull,
+        candidate: Reference,
+        policy: RegistryPolicy,
+        slot: Slot,
+        *,
+        watches_progress: bool,
+    ) -> None:
+        self._candidate = candidate
         self._loop = asyncio.get_running_loop()
         self._pull = pull
         self._policy = policy
@@ -103,6 +117,8 @@ class _Clock:
             pull.first_turn = self._loop.time()
         self._end = pull.first_turn + policy.total_timeout if policy.total_timeout else None
         self._standstill: asyncio.TimerHandle | None = None
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._total = False
         self._registry_seconds = self._store_seconds = 0.0
         self._seen = pull.progress
         self._stage = pull.progress.phase
@@ -123,7 +139,22 @@ class _Clock:
             self._stage = now.phase
         self._watch_slot(now.phase)
         if not self.limit.expired():
-            self.limit.reschedule(self._next())
+            self._set_limit()
+
+    def _set_limit(self) -> None:
+        moment = self._next()
+        self._total = moment is not None and moment == self._end
+        self.limit.reschedule(moment)
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        # What does not even stop when it is cut off keeps nobody waiting.
+        self._giving_up = None
+        if moment is not None:
+            self._giving_up = self._loop.call_at(moment + STOP_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.limit.expired() and self._pull.answer is not None:
+            self._pull.answer(self.failure())
 
     def _watch_slot(self, phase: Phase) -> None:
         # What waits for the store keeps its slot: whoever went ahead would only wait at the same door.
@@ -143,24 +174,25 @@ class _Clock:
         silent = self._since + patience - spent if counts else None
         return min((moment for moment in (silent, self._end) if moment is not None), default=None)
 
-    def failure(self, candidate: Reference) -> PullTimeout | RateLimited:
+    def failure(self) -> PullTimeout | RateLimited:
         """Return what is told when the limit has passed: the configured time, not the measured one (protocol 2.4)."""
         now, policy = self._pull.progress, self._policy
-        if self._end is not None and self._loop.time() >= self._end:
+        if self._total:
             text = f"not complete within {duration_text(policy.total_timeout)}"
         elif now.phase is Phase.WAITING_FOR_STORE:
             text = f"the store kept it waiting for {duration_text(policy.store_timeout)}"
         elif now.phase is Phase.UNPACKING:
             text = f"no progress for {duration_text(policy.store_timeout)} while unpacking"
         elif now.retry_after is not None:
-            return RateLimited(f"toomanyrequests: the registry asks to wait {now.retry_after} s: {candidate}")
+            return RateLimited(f"toomanyrequests: the registry asks to wait {now.retry_after} s: {self._candidate}")
         else:
             text = f"no progress for {duration_text(policy.progress_timeout)} {_DOING.get(now.phase, '')}".rstrip()
-        return PullTimeout(f"pull cut off: {text}: {candidate}")
+        return PullTimeout(f"pull cut off: {text}: {self._candidate}")
 
     def stop(self) -> None:
-        if self._standstill is not None:
-            self._standstill.cancel()
+        for timer in (self._standstill, self._giving_up):
+            if timer is not None:
+                timer.cancel()
 
 
 def _is_progress(before: PullProgress, now: PullProgress, stage: Phase) -> bool:
@@ -198,7 +230,7 @@ async def _within_deadlines(
         PullTimeout: a deadline has passed; the work was cancelled and has ended.
         RateLimited: the same, and what was waited for is the time that the registry asked for.
     """
-    clock = _Clock(pull, policy, slot, watches_progress=watches_progress)
+    clock = _Clock(pull, candidate, policy, slot, watches_progress=watches_progress)
     try:
         async with clock.limit:
             pull.on_change = clock.moved
@@ -208,7 +240,7 @@ async def _within_deadlines(
         # A backend may call it a failure of its own that it was stopped.
         if not clock.limit.expired():
             raise
-        raise clock.failure(candidate) from error
+        raise clock.failure() from error
     finally:
         pull.on_change = None
         clock.stop()

@@ -88,6 +88,7 @@ class RunningPull:
         started: seconds since the epoch.
         clock: the same moment on the clock that does not jump.
         on_change: told of every change.
+        answer: ends the waiting of all callers with an error, whether or not the work has stopped.
     """
 
     id: str
@@ -105,6 +106,7 @@ class RunningPull:
     started: float = field(default_factory=time.time)
     clock: float = field(default_factory=time.monotonic)
     on_change: Callable[[], None] | None = None
+    answer: Callable[[CriimageError], None] | None = None
     _marks: list[tuple[float, int]] = field(default_factory=list)
 
     def report(self, progress: PullProgress) -> None:

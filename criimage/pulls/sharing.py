@@ -101,6 +101,7 @@ class Pulls:
 
     def _start(self, key: PullKey, name: Name, context: PullContext) -> RunningPull:
         pull = RunningPull(str(next(self._ids)), key, name, context)
+        pull.answer = lambda error: self._settle(pull, error)
         pull.task = self._work.start(self._run(pull), name=f"pull {name}")
         # However it ends, and also if it is cancelled before its first step: nobody waits for ever.
         pull.task.add_done_callback(lambda _: self._settle(pull, PullCancelled(self._why_ended())))

@@ -8,6 +8,7 @@ import pytest
 
 from criimage import errors
 from criimage.backend import Phase, PullContext, PullProgress
+from criimage.pulls.attempts import STOP_SECONDS
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
 from criimage.pulls.sharing import RESOLVE_SECONDS
 from criimage.reference import Name, Reference
@@ -263,6 +264,26 @@ async def test_a_backend_that_calls_its_end_a_failure() -> None:
         at.attempts[0].when_stopped = errors.OperationFailed("the tool was ended by signal 15")
         with pytest.raises(errors.PullTimeout):
             await task
+
+
+@on_a_clock
+async def test_work_that_does_not_stop_keeps_nobody_waiting() -> None:
+    """Some seconds after the deadline its callers have their answer; the slot stays taken, no other name is tried."""
+    async with setting(PullPolicy(RegistryPolicy(60, parallel=1))) as at:
+        at.backend.meanings["x:1"] = ("a.example/x:1", "b.example/x:1")
+        task = await at.call("x:1")
+        began = now()
+        at.attempts[0].may_stop.clear()
+        with pytest.raises(errors.PullTimeout, match=r"^pull cut off: no progress for 60s .*: a\.example/x:1$"):
+            await task
+        assert now() - began == pytest.approx(60 + STOP_SECONDS, abs=0.01)
+        assert at.pulls.running() == ()
+        again = await at.call("a.example/x:1")
+        assert at.phases() == ["queued"]
+        at.attempts[0].may_stop.set()
+        await settle()
+        assert [str(attempt.reference) for attempt in at.attempts] == ["a.example/x:1"] * 2
+        await left(again)
 
 
 @on_a_clock
