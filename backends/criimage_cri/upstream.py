@@ -84,17 +84,21 @@ class Upstream:
         return await self.call(_RUNTIME, "ListContainers", b"")
 
     async def call(self, service: str, method: str, request: bytes, seconds: float | None = None) -> bytes:
-        """Call a method that is no pull.
+        """Call a method that is no pull; once more where the connection was lost, as by a runtime that was restarted.
 
         Raises:
             BackendUnavailable: it does not answer, or has no such service.
             OperationFailed: it answers with an error.
         """
         limit = seconds or self._seconds
-        try:
-            return await self._in_its_version(service, method, request, limit)
-        except CallError as error:
-            raise failure(error, service, limit) from error
+        for is_last in (False, True):
+            try:
+                return await self._in_its_version(service, method, request, limit)
+            except CallError as error:
+                lost = error.status is Status.UNAVAILABLE and not error.reached
+                if is_last or not lost:
+                    raise failure(error, service, limit) from error
+        raise AssertionError  # the last round returns or raises
 
     async def pull(self, request: bytes) -> bytes:
         """Call PullImage, for as long as it takes; a cancel ends the call at the runtime.

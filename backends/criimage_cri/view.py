@@ -83,7 +83,9 @@ class View:
             image = details.image
             same = by_id.get(image.id)
             by_id[image.id] = image if same is None else _both(same, image)
-        return tuple(by_id[key] for key in sorted(by_id))
+        # The same image in new words is the same value, so that nothing of it is encoded again.
+        before = {image.id: image for image in self._images}
+        return tuple(_kept(before.get(key), by_id[key]) for key in sorted(by_id))
 
     async def find(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
         """Return the image that a lookup finds: the runtime is given the text, so it has its own meaning there.
@@ -173,6 +175,10 @@ class View:
             return True  # the runtime's own configuration says which registry is meant
         wanted = name.qualified(name.domain or DEFAULT_DOMAIN)
         return wanted in image.tags or wanted in image.digests
+
+
+def _kept(before: Image | None, now: Image) -> Image:
+    return before if before is not None and before == now else now
 
 
 def _both(one: Image, other: Image) -> Image:
