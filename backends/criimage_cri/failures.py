@@ -59,6 +59,8 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
             errors.AccessDenied,
         ),
         (r"(?<!permission )denied|forbidden|\bstatus\b[^\"]*\b403\b", errors.AccessDenied),
+        # A page in place of a manifest, which containerd then looks for under the page's digest.
+        (r"\(text/html[^)]*\) from remote", errors.ContentInvalid),
         (
             r"manifest unknown|name unknown|repository name not known|not found|\bstatus\b[^\"]*\b404\b",
             errors.RemoteImageMissing,
