@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,13 +12,13 @@ import anyio.to_thread
 
 from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
-from criimage_containers_storage.finishing import settled
+from criimage.lasting import lasting
 from criimage_containers_storage.pulling.changes import StoreChanges
 from criimage_containers_storage.pulling.journal import Journal
 from criimage_containers_storage.pulling.leftovers import Leftovers
 from criimage_containers_storage.pulling.pull import Puller
 from criimage_containers_storage.pulling.skopeo import Skopeo
-from criimage_containers_storage.pulling.work_folder import work_folder
+from criimage_containers_storage.pulling.work_folder import WorkFolder
 from criimage_containers_storage.readiness import Readiness
 from criimage_containers_storage.registries.credentials import CredentialResolver
 from criimage_containers_storage.registries.current import CurrentRegistries
@@ -60,22 +59,25 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
     parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
     with ExitStack() as stack:
         try:
-            left: dict[str, float] = {}
-            folder = await anyio.to_thread.run_sync(stack.enter_context, work_folder(parent, left))
+            work = await anyio.to_thread.run_sync(WorkFolder, parent)
         except OSError as error:
             raise ConfigurationError(f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir") from error
+        stack.callback(work.close)
         files = await anyio.to_thread.run_sync(
             lambda: find_files(settings.registries_conf, environment, root=os.geteuid() == 0)
         )
         store = Store(layout)
         access = StoreAccess(_COPY_PATIENCE)
         skopeo = Skopeo(layout, environment)
-        registries = CurrentRegistries(files, folder)
+        registries = CurrentRegistries(files, work.path)
         resolver = Resolver(registries, settings.short_name_mode)
         changes = StoreChanges(layout, environment, skopeo, access)
-        journal = await anyio.to_thread.run_sync(Journal, folder, left)
-        leftovers = Leftovers(layout, skopeo, access, journal, folder)
+        journal = Journal(layout)
+        stack.callback(journal.close)
+        leftovers = Leftovers(layout, skopeo, changes, access, journal)
+        await leftovers.take_over()
         puller = Puller(
+            layout,
             RuleFinder(settings, environment),
             CredentialResolver(settings, environment),
             store,
@@ -84,25 +86,21 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
             registries,
             changes,
             leftovers,
-            folder,
+            work,
             skip_unchanged=settings.skip_unchanged,
         )
-        readiness = Readiness(settings, layout, environment, registries, folder)
+        readiness = Readiness(settings, layout, environment, registries, work.path)
         meter = UsageMeter(layout, store)
-        watching = asyncio.create_task(leftovers.watch(), name="leftovers")
+        remover = Remover(layout, changes, access)
         try:
-            yield ContainersStorageBackend(
-                store,
-                resolver,
-                puller,
-                Remover(layout, changes, access),
-                readiness,
-                meter,
-                untag=settings.remove == "untag",
-            )
+            async with lasting(leftovers.watch, "leftovers"):
+                try:
+                    yield ContainersStorageBackend(
+                        store, resolver, puller, remover, readiness, meter, untag=settings.remove == "untag"
+                    )
+                finally:
+                    await puller.close()
         finally:
-            watching.cancel()
-            await settled(watching)
             await meter.close()
             await anyio.to_thread.run_sync(stack.close)
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.command import at_once
+from containers_storage.crio import write
 from containers_storage.opened import opened, until
 from criimage.testing.oci import image, layer, noise_layer
 from criimage.testing.scripted_registry import Hang, ScriptedRegistry, Stage, scripted_registry
+from criimage_containers_storage.pulling import journal as journal_module
 from criimage_containers_storage.pulling import leftovers
-from criimage_containers_storage.pulling.journal import Journal, copied_blobs, copied_file, left_behind
-from criimage_containers_storage.pulling.work_folder import work_folder
+from criimage_containers_storage.pulling.journal import Journal
+from criimage_containers_storage.store.storage_conf import Layout
 from parts.child import child
 from parts.criimage_process import criimage, store_config
 from parts.store import Store, store
@@ -137,39 +138,55 @@ def killed_in_the_middle(local: Store, name: str) -> None:
             server.process.process.wait()
 
 
-def test_a_dead_servers_folder_tells_its_layers(tmp_path: Path) -> None:
-    """Those of pulls that ran, and those that had failed before; a living server's are its own (T14)."""
-    with work_folder(tmp_path) as living:
-        Journal(living, {}).add({"sha256:" + "c" * 64})
-        dead = tmp_path / "criimage-work-dead"
-        (dead / "pull-1").mkdir(parents=True)
-        (dead / "lock").touch()
-        copied_file(dead / "pull-1").write_text(f"Getting image source signatures\nCopying blob {DIGEST}\nCopying conf")
-        Journal(dead, {"sha256:" + "b" * 64: 5.0})
-        left: dict[str, float] = {}
-        with work_folder(tmp_path, left) as mine:
-            assert set(left) == {DIGEST, "sha256:" + "b" * 64}
-            assert left["sha256:" + "b" * 64] == 5.0
-            assert abs(left[DIGEST] - time.time()) < 60
-            Journal(mine, left)
-            assert left_behind(mine) == left
-        assert not dead.exists()
+def test_a_dead_servers_journal_is_taken_over(tmp_path: Path) -> None:
+    """Copies that ran and copies that had failed; a living server's are its own, another store's are not looked at."""
+    layout = Layout(tmp_path / "root", tmp_path, "overlay")
+    living, dead, other = Journal(layout), Journal(layout), Journal(Layout(tmp_path / "other", tmp_path, "overlay"))
+    for journal in (living, dead, other):
+        ran, failed = journal.begin(tmp_path / "work"), journal.begin(tmp_path / "work")
+        ran.lines.write_text(f"Getting image source signatures\nCopying blob {DIGEST}\nCopying config {'b' * 64}\n")
+        journal.end(failed)
+    torn = dead.begin(tmp_path)
+    (torn.folder / "entry.json").write_text("{")
+    dead.close()  # the lock goes as with a kill; what is not settled stays
+    mine = Journal(layout)
+    found = mine.take_over()
+    assert sorted((entry.ended is None, tuple(entry.blobs()), entry.image()) for entry in found) == [
+        (False, (), ""),
+        (True, (DIGEST,), "b" * 64),
+    ]
+    assert Journal(layout).take_over() == []
+    for entry in found:
+        mine.forget(entry)
+    mine.close()
+    assert len(list((tmp_path / "root/criimage").iterdir())) == 1, "the living one's"
 
 
-def test_the_book_of_layers(tmp_path: Path) -> None:
-    """What was added is due after its time, is written down, and is forgotten (T14)."""
-    book = Journal(tmp_path, {"old": 0.0})
-    book.add({"new"})
-    assert book.due(3600) == {"old"}
-    assert set(left_behind(tmp_path)) == {"old", "new"}
-    book.forget({"old", "new"})
-    assert book.due(0) == set()
-    assert left_behind(tmp_path) == {}
-    assert copied_blobs(tmp_path) == set()
+def test_what_was_there_before(tmp_path: Path) -> None:
+    """Known as it was, whatever is written since; not known is not nothing (A2)."""
+    layout = Layout(tmp_path / "root", tmp_path, "overlay")
+    journal = Journal(layout)
+    nothing = journal.begin(tmp_path)
+    assert nothing.before("layers") == nothing.before("images") == set()
+    for kind in ("layers", "images"):
+        write(layout.root / f"overlay-{kind}/{kind}.json", [{"id": "old"}])
+    entry = journal.begin(tmp_path)
+    for kind in ("layers", "images"):
+        write(layout.root / f"overlay-{kind}/{kind}.json", [{"id": "old"}, {"id": "new"}])
+        assert entry.before(kind) == {"old"}
+    assert nothing.before("layers") == set()
+    (entry.folder / "layers.json").unlink()
+    assert entry.before("layers") is None
+    (entry.folder / "images.json").write_text("[{")
+    assert entry.before("images") is None
 
 
-def test_a_damaged_book_is_none(tmp_path: Path) -> None:
-    """A killed server may leave anything; the next one starts all the same (T14)."""
-    for text in ("", "[]", '{"a": "b"}', "\0"):
-        (tmp_path / "lock").write_text(text)
-        assert left_behind(tmp_path) == {}
+def test_a_journal_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node whose pulls fail for months does not fill its disk with what they were (A2)."""
+    monkeypatch.setattr(journal_module, "_LIMIT", 3)
+    journal = Journal(Layout(tmp_path / "root", tmp_path, "overlay"))
+    entries = [journal.begin(tmp_path) for _ in range(5)]
+    for entry in entries:
+        journal.end(entry)
+    assert journal.ended() == entries[2:]
+    assert not entries[0].folder.exists()

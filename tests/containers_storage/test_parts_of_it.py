@@ -17,10 +17,11 @@ import pytest
 from containers_storage.written_store import WrittenStore
 from criimage.reference import ImageID, Reference
 from criimage_containers_storage.pulling import changes, process, skopeo
+from criimage_containers_storage.pulling.journal import Journal
 from criimage_containers_storage.pulling.leftovers import unused_chains
 from criimage_containers_storage.pulling.process import run
 from criimage_containers_storage.pulling.skopeo import Skopeo
-from criimage_containers_storage.pulling.work_folder import for_one_pull, work_folder
+from criimage_containers_storage.pulling.work_folder import WorkFolder, lock_folder
 from criimage_containers_storage.registries.credentials import ResolvedCredentials
 from criimage_containers_storage.registries.rules import Rules
 from criimage_containers_storage.store.access import StoreAccess
@@ -146,9 +147,9 @@ async def test_go_is_told_to_save_work(tmp_path: Path, given: dict[str, str]) ->
     tool = Skopeo(Layout(tmp_path, tmp_path, "vfs"), ENVIRONMENT | given, str(program))
     reference = Reference.parse("a.io/x:1")
     rules, credentials = Rules(Path("/policy.json")), ResolvedCredentials()
-    (tmp_path / "copied").touch()
     await tool.top_manifest(reference, rules, credentials, tmp_path)
-    await tool.copy(reference, rules, credentials, tmp_path, lambda _: None)
+    entry = Journal(Layout(tmp_path / "store", tmp_path, "vfs")).begin(tmp_path)
+    await tool.copy(reference, rules, credentials, tmp_path, entry, lambda _: None)
     await tool.delete(ImageID("a" * 64))
     lines = [line.split(" ") for line in (tmp_path / "lines").read_text().splitlines()]
     wanted = given or {"GOGC": "400", "GOMAXPROCS": "1"}
@@ -224,45 +225,57 @@ async def enter(access: StoreAccess) -> None:
 
 async def test_folders_for_downloads(tmp_path: Path) -> None:
     """Ours alone, and gone with what is in them, after a cancel too (T14)."""
-    with work_folder(tmp_path) as folder:
-        assert folder.stat().st_mode & 0o777 == 0o700
-        async with for_one_pull(folder, set[str].clear) as one:
-            (one / "storage1").mkdir()
-            (one / "storage1" / "1").write_bytes(b"x")
-        assert not one.exists()
-        task = asyncio.create_task(hold(folder))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert [entry.name for entry in folder.iterdir()] == ["lock"]
+    work = WorkFolder(tmp_path)
+    assert work.path.stat().st_mode & 0o777 == 0o700
+    async with work.for_one_pull() as one:
+        (one / "storage1").mkdir()
+        (one / "storage1" / "1").write_bytes(b"x")
+    assert not one.exists()
+    task = asyncio.create_task(hold(work))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list(work.path.iterdir()) == []
+    work.close()
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - a Path would block in a coroutine, says the linter
 
 
-async def hold(folder: Path) -> None:
+async def hold(work: WorkFolder) -> None:
     """Holds a folder until cancelled."""
-    async with for_one_pull(folder, set[str].clear) as one:
+    async with work.for_one_pull() as one:
         (one / "file").write_bytes(b"x")
         await asyncio.sleep(60)
+
+
+async def test_a_folder_that_was_swept_is_made_again(tmp_path: Path) -> None:
+    """Whoever takes it away does no lasting harm, and it is locked and gone in the end as before (E18)."""
+    work, other = WorkFolder(tmp_path), WorkFolder(tmp_path)
+    shutil.rmtree(work.path)
+    async with work.for_one_pull() as one:
+        (one / "file").write_bytes(b"x")
+        WorkFolder(tmp_path).close()
+        assert (one / "file").exists(), "another server's sweep goes by the lock"
+        assert other.path.exists()
+    for one_of_them in (work, other):
+        assert lock_folder(one_of_them.path) is None, "systemd-tmpfiles goes by a lock of the folder itself"
+        one_of_them.close()
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - a Path would block in a coroutine, says the linter
 
 
 def test_the_sweep_takes_what_a_killed_server_left(tmp_path: Path) -> None:
     """Folders whose owner is gone go at the start; a living one's, a stranger's and a link stay (T14)."""
     dead = tmp_path / "criimage-work-dead"
     (dead / "pull-1" / "storage1").mkdir(parents=True)
-    (dead / "lock").touch()
-    unfinished = tmp_path / "criimage-work-new"
-    unfinished.mkdir()
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "lock").touch()
     (tmp_path / "criimage-work-link").symlink_to(outside)
-    with work_folder(tmp_path) as living, work_folder(tmp_path) as second:
-        assert not dead.exists()
-        assert living.exists()
-        assert second.exists()
-        assert unfinished.exists()
-        assert outside.exists()
+    living, second = WorkFolder(tmp_path).path, WorkFolder(tmp_path).path
+    assert not dead.exists()
+    assert living.exists()
+    assert second.exists()
+    assert outside.exists()
 
 
 def test_measuring_counts_blocks_once(tmp_path: Path) -> None:
@@ -342,4 +355,12 @@ def test_only_what_nothing_uses_is_given_back() -> None:
         "container": LayerRecord("held", "", "", None, incomplete=False),
         "held": one("base"),
     }
-    assert unused_chains(layers, {"used", "container"}, {"b"}) == [[layers["base"], layers["left"]]]
+    used = {"used", "container"}
+    assert unused_chains(layers, used, {"b"}, set()) == [[layers["base"], layers["left"]]]
+    assert unused_chains(layers, used, {"b"}, {"base"}) == [[layers["base"], layers["left"]]], "the base is held anyway"
+    assert unused_chains(layers, used, {"b"}, {"left"}) == []
+    # With this one alone its base would go, which was there before.
+    alone = {"base": one(), "left": one("base")}
+    assert unused_chains(alone, set(), {"b"}, {"base"}) == []
+    assert unused_chains(alone, {"base"}, {"b"}, {"base"}) == [[alone["base"], alone["left"]]]
+    assert unused_chains(alone | {"two": one("left")}, set(), {"b"}, {"base"}) == []

@@ -17,6 +17,7 @@ from criimage_containers_storage.pulling import progress
 from criimage_containers_storage.pulling.manifests import LayersToFetch
 from criimage_containers_storage.pulling.progress import Watch
 from criimage_containers_storage.pulling.skopeo import Skopeo
+from criimage_containers_storage.store.storage_conf import Layout
 from parts.store import store
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ async def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
         asking.set()
         return LayersToFetch((10,), 0)
 
-    watch = Watch(report)
+    watch = Watch(report, Layout(folder, folder, "overlay"))
     watch.started(os.getpid())
     running = asyncio.create_task(watch.run(folder, ask))
     await looked.wait()

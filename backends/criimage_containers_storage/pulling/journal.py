@@ -1,93 +1,243 @@
-"""Which layers a pull has touched, as skopeo names them, and what of it is remembered until they are sure to be used.
+"""What each pull is about to write into the store, written down there before it begins.
 
-skopeo writes a line for each layer as it begins with it, before the layer is in the store. These lines go to a file in
-the pull's own folder, so they are known even if everything was killed in the middle (cri-o T14).
+Every copy has a folder below `<root>/criimage` as long as what it left is not settled. In it are the store's own lists
+of layers and images as they were before (hard links: the tools replace these files, so the old ones stay as they are),
+and skopeo's lines, which name every layer before it is in the store and the image before it is committed. So it is
+known even if everything was killed in the middle (cri-o T14) which layers and records were there already: those are
+never ours. The journal lies in the store, so each store has its own, whatever `tmp_dir` is.
+
+The folder of a server is locked as long as the server lives; the next one takes over what a dead one has left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
-import threading
+import shutil
 import time
-from typing import TYPE_CHECKING
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from criimage.foreign_json import parse
+from criimage_containers_storage.pulling.work_folder import lock_folder
+from criimage_containers_storage.store.records import read_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["Journal", "copied_blobs", "copied_file", "left_behind"]
+    from criimage_containers_storage.store.storage_conf import Layout
 
-_LINE = re.compile(r"^Copying blob (sha256:[0-9a-f]{64})", re.MULTILINE)
-_COPIED = "copied"
-# The file whose lock tells that its server lives: always there, so that nothing is left over that was not there before.
-_JOURNAL = "lock"
+__all__ = ["Entry", "Journal"]
 
+_log = structlog.get_logger(__name__)
 
-def copied_file(folder: Path) -> Path:
-    """Return the file for skopeo's lines in a pull's folder; it is there from the beginning."""
-    return folder / _COPIED
-
-
-def copied_blobs(folder: Path) -> set[str]:
-    """Return the digests of the compressed layers that this pull has touched. Blocks."""
-    try:
-        return set(_LINE.findall(copied_file(folder).read_text("ascii", "replace")))
-    except OSError:
-        return set()
+_BLOB = re.compile(r"^Copying blob (sha256:[0-9a-f]{64})", re.MULTILINE)
+_CONFIG = re.compile(r"^Copying config (?:sha256:)?([0-9a-f]{64})", re.MULTILINE)
+_COMMITS = "Writing manifest to image destination"
+_PREFIX = "server-"
+_LIMIT = 1000
 
 
-def left_behind(work: Path) -> dict[str, float]:
-    """Return what a killed server's folder tells: digests of layers, and when they were touched. Blocks."""
-    found: dict[str, float] = {}
-    try:
-        written = parse((work / _JOURNAL).read_bytes())
-        found |= {str(digest): float(when) for digest, when in written.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        pass  # nothing had failed there, or not even this could be written
-    for folder in work.glob("pull-*"):
+@dataclass(slots=True)
+class Entry:
+    """One copy into the store. Every method blocks.
+
+    Attributes:
+        folder: holds what is known of it.
+        work: where it keeps its downloads.
+        ended: when it came to nothing, in seconds since 1970; None while it runs.
+        tries: how often what it left could not be given back.
+        made: images that were made only to be deleted with the layers they hold.
+    """
+
+    folder: Path
+    work: str
+    ended: float | None = None
+    tries: int = 0
+    made: list[str] = field(default_factory=list)
+
+    @property
+    def lines(self) -> Path:
+        """The file for what skopeo says; it is there from the beginning."""
+        return self.folder / "copied"
+
+    def blobs(self) -> set[str]:
+        """Return the digests of the compressed layers that it has touched."""
+        return set(_BLOB.findall(self._said()))
+
+    def image(self) -> str:
+        """Return the ID of the image that it commits, or empty as long as skopeo has not told."""
+        found = _CONFIG.findall(self._said())
+        return found[-1] if found else ""
+
+    def commits(self) -> bool:
+        """Tell whether the image's record is being written, or has been."""
+        return _COMMITS in self._said()
+
+    def before(self, kind: str) -> set[str] | None:
+        """Return the IDs of the `layers` or `images` that were there before it; None if that is not known."""
+        file = self.folder / f"{kind}.json"
+        if (self.folder / f"no-{kind}").exists():
+            return set()
         try:
-            when = copied_file(folder).stat().st_mtime
+            return {str(record.get("id")) for record in read_raw(file, whole=True)} if file.exists() else None
+        except (OSError, ValueError):
+            return None
+
+    def write(self) -> None:
+        """Write down what has changed.
+
+        Raises:
+            OSError: no space.
+        """
+        document = {"work": self.work, "ended": self.ended, "tries": self.tries, "made": self.made}
+        fresh = self.folder / "entry.new"
+        fresh.write_text(json.dumps(document))
+        fresh.replace(self.folder / "entry.json")
+
+    def forget(self) -> None:
+        """Remove it; nothing of it is left to be done."""
+        # First what makes it an entry: half of one would not know what was there before.
+        with contextlib.suppress(OSError):
+            (self.folder / "entry.json").unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _said(self) -> str:
+        try:
+            return self.lines.read_text("ascii", "replace")
         except OSError:
-            continue
-        found |= dict.fromkeys(copied_blobs(folder), when)
-    return found
+            return ""
 
 
 class Journal:
-    """Layers of pulls that came to nothing: nothing may ever use them. May be used by threads.
+    """All copies of one server into one store. May be used by threads.
 
-    It is written to the work folder at every change, for the server that comes after a killed one.
+    Args:
+        layout: the store. Nothing is made in it before the first copy begins.
     """
 
-    def __init__(self, work: Path, known: Mapping[str, float]) -> None:
-        self._file = work / _JOURNAL
-        self._lock = threading.Lock()
-        self._layers = dict(known)
-        self._write()
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._top = layout.root / "criimage"
+        self._folder = self._top / f"{_PREFIX}{uuid.uuid4().hex}"
+        self._lock: int | None = None
+        self._entries: dict[Path, Entry] = {}
 
-    def add(self, digests: Iterable[str]) -> None:
-        """Remember layers. Blocks."""
-        with self._lock:
-            self._layers |= dict.fromkeys(digests, time.time())
-            self._write()
+    def begin(self, work: Path) -> Entry:
+        """Write down that a copy begins, and what is there before it.
 
-    def due(self, seconds: float) -> set[str]:
-        """Return the layers that have been here for so long."""
-        with self._lock:
-            return {digest for digest, when in self._layers.items() if abs(time.time() - when) >= seconds}
+        Args:
+            work: of the copy.
 
-    def forget(self, digests: Iterable[str]) -> None:
-        """Forget layers. Blocks."""
-        with self._lock:
-            for digest in digests:
-                self._layers.pop(digest, None)
-            self._write()
+        Raises:
+            OSError: the store cannot be written.
+        """
+        self._open()
+        folder = self._folder / uuid.uuid4().hex
+        folder.mkdir(0o700)
+        try:
+            for kind in ("images", "layers"):
+                source = self._layout.root / f"{self._layout.driver}-{kind}" / f"{kind}.json"
+                _keep(source, folder / f"{kind}.json", folder / f"no-{kind}")
+            entry = Entry(folder, str(work))
+            entry.lines.touch()
+            entry.write()
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._entries[folder] = entry
+        return entry
 
-    def _write(self) -> None:
-        # On a full disk it is known in memory still.
+    def end(self, entry: Entry) -> None:
+        """Write down that a copy came to nothing."""
+        entry.ended = time.time()
+        # On a full disk it is known in memory still, and the next server takes it for one that was cut short.
         with contextlib.suppress(OSError):
-            self._file.write_text(json.dumps(self._layers))
+            entry.write()
+
+    def forget(self, entry: Entry) -> None:
+        """Remove an entry."""
+        self._entries.pop(entry.folder, None)
+        entry.forget()
+
+    def ended(self) -> list[Entry]:
+        """Return the entries of copies that came to nothing, the oldest first; more than a thousand are not kept."""
+        found = sorted(
+            (entry for entry in list(self._entries.values()) if entry.ended is not None), key=lambda one: one.ended or 0
+        )
+        for entry in found[:-_LIMIT]:
+            _log.warning("too many failed pulls have left layers; those of the oldest are not given back")
+            self.forget(entry)
+        return found[-_LIMIT:]
+
+    def running_blobs(self) -> set[str]:
+        """Return the layers that running copies have touched and may count on."""
+        running = [entry for entry in list(self._entries.values()) if entry.ended is None]
+        return set().union(*(entry.blobs() for entry in running))
+
+    def take_over(self) -> list[Entry]:
+        """Take over what dead servers have left, and return it: each of these copies was cut short or failed."""
+        found = []
+        for folder in sorted(self._top.glob(f"{_PREFIX}*")):
+            if folder == self._folder or (lock := lock_folder(folder)) is None:
+                continue
+            try:
+                for one in sorted(folder.iterdir()):
+                    entry = _read(one)
+                    if entry is None:
+                        shutil.rmtree(one, ignore_errors=True)
+                        continue
+                    self._open()
+                    entry.folder = one.rename(self._folder / one.name)
+                    self._entries[entry.folder] = entry
+                    found.append(entry)
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            except OSError as error:
+                _log.warning("what an earlier server left cannot be looked at", error=str(error))
+            finally:
+                os.close(lock)
+        return found
+
+    def close(self) -> None:
+        """Leave what is not settled to the next server."""
+        if self._lock is not None:
+            for folder in (self._folder, self._top):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # unless something is left in it
+            os.close(self._lock)
+            self._lock = None
+
+    def _open(self) -> None:
+        if self._lock is None or not self._folder.is_dir():
+            self._folder.mkdir(0o700, parents=True, exist_ok=True)
+            if self._lock is not None:
+                os.close(self._lock)
+            self._lock = lock_folder(self._folder)
+
+
+def _keep(source: Path, kept: Path, nothing: Path) -> None:
+    try:
+        os.link(source, kept)
+    except FileNotFoundError:
+        nothing.touch()
+    except OSError:
+        # Another file system, or one without links.
+        shutil.copyfile(source, kept)
+
+
+def _read(folder: Path) -> Entry | None:
+    try:
+        document: Any = parse((folder / "entry.json").read_bytes())
+        work, ended, tries, made = (document[key] for key in ("work", "ended", "tries", "made"))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    right = isinstance(work, str) and isinstance(tries, int) and isinstance(made, list)
+    if not right or not all(isinstance(one, str) for one in made):
+        return None
+    return Entry(folder, work, float(ended) if isinstance(ended, int | float) else None, tries, made)

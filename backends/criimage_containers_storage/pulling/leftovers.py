@@ -1,10 +1,13 @@
-"""Giving back the layers of pulls that came to nothing.
+"""What pulls that came to nothing leave in the store, and how it is taken back.
 
-A pull that fails, is cancelled or killed leaves the layers that were complete by then. A retry uses them, and they go
-with the image it makes. Without a retry nothing lists these layers, so nobody frees them: they are given back after a
-while, and at once where the disk was full. Only layers of our own pulls, which `copied` knows: what else is unused may
-belong to another tool's pull that is running. The store's tools give a layer back only with an image, so an image is
-made of them and removed again; skopeo alone does both.
+A copy that is ended while it commits leaves a record without a name, which nobody could use; a copy that fails leaves
+the layers that were complete by then. A retry uses these layers, and they go with the image it makes. Without a retry
+nothing lists them, so nobody frees them: they are given back after a while, and at once where the disk was full.
+
+Only what the very copy wrote is touched: what was there before it is never ours, and neither is what somebody uses by
+then, or may count on: another copy of ours that has touched it, another tool that is at work on the store (`busy`).
+What cannot be taken back now is tried again later. The store's tools give a layer back only with an image, so an image
+is made of them and removed again; skopeo alone does both.
 """
 
 from __future__ import annotations
@@ -12,24 +15,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import structlog
 
 from criimage.reference import ImageID
-from criimage_containers_storage.finishing import finish
+from criimage_containers_storage.finishing import finish, settled
 from criimage_containers_storage.pulling.failures import last_words
-from criimage_containers_storage.pulling.work_folder import for_one_pull
-from criimage_containers_storage.store.records import read_layers, read_raw
+from criimage_containers_storage.pulling.orphans import end_orphans
+from criimage_containers_storage.store.busy import other_tools
+from criimage_containers_storage.store.in_use import read_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Collection, Mapping
 
-    from criimage_containers_storage.pulling.journal import Journal
+    from criimage_containers_storage.pulling.changes import StoreChanges
+    from criimage_containers_storage.pulling.journal import Entry, Journal
     from criimage_containers_storage.pulling.skopeo import Skopeo
     from criimage_containers_storage.store.access import StoreAccess
+    from criimage_containers_storage.store.in_use import InUse
     from criimage_containers_storage.store.records import LayerRecord
     from criimage_containers_storage.store.storage_conf import Layout
 
@@ -40,108 +47,230 @@ _log = structlog.get_logger(__name__)
 WAIT_SECONDS = 900.0
 """So long a retry may be in coming: kubelet's are five minutes apart at most."""
 
-LOOK_SECONDS = 60.0
-"""Between two looks at what is due."""
+LOOK_SECONDS = 10.0
+"""Between two looks at what is left."""
+
+_TRIES = 100
+_CHAINS = 200
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+# What a pull writes to an image's record; what else is in one was put there by somebody.
+_WRITTEN_BY_PULLS = ("manifest", "sha256:", "signature")
 
 
 class Leftovers:
-    """Gives back what pulls into one store have left.
+    """Takes back what copies into one store have left.
 
     Args:
         layout: the store.
-        skopeo: changes it.
+        skopeo: makes images of layers.
+        changes: deletes images.
         access: keeps copies and deletions apart.
-        journal: layers that nothing uses, as far as known.
-        work: our folder.
+        journal: what was there before each copy.
     """
 
-    def __init__(self, layout: Layout, skopeo: Skopeo, access: StoreAccess, journal: Journal, work: Path) -> None:
-        self._journal = journal
-        self._work = work
+    def __init__(
+        self,
+        layout: Layout,
+        skopeo: Skopeo,
+        changes: StoreChanges,
+        access: StoreAccess,
+        journal: Journal,
+    ) -> None:
         self._layout = layout
         self._skopeo = skopeo
+        self._changes = changes
         self._access = access
+        self._journal = journal
 
-    def remember(self, blobs: set[str]) -> None:
-        """Give these layers back later, unless something uses them then. Blocks."""
-        self._journal.add(blobs)
+    async def take_over(self) -> None:
+        """Take over what a killed server has left; its tools are ended first."""
+        for entry in await anyio.to_thread.run_sync(self._journal.take_over):
+            await anyio.to_thread.run_sync(end_orphans, Path(entry.work))
+            if entry.ended is None:
+                await anyio.to_thread.run_sync(self._journal.end, entry)
+
+    async def begin(self, work: Path) -> Entry:
+        """Write down that a copy begins; see `Journal.begin`."""
+        made = asyncio.create_task(anyio.to_thread.run_sync(self._journal.begin, work))
+        cancelled = await settled(made)
+        entry = made.result()
+        if cancelled:
+            await finish(anyio.to_thread.run_sync(self._journal.forget, entry))
+            raise asyncio.CancelledError
+        return entry
+
+    async def nothing_left(self, entry: Entry) -> None:
+        """Take notice that a copy came to its end with all it wrote in use."""
+        await anyio.to_thread.run_sync(self._journal.forget, entry)
 
     async def watch(self) -> None:
-        """Give back what is due, again and again, until cancelled."""
+        """Take back what is due, again and again, until cancelled."""
         while True:
+            for entry in self._journal.ended():
+                due = abs(time.time() - (entry.ended or 0)) >= WAIT_SECONDS
+                await finish(self._settle(entry, layers=due))
             await asyncio.sleep(LOOK_SECONDS)
-            due = self._journal.due(WAIT_SECONDS)
-            # A copy that runs may count on them.
-            if due and not self._access.copies:
-                try:
-                    async with for_one_pull(self._work, lambda _: None) as folder:
-                        await self.give_back(due, folder)
-                except OSError as error:
-                    _log.warning("layers of a failed pull could not be given back", error=str(error))
-                await anyio.to_thread.run_sync(self._journal.forget, due)
 
-    async def give_back(self, blobs: Collection[str], folder: Path) -> None:
-        """Remove the layers that came as one of `blobs` and that nothing uses.
-
-        Only these: what else is unused may belong to another tool's pull that is running. Failing is no more than a
-        line in the log. After a cancel the rest is where it was.
+    async def after(self, entry: Entry, *, at_once: bool = False) -> None:
+        """Look at what a copy has left that came to nothing.
 
         Args:
-            blobs: digests of compressed layers.
-            folder: of this pull's own.
+            entry: of the copy.
+            at_once: its layers as well: the disk is full.
+        """
+        if not await anyio.to_thread.run_sync(entry.blobs):
+            await anyio.to_thread.run_sync(self._journal.forget, entry)  # it wrote nothing
+            return
+        await anyio.to_thread.run_sync(self._journal.end, entry)
+        await self._settle(entry, layers=at_once)
+
+    async def _settle(self, entry: Entry, *, layers: bool) -> None:
+        """Take back the record that a copy has left, and its layers if they are due; forget it if nothing is left.
+
+        Failing is no more than a line in the log: the pull that failed has its own error to tell.
         """
         try:
+            if not layers and not await self._has_record(entry):
+                return
             async with self._access.exclusive():
-                for number, chain in enumerate(await anyio.to_thread.run_sync(self._chains, blobs)):
-                    # Half of it would leave an image that nobody asked for, so a cancel waits for this chain, but for
-                    # no other.
-                    await finish(self._give_back(folder / f"leftovers-{number}", chain))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the pull that failed has its own error to tell
-            _log.warning("layers of a failed pull could not be given back", error=str(error))
+                settled = await self._record_is_settled(entry)
+                if settled and layers:
+                    settled = await self._layers_are_settled(entry)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+            _log.warning("what a failed pull left could not be taken back", error=str(error))
+            settled = False
+        if settled and layers:
+            await anyio.to_thread.run_sync(self._journal.forget, entry)
+        elif not settled and layers:
+            entry.tries += 1
+            if entry.tries >= _TRIES:
+                _log.warning("layers of a failed pull are left in the store: it is never at rest")
+                await anyio.to_thread.run_sync(self._journal.forget, entry)
 
-    async def _give_back(self, image: Path, chain: list[LayerRecord]) -> None:
-        # Half of it would leave an image that nobody asked for, so a cancel waits for this chain, but for no other.
-        identity = await anyio.to_thread.run_sync(_write_image, image, chain)
-        for outcome in (await self._skopeo.store_folder(image, identity), await self._skopeo.delete(identity)):
-            if outcome.code != 0:
-                _log.warning("layers of a failed pull could not be given back", error=last_words(outcome))
+    async def _has_record(self, entry: Entry) -> bool:
+        if not entry.made and not await anyio.to_thread.run_sync(entry.image):
+            return False
+        users = await self._users()
+        own = await anyio.to_thread.run_sync(_own_record, entry, users)
+        return bool(own) or any(users.image(one) is not None for one in entry.made)
 
-    def _chains(self, blobs: Collection[str]) -> list[list[LayerRecord]]:
-        root, driver = self._layout.root, self._layout.driver
-        layers = read_layers(read_raw(root / f"{driver}-layers" / "layers.json"))
-        images = read_raw(root / f"{driver}-images" / "images.json")
-        containers = read_raw(root / f"{driver}-containers" / "containers.json")
-        used = {str(record.get("layer", "")) for record in [*images, *containers]}
-        for image in images:
-            used.update(map(str, image.get("mapped-layers") or ()))
-        return unused_chains(layers, used, blobs)
+    async def _record_is_settled(self, entry: Entry) -> bool:
+        """Delete the nameless record that a copy has left, if it is proven to be its own; False: look again later."""
+        users = await self._users()
+        identities = [one for one in entry.made if users.image(one) is not None]
+        own = await anyio.to_thread.run_sync(_own_record, entry, users)
+        identities += [own] if own else []
+        for identity in identities:
+            if users.names(identity) or any(one.image == identity for one in users.containers):
+                continue
+            if await self._others():
+                return False
+            await self._changes.delete(identity)
+        return True
+
+    async def _layers_are_settled(self, entry: Entry) -> bool:
+        """Remove the layers that this copy wrote and nothing uses; False: look again later."""
+        blobs = await anyio.to_thread.run_sync(entry.blobs)
+        before = await anyio.to_thread.run_sync(entry.before, "layers")
+        if not blobs or before is None:
+            return True
+        for _ in range(_CHAINS):
+            users = await self._users()
+            counted_on = await anyio.to_thread.run_sync(self._journal.running_blobs)
+            chains = unused_chains(users.layers, users.top_layers, blobs, before)
+            free = [chain for chain in chains if not counted_on & {layer.blob_digest for layer in chain}]
+            if not chains:
+                return True
+            if not free or await self._others():
+                return False
+            # Half of it would leave an image that nobody asked for, so a cancel waits for this chain, but for no other.
+            if not await finish(self._give_back(entry, free[0])):
+                return False
+        return False
+
+    async def _give_back(self, entry: Entry, chain: list[LayerRecord]) -> bool:
+        folder = entry.folder / f"image-{len(entry.made)}"
+        identity = await anyio.to_thread.run_sync(_write_image, folder, chain)
+        entry.made.append(identity.hex)
+        await anyio.to_thread.run_sync(entry.write)
+        outcome = await self._skopeo.store_folder(folder, identity)
+        if outcome.code == 0:
+            await self._changes.delete(identity.hex)
+            return True
+        _log.warning("layers of a failed pull could not be given back", error=last_words(outcome))
+        return False
+
+    async def _users(self) -> InUse:
+        return await anyio.to_thread.run_sync(read_in_use, self._layout)
+
+    async def _others(self) -> bool:
+        found = await anyio.to_thread.run_sync(other_tools, self._layout)
+        if found:
+            _log.debug("what a failed pull left stays while others are at work on the store", others=found)
+        return bool(found)
+
+
+def _own_record(entry: Entry, users: InUse) -> str:
+    """Return the ID of the record that this copy wrote without its name; empty if there is none that is proven so."""
+    identity = entry.image()
+    before = entry.before("images")
+    record = users.image(identity) if identity else None
+    if record is None or before is None or identity in before or record.get("names") or record.get("names-history"):
+        return ""
+    if not all(str(key).startswith(_WRITTEN_BY_PULLS) for key in record.get("big-data-names") or ()):
+        return ""
+    layers_before = entry.before("layers")
+    if layers_before is None:
+        return ""
+    held = _held(users.layers, users.top_layers - {record.get("layer")})
+    layer = str(record.get("layer") or "")
+    while layer in users.layers and layer not in held:
+        if layer in layers_before:
+            return ""  # with the record this layer would go, which was there before
+        layer = users.layers[layer].parent
+    return identity
 
 
 def unused_chains(
-    layers: Mapping[str, LayerRecord], used: Iterable[str], blobs: Collection[str]
+    layers: Mapping[str, LayerRecord], used: Collection[str], blobs: Collection[str], before: Collection[str]
 ) -> list[list[LayerRecord]]:
     """Return, for each unused layer that has none above it, the layers from the lowest up to it.
+
+    A chain whose removal would take a layer that is not ours is left out.
 
     Args:
         layers: by ID.
         used: the uppermost layers of images and containers.
-        blobs: digests of compressed layers that count; a layer that came as another one is left alone.
+        blobs: digests of compressed layers that a copy has touched; a layer that came as another one is not its own.
+        before: the layers that were there before the copy.
     """
-    taken = set(used) | {layer.parent for layer in layers.values()}
+    held = _held(layers, used)
+    parents = {layer.parent for layer in layers.values()}
     found = []
-    for identity, top in layers.items():
-        if identity in taken or top.incomplete or top.blob_digest not in blobs:
+    for tip in layers:
+        if tip in used or tip in parents:
             continue
-        chain = [top]
-        while chain[0].parent in layers and len(chain) < len(layers):
-            chain.insert(0, layers[chain[0].parent])
-        if all(layer.diff_digest and layer.blob_digest for layer in chain):
-            found.append(chain)
+        path = [tip]
+        while layers[path[-1]].parent in layers and len(path) < len(layers):
+            path.append(layers[path[-1]].parent)
+        chain = [layers[name] for name in path]
+        freed = path[: next((number for number, name in enumerate(path) if name in held), len(path))]
+        ours = all(name not in before and layers[name].blob_digest in blobs for name in freed)
+        whole = all(layer.diff_digest and layer.blob_digest and not layer.incomplete for layer in chain)
+        if ours and whole:
+            found.append(chain[::-1])
     return found
+
+
+def _held(layers: Mapping[str, LayerRecord], used: Collection[str]) -> set[str]:
+    """Return the layers at which a deletion stops: used themselves, or with more than one layer above them (R6)."""
+    children: dict[str, int] = {}
+    for layer in layers.values():
+        children[layer.parent] = children.get(layer.parent, 0) + 1
+    return {name for name in layers if name in used or children.get(name, 0) > 1}
 
 
 def _write_image(folder: Path, chain: list[LayerRecord]) -> ImageID:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import stat
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,14 @@ import structlog
 from criimage.backend import Phase, PullProgress
 from criimage.errors import CriimageError
 from criimage_containers_storage.pulling.rate_limits import seconds_to_wait, waits
+from criimage_containers_storage.store.busy import lock_use
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from criimage.backend import ProgressReporter
     from criimage_containers_storage.pulling.manifests import LayersToFetch
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["Watch"]
 
@@ -34,14 +36,40 @@ _WORTH_ASKING_SECONDS = 1.5
 _BLOCK = 65536
 
 
-class Watch:
-    """Watches one pull, through several runs of skopeo if need be, and tells what it sees."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What can be seen of a copy at one moment.
 
-    def __init__(self, report: ProgressReporter) -> None:
+    Attributes:
+        arrived: sizes of the layers, complete or not.
+        written: blocks that its processes have written.
+        arrives: a layer is still coming in.
+        waits: it waits for a lock of the store, or for a disk.
+        writes: it has a lock of the store for writing: it unpacks or commits.
+    """
+
+    arrived: list[int]
+    written: int
+    arrives: bool
+    waits: bool
+    writes: bool
+
+
+class Watch:
+    """Watches one pull, through several runs of skopeo if need be, and tells what it sees.
+
+    Args:
+        report: told.
+        layout: the store that skopeo writes to.
+    """
+
+    def __init__(self, report: ProgressReporter, layout: Layout) -> None:
         self._report = report
+        self._layout = layout
         self._last = PullProgress()
         self._process = 0
         self._layers: LayersToFetch | None = None
+        self._waited = False
 
     def started(self, process: int) -> None:
         """Take notice of skopeo's process ID."""
@@ -102,10 +130,10 @@ class Watch:
             while True:
                 await asyncio.sleep(_SECONDS)
                 worth = asking is None and self._layers is None and time.monotonic() - began > _WORTH_ASKING_SECONDS
-                arrived, written, arrives = await anyio.to_thread.run_sync(_look, folder, self._process, worth)
-                if worth and arrives:
+                seen = await anyio.to_thread.run_sync(_look, self._layout, folder, self._process, worth)
+                if worth and seen.arrives:
                     asking = asyncio.create_task(self._ask(ask_layers))
-                self._see(arrived, written)
+                self._see(seen)
         finally:
             if asking is not None:
                 asking.cancel()
@@ -117,15 +145,18 @@ class Watch:
         except (CriimageError, OSError) as error:
             _log.debug("the size of a pull is not known", error=str(error))
 
-    def _see(self, arrived: list[int], written: int) -> None:
-        last = self._last
+    def _see(self, now: _Seen) -> None:
+        last, arrived, written = self._last, now.arrived, now.written
         total = sum(arrived)
         # What is unpacked is written too, but arrives nowhere.
-        unpacks = written > last.activity and total <= last.bytes_done and total > 0
+        stands = total <= last.bytes_done
+        unpacks = stands and (now.writes or (written > last.activity and total > 0))
+        # Everybody waits for a moment now and then.
+        waits, self._waited = stands and now.waits and self._waited, now.waits
         done = max(last.bytes_done, total)
         seen = replace(
             last,
-            phase=_phase(last.phase, began=bool(arrived), unpacks=unpacks),
+            phase=_phase(last.phase, began=bool(arrived), unpacks=unpacks, waits=waits),
             bytes_done=done,
             activity=max(last.activity, written),
         )
@@ -144,19 +175,34 @@ class Watch:
         self._report(seen)
 
 
-def _phase(last: Phase, *, began: bool, unpacks: bool) -> Phase:
+def _phase(last: Phase, *, began: bool, unpacks: bool, waits: bool) -> Phase:
+    if waits:
+        return Phase.WAITING_FOR_STORE
     if unpacks:
         return Phase.UNPACKING
     # Before the first layer there is nothing to tell a token from a manifest or a blob's redirection.
     return Phase.DOWNLOADING if began or last is not Phase.RESOLVING else last
 
 
-def _look(folder: Path, process: int, ask: bool) -> tuple[list[int], int, bool]:
-    """Return the sizes of the layers, what was written, and, if asked for, whether a layer is still arriving."""
+def _look(layout: Layout, folder: Path, process: int, ask: bool) -> _Seen:
+    """Return what can be seen of a copy; whether a layer is still arriving only if asked for."""
     files = list(folder.glob("*/*"))
     layers = [_layer_size(file) for file in files]
     family = list(_family(process))
-    return layers, sum(map(_written, family)), ask and any(layers) and any(_receives(one, files) for one in family)
+    arrives = ask and any(layers) and any(_receives(one, files) for one in family)
+    use = lock_use(layout)
+    waits = process in use.waiting or any(map(_waits_for_disk, family))
+    return _Seen(layers, sum(map(_written, family)), arrives, waits, process in use.writers)
+
+
+def _waits_for_disk(process: int) -> bool:
+    # Networks are waited for interruptibly.
+    with contextlib.suppress(OSError, IndexError):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            with contextlib.suppress(OSError):
+                if (task / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] == "D":
+                    return True
+    return False
 
 
 def _receives(process: int, files: Iterable[Path]) -> bool:

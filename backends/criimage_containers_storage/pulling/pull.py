@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,11 +13,18 @@ import anyio.to_thread
 import structlog
 
 from criimage.backend import Phase
-from criimage.errors import AccessDenied, ContentInvalid, OperationFailed, PullError, RateLimited, StorageFull
+from criimage.errors import (
+    AccessDenied,
+    ContentInvalid,
+    CriimageError,
+    OperationFailed,
+    PullError,
+    RateLimited,
+    StorageFull,
+)
 from criimage.reference import DEFAULT_DOMAIN
-from criimage_containers_storage.finishing import finish, settled
+from criimage_containers_storage.finishing import BackgroundTasks, finish, settled
 from criimage_containers_storage.pulling.failures import LAYER_GONE, last_words, pull_failure
-from criimage_containers_storage.pulling.journal import copied_blobs
 from criimage_containers_storage.pulling.manifests import (
     LayersToFetch,
     instances,
@@ -25,7 +33,6 @@ from criimage_containers_storage.pulling.manifests import (
     layers_to_fetch,
 )
 from criimage_containers_storage.pulling.progress import Watch
-from criimage_containers_storage.pulling.work_folder import for_one_pull
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,24 +40,28 @@ if TYPE_CHECKING:
 
     from criimage.backend import Image, ProgressReporter
     from criimage.credentials import Credentials
-    from criimage.errors import CriimageError
     from criimage.reference import Reference
     from criimage_containers_storage.pulling.changes import StoreChanges
+    from criimage_containers_storage.pulling.journal import Entry
     from criimage_containers_storage.pulling.leftovers import Leftovers
     from criimage_containers_storage.pulling.process import Outcome
     from criimage_containers_storage.pulling.skopeo import Skopeo
+    from criimage_containers_storage.pulling.work_folder import WorkFolder
     from criimage_containers_storage.registries.credentials import CredentialResolver, ResolvedCredentials
     from criimage_containers_storage.registries.current import CurrentRegistries
     from criimage_containers_storage.registries.rules import RuleFinder, Rules
     from criimage_containers_storage.store.access import StoreAccess
     from criimage_containers_storage.store.reader import Store
     from criimage_containers_storage.store.snapshot import Snapshot, Stored
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["Puller"]
 
 _log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 3
+_LEAVE_SECONDS = 0.9
+_CLOSE_SECONDS = 3.0
 _ASKING_AT_ONCE = 3
 
 
@@ -69,6 +80,7 @@ class Puller:
     """Pulls into one store.
 
     Args:
+        layout: the store.
         rules: finds by which rules a registry is asked.
         credentials: finds with which credentials.
         store: what is here.
@@ -77,12 +89,13 @@ class Puller:
         registries: what registries.conf says.
         changes: takes back what must not stay.
         leftovers: gives back what found no space.
-        folder: for downloads.
+        work: for downloads.
         skip_unchanged: whether to copy nothing where the registry has what is here.
     """
 
     def __init__(
         self,
+        layout: Layout,
         rules: RuleFinder,
         credentials: CredentialResolver,
         store: Store,
@@ -91,10 +104,11 @@ class Puller:
         registries: CurrentRegistries,
         changes: StoreChanges,
         leftovers: Leftovers,
-        folder: Path,
+        work: WorkFolder,
         *,
         skip_unchanged: bool,
     ) -> None:
+        self._layout = layout
         self._rules = rules
         self._credentials = credentials
         self._store = store
@@ -103,7 +117,8 @@ class Puller:
         self._registries = registries
         self._changes = changes
         self._leftovers = leftovers
-        self._folder = folder
+        self._work = work
+        self._background = BackgroundTasks()
         self._skip_unchanged = skip_unchanged
         # Hundreds of slow pulls at once must not start hundreds of processes more, only to tell their totals.
         self._asking = anyio.CapacityLimiter(_ASKING_AT_ONCE)
@@ -111,8 +126,18 @@ class Puller:
     async def pull(
         self, reference: Reference, credentials: Credentials | None, namespace: str, report: ProgressReporter
     ) -> Image:
-        """Pull one image, see `criimage.backend.Backend.pull`."""
-        watch = Watch(report)
+        """Pull one image, see `criimage.backend.Backend.pull`.
+
+        Cancelled, it leaves within a second. A commit that has begun by then is finished or taken back afterwards.
+        """
+        work = self._pull(reference, credentials, namespace, Watch(report, self._layout))
+        return await self._background.result(work, _LEAVE_SECONDS)
+
+    async def close(self) -> None:
+        """Stop what still runs, and give what has to be finished a moment for that."""
+        await self._background.close(_CLOSE_SECONDS)
+
+    async def _pull(self, reference: Reference, credentials: Credentials | None, namespace: str, watch: Watch) -> Image:
         watch.tell(Phase.RESOLVING)
         registries, conf = await anyio.to_thread.run_sync(self._registries.for_pull)
         registry = registries.find(reference)
@@ -120,7 +145,7 @@ class Puller:
             # skopeo looks at the rewritten name only (C5).
             raise PullError(f"registry {registry.prefix} is blocked in {registries.source}: {reference}")
         try:
-            async with for_one_pull(self._folder, self._leftovers.remember) as folder:
+            async with self._work.for_one_pull() as folder:
                 rules = await anyio.to_thread.run_sync(self._rules.find, reference, conf, namespace)
                 resolved = await anyio.to_thread.run_sync(
                     self._credentials.resolve, reference, credentials, registries, namespace
@@ -167,32 +192,67 @@ class Puller:
 
     async def _copy(self, order: _Order) -> Image:
         for left in reversed(range(_ATTEMPTS)):
-            earlier = await self._store.now()
-            present = {layer.blob_digest for layer in earlier.layers.values() if not layer.incomplete}
-            async with self._access.shared(lambda: order.watch.tell(Phase.WAITING_FOR_STORE)):
-                order.watch.goes_on()
-                outcome = await self._watched_copy(order, present)
-            if outcome.code == 0:
-                # What came is looked at whether or not somebody still waits: it must not stay unseen.
-                stored = await finish(self._arrived(order.reference, earlier))
-                if stored is not None:
-                    if _same(_holder(earlier, order.reference), stored):
-                        order.watch.unchanged(LayersToFetch((), len(set(stored.facts.diff_ids))))
-                        return stored.image
-                    order.watch.complete(await anyio.to_thread.run_sync(_fetched, stored, present))
-                    return stored.image
-                if not left:
-                    raise OperationFailed(f"the image was removed while it was pulled: {order.reference}")
+            stored, outcome = await self._attempt(order)
+            if stored is not None:
+                return stored.image
+            if not left and outcome.code == 0:
+                raise OperationFailed(f"the image was removed while it was pulled: {order.reference}")
             # T10: another tool's deletion took a layer that this copy had counted on.
-            elif not left or LAYER_GONE not in last_words(outcome):
+            if outcome.code != 0 and (not left or LAYER_GONE not in last_words(outcome)):
                 raise await self._failure(order, outcome)
         raise AssertionError  # the last attempt returns or raises
 
-    async def _watched_copy(self, order: _Order, present: Collection[str]) -> Outcome:
+    async def _attempt(self, order: _Order) -> tuple[Stored | None, Outcome]:
+        """Copy once. What comes of it is looked at whether or not somebody still waits: it must not stay unseen."""
+        async with self._access.shared(lambda: order.watch.tell(Phase.WAITING_FOR_STORE)):
+            order.watch.goes_on()
+            earlier = await self._store.now()
+            present = {layer.blob_digest for layer in earlier.layers.values() if not layer.incomplete}
+            entry = await self._leftovers.begin(order.folder)
+            outcome: Outcome | None = None
+            try:
+                outcome = await self._watched_copy(order, present, entry)
+            finally:
+                # Cut short, it may have committed half of an image, or all of it.
+                if outcome is None:
+                    self._background.start(self._after_a_cut(order.reference, earlier, entry))
+        stored = await finish(self._after(order.reference, earlier, entry, outcome))
+        if stored is not None:
+            if _same(_holder(earlier, order.reference), stored):
+                order.watch.unchanged(LayersToFetch((), len(set(stored.facts.diff_ids))))
+            else:
+                order.watch.complete(await anyio.to_thread.run_sync(_fetched, stored, present))
+        return stored, outcome
+
+    async def _after(self, reference: Reference, earlier: Snapshot, entry: Entry, outcome: Outcome) -> Stored | None:
+        """Return what a copy that has ended has brought; what else it has left is taken care of."""
+        stored = None
+        try:
+            if outcome.code == 0:
+                stored = await self._arrived(reference, earlier)
+        finally:
+            if stored is not None:
+                await self._leftovers.nothing_left(entry)
+            else:
+                await self._leftovers.after(entry, at_once=_is_full(outcome))
+        return stored
+
+    async def _after_a_cut(self, reference: Reference, earlier: Snapshot, entry: Entry) -> None:
+        with contextlib.suppress(CriimageError):
+            await self._arrived(reference, earlier)
+        await self._leftovers.after(entry)
+
+    async def _watched_copy(self, order: _Order, present: Collection[str], entry: Entry) -> Outcome:
         watching = asyncio.create_task(order.watch.run(order.folder, lambda: self._layers(order, present)))
         try:
             return await self._skopeo.copy(
-                order.reference, order.rules, order.credentials, order.folder, order.watch.started, order.watch.hear
+                order.reference,
+                order.rules,
+                order.credentials,
+                order.folder,
+                entry,
+                order.watch.started,
+                order.watch.hear,
             )
         finally:
             watching.cancel()
@@ -223,7 +283,7 @@ class Puller:
         return outcome.out
 
     async def _failure(self, order: _Order, outcome: Outcome) -> CriimageError:
-        """Return what a copy failed with; where there was no space, what it had written is given back first."""
+        """Return what a copy failed with."""
         error = pull_failure(outcome, str(order.reference), secrets=order.credentials.secrets)
         if order.credentials.anonymous and isinstance(error, AccessDenied):
             # No auth file holds a registry token, and nowhere else may a secret stand.
@@ -231,9 +291,6 @@ class Puller:
         if isinstance(error, ContentInvalid) and is_encrypted(await self._manifest(order)):
             # To skopeo without keys it looks damaged, in one way or another (P16).
             return error.with_text(f"the image is encrypted, and there is no key for it: {order.reference}")
-        if isinstance(error, StorageFull):
-            blobs = await anyio.to_thread.run_sync(copied_blobs, order.folder)
-            await self._leftovers.give_back(blobs, order.folder)
         return error
 
     async def _arrived(self, reference: Reference, earlier: Snapshot) -> Stored | None:
@@ -264,6 +321,10 @@ def _holder(snapshot: Snapshot, reference: Reference) -> Stored | None:
     """Return the image that has this very name in the store."""
     found = snapshot.by_name.get(reference)
     return found if found is not None and reference in found.names else None
+
+
+def _is_full(outcome: Outcome) -> bool:
+    return outcome.code != 0 and isinstance(pull_failure(outcome, ""), StorageFull)
 
 
 def _same(before: Stored | None, now: Stored) -> bool:

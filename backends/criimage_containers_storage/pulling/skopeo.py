@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from criimage.errors import ConfigurationError
-from criimage_containers_storage.pulling.journal import copied_file
 from criimage_containers_storage.pulling.process import run
 from criimage_containers_storage.registries.auth_files import in_memory
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.reference import ImageID, Reference
+    from criimage_containers_storage.pulling.journal import Entry
     from criimage_containers_storage.pulling.process import Outcome
     from criimage_containers_storage.registries.credentials import ResolvedCredentials
     from criimage_containers_storage.registries.rules import Rules
@@ -29,6 +29,7 @@ __all__ = ["Skopeo"]
 # With the time that it takes to stop a deaf tool (process.py) less than the five seconds in which a server ends.
 _DELETE_PATIENCE = 2.0
 _TRY_OUT_PATIENCE = 2.0
+_COMMIT_PATIENCE = 2.0
 
 # skopeo lives for a moment and reads the whole store's records in it: collecting garbage less often saves a fifth of
 # a copy's CPU on a store of some hundred images and costs ten megabytes at most, however large the layers. What the
@@ -95,25 +96,36 @@ class Skopeo:
         rules: Rules,
         credentials: ResolvedCredentials,
         folder: Path,
+        entry: Entry,
         started: Callable[[int], None],
         heard: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Copy an image from its registry into the store under its own name (T4).
+
+        Cancelled, it is stopped at once; if it commits already, it is given a moment to finish that.
 
         Args:
             reference: the image.
             rules: how to ask.
             credentials: with what.
             folder: for downloads; emptied by the caller whatever happens.
+            entry: of the journal; its file takes what skopeo says that it copies.
             started: told the process ID.
             heard: told what skopeo says meanwhile.
         """
         await self.try_out_store()
         with _login(rules, credentials, "src-") as (flags, descriptors):
-            # Not quietly: it names every layer as it begins with it (copied.py).
+            # Not quietly: it names every layer as it begins with it (journal.py).
             verb = ["copy", *flags, f"docker://{reference}", self.stored(str(reference))]
             command = [*self._start(rules, folder), *verb]
-            return await self._run(command, descriptors, started=started, heard=heard, out=copied_file(folder))
+            return await self._run(
+                command,
+                descriptors,
+                patience=lambda: _COMMIT_PATIENCE if entry.commits() else 0.0,
+                started=started,
+                heard=heard,
+                out=entry.lines,
+            )
 
     async def store_folder(self, folder: Path, identity: ImageID) -> Outcome:
         """Store an image that lies in a folder, without a name; the folder holds the policy for that as well."""
@@ -144,7 +156,7 @@ class Skopeo:
         command: Sequence[str],
         descriptors: Sequence[int],
         *,
-        patience: float = 0.0,
+        patience: float | Callable[[], float] = 0.0,
         started: Callable[[int], None] | None = None,
         heard: Callable[[str], None] | None = None,
         out: Path | None = None,

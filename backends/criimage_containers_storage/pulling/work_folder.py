@@ -8,108 +8,118 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from criimage_containers_storage.finishing import finish, settled
-from criimage_containers_storage.pulling.journal import copied_blobs, copied_file, left_behind
 from criimage_containers_storage.pulling.orphans import end_orphans
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator
 
-__all__ = ["for_one_pull", "work_folder"]
+__all__ = ["WorkFolder", "lock_folder"]
 
 _PREFIX = "criimage-work-"
-_LOCK = "lock"
+_ATTEMPTS = 10
 
 
-@contextlib.contextmanager
-def work_folder(parent: Path, left: dict[str, float] | None = None) -> Iterator[Path]:
-    """Yield a new folder below `parent` that only we can read; it is gone afterwards. Blocks.
+class WorkFolder:
+    """A folder that only we can read, with one for each pull in it.
 
-    A lock file in it is held as long as we live, so that another server's sweep knows. Folders whose owner is gone are
-    deleted first.
+    The folder itself is locked as long as we live: another server's sweep goes by that, and so does systemd-tmpfiles
+    (14). Whoever takes it away all the same does no lasting harm: it is made again.
 
     Args:
-        parent: an existing folder.
-        left: takes what those folders tell, see `copied.left_behind`.
+        parent: an existing folder; what servers that live no more have left there is deleted first.
 
     Raises:
         OSError: `parent` is not there or not writable.
     """
-    _sweep(parent, left)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    try:
-        with (folder / _LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def __init__(self, parent: Path) -> None:
+        self._making = threading.Lock()
+        _sweep(parent)
+        for _ in range(_ATTEMPTS):
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            lock = lock_folder(self.path)
+            if lock is not None:
+                self._lock = lock
+                return
+        raise BlockingIOError(f"somebody takes every new folder in {parent}")
+
+    def close(self) -> None:
+        """Delete it with all that is in it. Blocks."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    @contextlib.asynccontextmanager
+    async def for_one_pull(self) -> AsyncIterator[Path]:
+        """Yield a new folder in ours, gone afterwards with all that is in it.
+
+        Raises:
+            OSError: no space, or nothing can be made there any more.
+        """
+        made = asyncio.create_task(anyio.to_thread.run_sync(self._make))
+        # Cancelled in the middle, the thread would make the folder all the same and nobody would know its name.
+        cancelled = await settled(made)
+        path = made.result()
+        try:
+            if cancelled:
+                raise asyncio.CancelledError
+            yield path
+        finally:
+            await finish(anyio.to_thread.run_sync(_remove, path))
+
+    def _make(self) -> Path:
+        try:
+            return Path(tempfile.mkdtemp(prefix="pull-", dir=self.path))
+        except FileNotFoundError:
+            with self._making:
+                self._make_again()
+            return Path(tempfile.mkdtemp(prefix="pull-", dir=self.path))
+
+    def _make_again(self) -> None:
+        if self.path.is_dir():
+            return
+        self.path.mkdir(0o700, parents=True)
+        lock = lock_folder(self.path)
+        if lock is not None:
+            os.close(self._lock)
+            self._lock = lock
 
 
-def _sweep(parent: Path, left: dict[str, float] | None) -> None:
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             # The parent may be open to everyone: only what is our own is touched, and rmtree follows no link.
-            if folder.lstat().st_uid == os.geteuid() and not folder.is_symlink() and _abandoned(folder / _LOCK):
+            if folder.lstat().st_uid != os.geteuid() or (lock := lock_folder(folder)) is None:
+                continue
+            try:
                 end_orphans(folder)
-                if left is not None:
-                    left |= left_behind(folder)
                 shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
-def _abandoned(lock: Path) -> bool:
-    # Without a lock file it is about to be made, by somebody who lives.
-    descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def lock_folder(folder: Path) -> int | None:
+    """Lock a folder for as long as the returned descriptor is open; None if somebody has it, or it is gone. Blocks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-@contextlib.asynccontextmanager
-async def for_one_pull(folder: Path, failed: Callable[[set[str]], None]) -> AsyncIterator[Path]:
-    """Yield a new folder in ours, gone afterwards with all that is in it.
-
-    Args:
-        folder: ours.
-        failed: told, in a thread, which layers a pull has touched that raised.
-
-    Raises:
-        OSError: no space, or our folder was taken away.
-    """
-    made = asyncio.create_task(anyio.to_thread.run_sync(_make, folder))
-    # Cancelled in the middle, the thread would make the folder all the same and nobody would know its name.
-    cancelled = await settled(made)
-    path = made.result()
-    complete = False
-    try:
-        if cancelled:
-            raise asyncio.CancelledError
-        yield path
-        complete = True
-    finally:
-        await finish(anyio.to_thread.run_sync(_remove, path, None if complete else failed))
-
-
-def _make(folder: Path) -> Path:
-    path = Path(tempfile.mkdtemp(prefix="pull-", dir=folder))
-    try:
-        copied_file(path).touch()
+        # Between its making and its locking another server's sweep may have had it.
+        if folder.stat().st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
     except OSError:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-    return path
-
-
-def _remove(path: Path, failed: Callable[[set[str]], None] | None) -> None:
-    blobs = copied_blobs(path) if failed is not None else set()
-    if failed is not None and blobs:
-        failed(blobs)
-    shutil.rmtree(path, ignore_errors=True)
+        pass
+    os.close(descriptor)
+    return None

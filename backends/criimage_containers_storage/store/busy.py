@@ -1,0 +1,124 @@
+"""Whether other tools are at work on a store now (cri-o 14).
+
+A tool that copies counts on layers and writes a record before its name without telling anybody: what it counts on can
+be seen in no file. So it is looked for among the processes: who has or waits for one of the store's locks, and who was
+started to work on it. CRI-O copies in its own process; it is seen by the file that it downloads into. What cannot be
+told from a tool on another store counts as one on this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from criimage_containers_storage.store.storage_conf import Layout
+
+__all__ = ["LockUse", "lock_use", "other_tools"]
+
+_PROC = Path("/proc")
+_TOOLS = frozenset({"skopeo", "podman", "buildah", "containers-storage", "containers-stor"})
+_DAEMONS = frozenset({"crio"})
+_DOWNLOAD = re.compile(r"/(?:container_images_)?storage\d+/\d+$")
+_ROOT_FLAGS = ("--root", "-g", "--graph")
+
+
+class LockUse:
+    """Who has a store's locks for writing, and who waits for one, by process; 0 or less is one that cannot be seen.
+
+    Attributes:
+        writers: have one.
+        waiting: wait for one.
+    """
+
+    def __init__(self) -> None:
+        self.writers: set[int] = set()
+        self.waiting: set[int] = set()
+
+
+def lock_use(layout: Layout) -> LockUse:
+    """Return who has the store's locks or waits for them, as the kernel tells (L5). Blocks on some small files."""
+    files = set()
+    for folder in ("images", "layers", "containers"):
+        with contextlib.suppress(OSError):
+            found = (layout.root / f"{layout.driver}-{folder}" / f"{folder}.lock").stat()
+            files.add(f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}")
+    use = LockUse()
+    with contextlib.suppress(OSError):
+        for line in (_PROC / "locks").read_text("ascii", "replace").splitlines():
+            waits = " -> " in line
+            fields = line.replace("-> ", "").split()
+            if len(fields) > 5 and fields[5] in files:
+                if waits:
+                    use.waiting.add(int(fields[4]))
+                elif fields[3] == "WRITE":
+                    use.writers.add(int(fields[4]))
+    return use
+
+
+def other_tools(layout: Layout) -> list[str]:
+    """Return the other tools that are or may be at work on this store now. Blocks on many small files.
+
+    Tools that this process has started, and theirs, are not among them.
+    """
+    parents = dict(_parents())
+    use = lock_use(layout)
+    holders = {one for one in use.writers | use.waiting if not _is_ours(one, parents)}
+    found = [f"process {one}" for one in holders]
+    for process in parents:
+        if process in holders or _is_ours(process, parents):
+            continue
+        with contextlib.suppress(OSError):
+            name = (_PROC / str(process) / "comm").read_text("utf-8", "replace").strip()
+            if (name in _TOOLS and _may_use(process, layout)) or (name in _DAEMONS and _downloads(process)):
+                found.append(f"{name} {process}")
+    return found
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for folder in _PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            stat = (folder / "stat").read_text("ascii", "replace")
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if state != "Z":
+                yield int(folder.name), int(parent)
+
+
+def _is_ours(process: int, parents: dict[int, int]) -> bool:
+    seen = set()
+    while process in parents and process not in seen:
+        if process == os.getpid():
+            return True
+        seen.add(process)
+        process = parents[process]
+    return False
+
+
+def _may_use(process: int, layout: Layout) -> bool:
+    arguments = os.fsdecode((_PROC / str(process) / "cmdline").read_bytes()).split("\0")
+    if Path(arguments[0]).name == "skopeo" and not any("containers-storage:" in one for one in arguments):
+        return False
+    for number, argument in enumerate(arguments):
+        root = ""
+        if "containers-storage:[" in argument:
+            root = argument.partition("[")[2].partition("]")[0].partition("@")[2].partition("+")[0]
+        elif argument in _ROOT_FLAGS:
+            root = arguments[number + 1] if number + 1 < len(arguments) else ""
+        elif argument.startswith("--root="):
+            root = argument.partition("=")[2]
+        if root:
+            return Path(root) == layout.root
+    return True  # it has its store from a file
+
+
+def _downloads(process: int) -> bool:
+    for entry in (_PROC / str(process) / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            if _DOWNLOAD.search(str(entry.readlink())):
+                return True
+    return False
