@@ -13,6 +13,7 @@ is made of them and removed again; skopeo alone does both.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import time
@@ -51,6 +52,7 @@ LOOK_SECONDS = 10.0
 """Between two looks at what is left."""
 
 _TRIES = 100
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _CHAINS = 200
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -93,10 +95,20 @@ class Leftovers:
                 await anyio.to_thread.run_sync(self._journal.end, entry)
 
     async def begin(self, work: Path) -> Entry:
-        """Write down that a copy begins; see `Journal.begin`."""
+        """Write down that a copy begins; see `Journal.begin`.
+
+        Raises:
+            OperationFailed: the store may not be written.
+            OSError: no space.
+        """
         made = asyncio.create_task(anyio.to_thread.run_sync(self._journal.begin, work))
         cancelled = await settled(made)
-        entry = made.result()
+        try:
+            entry = made.result()
+        except OSError as error:
+            if error.errno in _READ_ONLY:
+                raise OperationFailed(f"the store cannot be written: {error.filename}: {error.strerror}") from error
+            raise
         if cancelled:
             await finish(anyio.to_thread.run_sync(self._journal.forget, entry))
             raise asyncio.CancelledError

@@ -181,7 +181,7 @@ def _phase(last: Phase, *, began: bool, unpacks: bool, waits: bool) -> Phase:
     if unpacks:
         return Phase.UNPACKING
     # Before the first layer there is nothing to tell a token from a manifest or a blob's redirection.
-    return Phase.DOWNLOADING if began or last is not Phase.RESOLVING else last
+    return Phase.DOWNLOADING if began or last not in (Phase.RESOLVING, Phase.WAITING_FOR_STORE) else Phase.RESOLVING
 
 
 def _look(layout: Layout, folder: Path, process: int, ask: bool) -> _Seen:
