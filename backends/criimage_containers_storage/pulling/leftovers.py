@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import structlog
 
+from criimage.errors import OperationFailed
 from criimage.reference import ImageID
 from criimage_containers_storage.finishing import finish, settled
 from criimage_containers_storage.pulling.failures import last_words
