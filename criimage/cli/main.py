@@ -31,6 +31,7 @@ _COMMANDS = {
     "pulls": ("criimage.cli.pulls:pulls", "Show the pulls that run, or end one."),
     "removals": ("criimage.cli.removals:removals", "Show the removals that run, or end one."),
     "version": ("criimage.cli.client:version", "Show what answers at the endpoint."),
+    "conformance": ("criimage.cli.conformance:conformance", "Judge any CRI image service."),
     "config": ("criimage.cli.config:config", "Print or check settings."),
     "backends": ("criimage.cli.config:backends", "List the installed backends."),
     "completion": ("criimage.cli.completion:completion", "Print a script for a shell's completion."),

@@ -1,0 +1,124 @@
+"""`criimage conformance`: judges any CRI image service."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from criimage.cli.output import printable
+from criimage.conformance.behaviour import selected
+from criimage.conformance.known import read_known
+from criimage.conformance.report.document import document
+from criimage.conformance.report.junit import junit
+from criimage.conformance.report.page import page
+from criimage.conformance.report.text import result_lines, summary_lines
+from criimage.conformance.run import CannotRun, Plan, run
+from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
+from criimage.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from criimage.conformance.behaviour import Behaviour
+    from criimage.conformance.outcome import Result, Summary
+
+__all__ = ["conformance"]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--endpoint",
+    default=DEFAULT_ENDPOINT,
+    envvar="CRIIMAGE_ENDPOINT",
+    show_default=True,
+    show_envvar=True,
+    metavar="unix:///PATH",
+    help="Socket of the image service.",
+)
+@click.option("--registry", default="", metavar="HOST:PORT", help="Push images there instead of serving them itself.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Try only these: a number, a group or a level; globs.")
+@click.option("--skip", multiple=True, metavar="PATTERN", help="Leave these out.")
+@click.option("--hostile", is_flag=True, help="Send hostile input to any service. IT MAY END THE SERVICE.")
+@click.option("--restart", default="", metavar="COMMAND", help="Restarts the service; then the group restart is tried.")
+@click.option("--known", default="", metavar="FILE", help="Known differences: a file, or one that comes with criimage.")
+@click.option("--junit", "junit_file", type=_FILE, help="Write a report for CI systems.")
+@click.option("--html", "html_file", type=_FILE, help="Write a report as one page.")
+@click.option("--json", "json_file", type=_FILE, help="Write a report for programs.")
+@click.option("--list", "list_them", is_flag=True, help="Print the behaviours and try none.")
+@click.option("--verbose", "-v", is_flag=True, help="Print what passes too.")
+def conformance(
+    endpoint: str,
+    registry: str,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    hostile: bool,
+    restart: str,
+    known: str,
+    junit_file: Path | None,
+    html_file: Path | None,
+    json_file: Path | None,
+    list_them: bool,
+    verbose: bool,
+) -> None:
+    """Judge a CRI image service by what kubelet, crictl and operators need of one.
+
+    Touches only images under names that it makes for this run, and removes them at the end. Exit code 0: all is well or
+    a known difference; 1: something failed; 2: it could not be tried.
+    """
+    behaviours = selected(only, skip)
+    if not behaviours:
+        raise ConfigurationError("no behaviour is selected: see --list")
+    if list_them:
+        _print_list(behaviours)
+        return
+    reasons = dict(read_known(known).reasons()) if known else {}
+    plan = Plan(socket_path(endpoint), endpoint, behaviours, registry, hostile, restart, reasons)
+    for file in (junit_file, html_file, json_file):
+        _try_writing(file)
+    if hostile:
+        click.echo("hostile input is sent: it may end the service", err=True)
+
+    def tell(result: Result) -> None:
+        lines = list(result_lines(result))
+        if verbose and not lines:
+            lines = [f"{result.outcome.value} {result.behaviour.number}: {result.behaviour.sentence}"]
+        _print(lines)
+
+    try:
+        summary = asyncio.run(run(plan, tell))
+    except CannotRun as error:
+        raise ConfigurationError("\n".join(map(printable, str(error).splitlines()))) from error
+    _write(summary, junit_file, html_file, json_file)
+    _print(summary_lines(summary))
+    raise SystemExit(summary.exit_code)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(printable(line))
+
+
+def _print_list(behaviours: Iterable[Behaviour]) -> None:
+    for one in behaviours:
+        click.echo(f"{one.number:4} {one.group:12} {one.level.value:9} {one.sentence}")
+
+
+def _try_writing(file: Path | None) -> None:
+    """Find out before four minutes have gone by."""
+    if file is None:
+        return
+    try:
+        file.write_bytes(b"")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from error
+
+
+def _write(summary: Summary, junit_file: Path | None, html_file: Path | None, json_file: Path | None) -> None:
+    for file, form in ((junit_file, junit), (html_file, page), (json_file, document)):
+        if file is not None:
+            file.write_bytes(form(summary))

@@ -1,0 +1,157 @@
+"""Callers that give up, and what is left of what they asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from criimage.conformance.behaviour import Need, group
+from criimage.conformance.client import CallError, Status
+from criimage.testing import oci
+from criimage.testing.scripted_registry import Hang, Stage
+
+if TYPE_CHECKING:
+    from criimage.conformance.trial import Trial
+
+_cancels = group("cancels")
+_scripted = group("cancels", Need.SCRIPTED)
+_STOP_SECONDS = 10.0
+
+
+def _big(t: Trial) -> oci.Image:
+    return oci.image(oci.noise_layer(300_000, seed=f"{t.supply.run} {t.number}"))
+
+
+@_cancels.required(
+    "D1",
+    "A pull whose deadline passes is DEADLINE_EXCEEDED.",
+    why="critest's time-out spec.",
+    source="cri-protocol 3.2, should timeout",
+)
+async def a_deadline(t: Trial) -> None:
+    made = await t.publish()
+    await t.refused(t.client.pull(made.name, seconds=0.001), Status.DEADLINE_EXCEEDED, what="a pull with 1 ms")
+
+
+@_scripted.required(
+    "D2",
+    "A pull whose caller goes away stops: the connection to the registry is closed.",
+    why="A torn-down pod's download goes on for nobody, and takes the network of those who wait.",
+    source="cri-protocol 2.3, PullImage",
+)
+async def a_cancel_stops_the_download(t: Trial) -> None:
+    made = await t.publish(_big(t))
+    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    async with t.pulling(made.name) as pull:
+        await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
+        t.expect(not pull.done(), "the pull waits for the layer", "it has ended")
+    await t.soon(
+        lambda: not [one for one in t.supply.hub.open(Stage.LAYER) if one.repository == made.path],
+        "the connection to the registry is closed",
+        _STOP_SECONDS,
+    )
+
+
+@_scripted.required(
+    "D3",
+    "A cancelled pull leaves no image.",
+    why="Half an image must not start.",
+    source="cri-o P14",
+)
+async def a_cancel_leaves_nothing(t: Trial) -> None:
+    made = await t.publish(_big(t))
+    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    async with t.pulling(made.name) as pull:
+        await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
+    await t.absent(made.name)
+
+
+@_scripted.required(
+    "D4",
+    "After a cancelled pull the same image can be pulled.",
+    why="The next pod wants it.",
+    source="cri-o P14",
+)
+async def after_a_cancel_it_works(t: Trial) -> None:
+    made = await t.publish(_big(t))
+    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    async with t.pulling(made.name) as pull:
+        await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
+    hang.release()
+    await t.client.pull(made.name)
+    await t.present(made.name)
+
+
+@_scripted.required(
+    "D5",
+    "When one of two callers goes away, the other gets its image.",
+    why="Two pods, one of them deleted.",
+    source="cri-o P13",
+)
+async def the_other_goes_on(t: Trial) -> None:
+    made = await t.publish(_big(t))
+    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    async with t.pulling(made.name) as other:
+        async with t.pulling(made.name) as gone:
+            await t.soon(lambda: hang.reached or other.done() or gone.done(), "a pull asks for the layer", 20)
+        hang.release()
+        async with asyncio.timeout(30):
+            await other
+    await t.present(made.name)
+
+
+@_scripted.required(
+    "D6",
+    "A pull whose deadline passes stops as well: nothing is stored afterwards.",
+    why="Some services go on by themselves, and the image appears later for nobody.",
+    source="peers-observed 2",
+)
+async def a_deadline_stops_the_download(t: Trial) -> None:
+    made = await t.publish(_big(t))
+    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    call = t.client.pull(made.name, seconds=3.0)
+    await t.refused(call, Status.DEADLINE_EXCEEDED, what="a pull whose layer never comes")
+    t.expect(hang.reached, "the layer was asked for", "it was not, within 3 s")
+    await t.soon(
+        lambda: not [one for one in t.supply.hub.open(Stage.LAYER) if one.repository == made.path],
+        "the connection to the registry is closed",
+        _STOP_SECONDS,
+    )
+    hang.release()
+    await asyncio.sleep(0.5)
+    await t.absent(made.name)
+
+
+@_scripted.extended(
+    "D7",
+    "A hundred pulls that are cancelled leave a service that answers.",
+    why="A crashing deployment does it for days.",
+    source="python-stack 2",
+)
+async def many_cancels(t: Trial) -> None:
+    made = await t.publish()
+    hang = t.supply.hub.script(Stage.MANIFEST, Hang(), repository=made.path)
+    pulls = [asyncio.create_task(t.client.pull(made.name, seconds=None)) for _ in range(100)]
+    await t.soon(lambda: hang.reached or all(one.done() for one in pulls), "the manifest is asked for", 20)
+    for one in pulls:
+        one.cancel()
+    await asyncio.gather(*pulls, return_exceptions=True)
+    hang.release()
+    await t.client.pull(made.name)
+    await t.present(made.name)
+
+
+@_cancels.extended(
+    "D8",
+    "Lists whose deadline passes do not disturb the next.",
+    why="crictl waits for two seconds and asks again.",
+    source="cri-protocol 3.1",
+)
+async def short_lists(t: Trial) -> None:
+    made = await t.pulled()
+    for _ in range(20):
+        try:
+            await t.client.send("/runtime.v1.ImageService/ListImages", b"", seconds=0.0005)
+        except CallError as error:
+            t.equal(error.status, Status.DEADLINE_EXCEEDED, "the code of a list whose deadline has passed")
+    await t.present(made.name)

@@ -1,0 +1,1 @@
+"""A run for people and for programs: text, JUnit, JSON and one HTML page."""

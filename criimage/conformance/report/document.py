@@ -1,0 +1,46 @@
+"""The form for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from criimage import __version__
+
+if TYPE_CHECKING:
+    from criimage.conformance.outcome import Summary
+
+__all__ = ["document"]
+
+
+def document(summary: Summary) -> bytes:
+    """Return a run as one JSON document."""
+    results = [
+        {
+            "number": one.behaviour.number,
+            "group": one.behaviour.group,
+            "level": one.behaviour.level.value,
+            "sentence": one.behaviour.sentence,
+            "why": one.behaviour.why,
+            "source": one.behaviour.source,
+            "outcome": one.outcome.value,
+            "text": one.text,
+            "seconds": round(one.seconds, 3),
+            "exchanges": [dataclasses.asdict(exchange) for exchange in one.exchanges],
+        }
+        for one in summary.results
+    ]
+    whole = {
+        "criimage": __version__,
+        "server": summary.server,
+        "endpoint": summary.endpoint,
+        "started": summary.started,
+        "seconds": round(summary.seconds, 3),
+        "summary": summary.line,
+        "exit_code": summary.exit_code,
+        "left": list(summary.left),
+        "interrupted": summary.interrupted,
+        "results": results,
+    }
+    return (json.dumps(whole, indent=1) + "\n").encode()

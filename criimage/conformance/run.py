@@ -1,0 +1,255 @@
+"""Tries behaviours one after the other and cleans up, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from criimage.channel import CallError, Channel
+from criimage.conformance.behaviour import Need
+from criimage.conformance.client import Client, Status
+from criimage.conformance.outcome import Failed, NotApplicable, Outcome, Result, Summary
+from criimage.conformance.supply import PASSWORD, Supply
+from criimage.conformance.trial import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from criimage.conformance.behaviour import Behaviour
+    from criimage.conformance.supply import Published
+
+__all__ = ["CannotRun", "Plan", "run"]
+
+_BEHAVIOUR_SECONDS = 90.0
+_CLEANUP_SECONDS = 30.0
+_RESTART_SECONDS = 60.0
+
+_HELP = """the service cannot pull from the suite's registry at {host}: {error}
+The registry speaks plain HTTP on 127.0.0.1. Let the service use it so:
+  containers-storage, CRI-O, podman: in registries.conf  [[registry]]  location = "127.0.0.1"  insecure = true
+  Docker Engine: 127.0.0.0/8 needs nothing, unless the engine is in another network namespace
+  containerd: 127.0.0.1 needs nothing, unless `config_path` has a `_default` entry that says https
+or give a registry that it can use, to which anybody may push: --registry HOST:PORT"""
+
+
+class CannotRun(Exception):
+    """The suite could not begin; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        socket: of the service.
+        endpoint: the same as the user wrote it.
+        behaviours: in order.
+        registry: `HOST:PORT` to push to; empty for a registry of ours.
+        hostile: whether the hostile group may be sent to a service that is not criimage.
+        restart: a shell-like command that restarts the service; empty for none.
+        known: reason by number of each difference that is known.
+    """
+
+    socket: Path
+    endpoint: str
+    behaviours: tuple[Behaviour, ...]
+    registry: str = ""
+    hostile: bool = False
+    restart: str = ""
+    known: Mapping[str, str] = field(default_factory=dict)
+
+
+async def run(plan: Plan, on_result: Callable[[Result], None] = lambda _result: None) -> Summary:
+    """Try every behaviour of a plan.
+
+    A cancel ends the trying; what was pulled is removed all the same, and the summary says so.
+
+    Args:
+        plan: what to run.
+        on_result: told of each result at once.
+
+    Raises:
+        CannotRun: nobody answers at the socket, or nothing can be pulled there.
+    """
+    begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    results: list[Result] = []
+    interrupted = False
+    async with Channel(plan.socket) as channel:
+        server, is_ours = await _server(channel, plan)
+        with Supply(plan.registry) as supply:
+            runner = _Runner(plan, channel, supply, is_ours=is_ours)
+            try:
+                await runner.prepare()
+                for behaviour in plan.behaviours:
+                    result = await runner.result(behaviour)
+                    results.append(result)
+                    on_result(result)
+            except asyncio.CancelledError:
+                interrupted = True
+            finally:
+                left = await runner.clean_up()
+    seconds = time.monotonic() - begun
+    return Summary(server, plan.endpoint, started, seconds, tuple(results), left, interrupted)
+
+
+async def _server(channel: Channel, plan: Plan) -> tuple[str, bool]:
+    """What answers, and whether it is criimage itself."""
+    try:
+        version = await Client(channel).version()
+    except CallError as error:
+        raise CannotRun(f"no CRI service answers at {plan.endpoint}: {error.text} ({error.status.name})") from error
+    try:
+        await channel.unary("/criimage.v1.PullService/ListPulls", b"", 10.0)
+    except CallError:
+        is_ours = False
+    else:
+        is_ours = True
+    return f"{version.runtime_name} {version.runtime_version}".strip(), is_ours
+
+
+class _Runner:
+    """Knows what the service has, and what was pulled."""
+
+    def __init__(self, plan: Plan, channel: Channel, supply: Supply, *, is_ours: bool) -> None:
+        self._plan, self._channel, self._supply, self._is_ours = plan, channel, supply, is_ours
+        self._has = Need.NOTHING
+        self._lacks: dict[Need, str] = {}
+        self._published: list[Published] = []
+        self._left: list[str] = []
+
+    async def prepare(self) -> None:
+        """Find out what can be tried.
+
+        Raises:
+            CannotRun: nothing can be pulled.
+        """
+        self._may(Need.SCRIPTED, self._supply.scripted, "the registry that was given cannot be told to misbehave")
+        hostile = self._is_ours or self._plan.hostile
+        self._may(Need.HOSTILE, hostile, "it may end a service that is not criimage: --hostile")
+        self._may(Need.RESTART, bool(self._plan.restart), "there is no command that restarts the service: --restart")
+        streams = await self._answers("/runtime.v1.ImageService/StreamImages", stream=True)
+        self._may(Need.STREAMING, streams, "the service has no StreamImages")
+        old = await self._answers("/runtime.v1alpha2.ImageService/ImageFsInfo")
+        self._may(Need.V1ALPHA2, old, "the service has no v1alpha2")
+        trial = Trial(Client(self._channel), self._supply, "first")
+        made = await trial.publish()
+        self._published.append(made)
+        try:
+            await trial.client.pull(made.name)
+        except CallError as error:
+            raise CannotRun(_HELP.format(host=self._supply.host, error=error.text)) from error
+
+    def _may(self, need: Need, there: bool, otherwise: str) -> None:
+        if there:
+            self._has |= need
+        else:
+            self._lacks[need] = otherwise
+
+    async def _answers(self, method: str, *, stream: bool = False) -> bool:
+        try:
+            if stream:
+                async for _ in self._channel.stream(method, b""):
+                    pass
+            else:
+                await self._channel.unary(method, b"", 30.0)
+        except CallError as error:
+            return error.status is not Status.UNIMPLEMENTED
+        return True
+
+    async def result(self, behaviour: Behaviour) -> Result:
+        """Try one behaviour."""
+        missing = [text for need, text in self._lacks.items() if need & behaviour.needs]
+        if missing:
+            return Result(behaviour, Outcome.NOT_APPLICABLE, missing[0])
+        client = Client(self._channel)
+        trial = Trial(client, self._supply, behaviour.number, restart=self._restart)
+        begun = time.monotonic()
+        outcome, text = await self._tried(behaviour, trial)
+        outcome, text = self._judged(behaviour, outcome, text)
+        seconds = time.monotonic() - begun
+        if self._supply.scripted:
+            for hub in (self._supply.hub, self._supply.basic, self._supply.bearer):
+                hub.release()
+        self._published += trial.published
+        said = tuple(client.exchanges) if outcome not in {Outcome.PASSED, Outcome.NOT_APPLICABLE} else ()
+        return Result(behaviour, outcome, text, said, seconds)
+
+    async def _tried(self, behaviour: Behaviour, trial: Trial) -> tuple[Outcome, str]:
+        limit = asyncio.timeout(_BEHAVIOUR_SECONDS)
+        try:
+            async with limit:
+                await behaviour.check(trial)
+        except Failed as failed:
+            return Outcome.FAILED, str(failed)
+        except NotApplicable as reason:
+            return Outcome.NOT_APPLICABLE, str(reason)
+        except CallError as error:
+            return Outcome.FAILED, f"expected: the call succeeds; it is {error.status.name}: {error.text[:500]}"
+        except TimeoutError as error:
+            if limit.expired():
+                return Outcome.FAILED, f"expected: an end within {_BEHAVIOUR_SECONDS:g} s; there is none"
+            return Outcome.SUITE_ERROR, f"{error}"
+        except Exception as error:  # noqa: BLE001 - the other behaviours are worth trying
+            return Outcome.SUITE_ERROR, f"{type(error).__name__}: {error}"
+        return Outcome.PASSED, ""
+
+    def _judged(self, behaviour: Behaviour, outcome: Outcome, text: str) -> tuple[Outcome, str]:
+        text = text.replace(PASSWORD, "***")
+        reason = self._plan.known.get(behaviour.number)
+        if reason is None:
+            return outcome, text
+        if outcome is Outcome.FAILED:
+            return Outcome.KNOWN, f"{reason} ({text})"
+        if outcome is Outcome.PASSED:
+            return Outcome.UNEXPECTED, f"listed as a known difference, and it is none: {reason}"
+        return outcome, text
+
+    async def _restart(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(self._plan.restart), stdin=asyncio.subprocess.DEVNULL
+        )
+        async with asyncio.timeout(_RESTART_SECONDS):
+            if await process.wait():
+                raise RuntimeError(f"the restart command ended with {process.returncode}")
+            while True:
+                try:
+                    await Client(self._channel).version()
+                except CallError:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    async def clean_up(self) -> tuple[str, ...]:
+        """Remove what this run pulled; return what could not be removed."""
+        left: list[str] = []
+        try:
+            async with asyncio.timeout(_CLEANUP_SECONDS):
+                for name in _names(self._published):
+                    if not await self._removed(name):
+                        left.append(name)  # noqa: PERF401 - what came before the limit counts
+        except TimeoutError:
+            left.append("and more: the service did not answer in time")
+        return tuple(left)
+
+    async def _removed(self, name: str) -> bool:
+        client = Client(self._channel)
+        try:
+            found = (await client.status(name)).image.id
+            if found:
+                await client.remove(found)
+        except CallError as error:
+            # A name that the service takes for malformed is none of its images'.
+            return error.status is not Status.UNAVAILABLE and not error.text.startswith("image is in use")
+        return True
+
+
+def _names(published: Iterable[Published]) -> list[str]:
+    names: dict[str, None] = {}
+    for one in published:
+        names.update(dict.fromkeys((*one.names, one.by_digest)))
+    return list(names)
