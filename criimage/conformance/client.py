@@ -43,7 +43,7 @@ class Client:
         self._channel = channel
         self.exchanges: list[Exchange] = []
 
-    async def list(self, pattern: str | None = None, *, api: str = "v1") -> list[v1.Image]:
+    async def images(self, pattern: str | None = None, *, api: str = "v1") -> list[v1.Image]:
         """List images; without a pattern there is no filter at all."""
         request = v1.ListImagesRequest()
         if pattern is not None:

@@ -114,7 +114,7 @@ class Trial:
 
     async def listed(self, image_id: str) -> v1.Image | None:
         """Return the image of an ID as the whole list shows it, or None."""
-        return next((one for one in await self.client.list() if one.id == image_id), None)
+        return next((one for one in await self.client.images() if one.id == image_id), None)
 
     async def refused(self, call: Awaitable[object], *codes: Status, what: str = "the call") -> CallError:
         """Await a call that has to fail, and return its error.

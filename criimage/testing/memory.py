@@ -1,6 +1,8 @@
 """A complete backend in memory: the contract's reference implementation, and what tests of the server run on.
 
-Its registry is a dict as well: `Registry.put` makes an image that can be pulled. Nothing leaves the process.
+Its registry is a dict as well: `Registry.put` makes an image that can be pulled. Nothing leaves the process, unless the
+setting `registry` names a real one: then manifests, configs and layers are read from there and checked, and all but the
+facts is thrown away.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from criimage import foreign_json
 from criimage.backend import (
     FilesystemUsage,
     Image,
@@ -28,6 +31,7 @@ from criimage.backend import (
 from criimage.errors import AccessDenied, ImageInUse, RemoteImageMissing
 from criimage.plugins import CONTRACT, Plugin
 from criimage.reference import DEFAULT_DOMAIN, ImageID, Lookup, Name, Pattern, Reference
+from criimage.testing.remote import FetchedImage, RemoteRegistry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -64,6 +68,11 @@ class RemoteImage:
     def digest(self) -> str:
         """The manifest's digest."""
         return "sha256:" + hashlib.sha256(b"manifest " + self.content.encode()).hexdigest()
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Every digest that is stored for it."""
+        return (self.digest,)
 
 
 class Registry:
@@ -103,7 +112,7 @@ class Registry:
 class _Stored:
     """A stored image; names that it lost stay known as digests."""
 
-    remote: RemoteImage
+    remote: RemoteImage | FetchedImage
     tags: set[Reference] = field(default_factory=set)
     digests: set[Reference] = field(default_factory=set)
 
@@ -117,6 +126,7 @@ class MemoryBackend:
     Args:
         registry: where pulls come from.
         problems: what `check` answers.
+        remote: a real registry, in place of `registry`.
 
     Attributes:
         registry: as given.
@@ -125,8 +135,14 @@ class MemoryBackend:
 
     reports_progress = True
 
-    def __init__(self, registry: Registry | None = None, problems: tuple[Problem, ...] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry | None = None,
+        problems: tuple[Problem, ...] = (),
+        remote: RemoteRegistry | None = None,
+    ) -> None:
         self.registry = registry or Registry()
+        self._remote = remote
         self.in_use: set[ImageID] = set()
         self._problems = problems
         self._stored: dict[ImageID, _Stored] = {}
@@ -154,7 +170,7 @@ class MemoryBackend:
         found = self._find(lookup)
         if found is None:
             return None
-        info = {"info": '{"imageSpec": {}}'} if verbose else {}
+        info = {"info": _info(found.remote)} if verbose else {}
         return ImageDetails(found.image(), found.remote.user, dict(found.remote.annotations), info)
 
     async def pull(
@@ -165,18 +181,34 @@ class MemoryBackend:
         report: ProgressReporter,
     ) -> Image:
         """Copy an image from the registry and move the name to it."""
-        remote = self.registry.get(reference, credentials)
-        report(PullProgress(Phase.DOWNLOADING, 0, remote.size))
-        await self.download(remote)
+        remote: RemoteImage | FetchedImage
+        if self._remote is not None:
+            remote = await self._fetched(self._remote, reference, credentials, report)
+        else:
+            remote = self.registry.get(reference, credentials)
+            report(PullProgress(Phase.DOWNLOADING, 0, remote.size))
+            await self.download(remote)
         report(PullProgress(Phase.DONE, remote.size, remote.size))
         stored = self._stored.setdefault(remote.id, _Stored(remote))
-        stored.digests.add(reference.with_digest(remote.digest))
+        stored.digests.update(reference.with_digest(digest) for digest in remote.digests)
         if reference.tag is not None:
             for other in self._stored.values():
                 other.tags.discard(reference)
             stored.tags.add(reference)
         self._images = None
         return stored.image()
+
+    async def _fetched(
+        self,
+        remote: RemoteRegistry,
+        reference: Reference,
+        credentials: Credentials | None,
+        report: ProgressReporter,
+    ) -> FetchedImage:
+        report(PullProgress(Phase.DOWNLOADING))
+        stored = [one.remote for one in self._stored.values() if isinstance(one.remote, FetchedImage)]
+        present = frozenset(digest for one in stored for digest in one.layers)
+        return await remote.fetch(reference, credentials, present)
 
     async def download(self, remote: RemoteImage) -> None:
         """Take no time; a test overrides it to take some."""
@@ -213,14 +245,24 @@ class MemoryBackend:
         return None
 
 
+def _info(remote: RemoteImage | FetchedImage) -> str:
+    return foreign_json.dump({"imageSpec": dict(remote.config) if isinstance(remote, FetchedImage) else {}})
+
+
 class MemorySettings(BaseModel):
-    """There is nothing to set."""
+    """The table `[backends.memory]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    registry: str = Field(
+        default="", description="HOST:PORT of a registry to pull from, in plain HTTP; empty: two images made up"
+    )
 
 
 @asynccontextmanager
-async def _open(_settings: MemorySettings) -> AsyncIterator[MemoryBackend]:
+async def _open(settings: MemorySettings) -> AsyncIterator[MemoryBackend]:
+    if settings.registry:
+        yield MemoryBackend(remote=RemoteRegistry(settings.registry))
+        return
     registry = Registry()
     for tag in ("latest", "1"):
         registry.put(f"example.com/demo:{tag}", RemoteImage(f"demo {tag}"))

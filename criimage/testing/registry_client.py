@@ -1,4 +1,4 @@
-"""Pushes images of [criimage.testing.oci][] to a registry, with the standard library only."""
+"""Pushes images of [criimage.testing.oci][] to a registry and reads from one, with the standard library only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import base64
 import contextlib
 import http.client
 import json
+import re
+import socket
 import urllib.parse
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from criimage import foreign_json
 from criimage.testing.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Blob, Image, Index
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _ACCEPT = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"}
+
+_PARAMETER = re.compile(r'([a-z]+)="([^"]*)"')
 
 
 class RegistryError(RuntimeError):
@@ -50,6 +55,72 @@ class RegistryClient:
     password: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = None
     timeout: float = 30.0
+    _live: set[http.client.HTTPConnection] = field(default_factory=set, repr=False, compare=False)
+    _tokens: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+    def abort(self) -> None:
+        """End every request that is under way; its caller gets an OSError. May be called from any thread."""
+        for connection in tuple(self._live):
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def manifest(self, repository: str, name: str) -> Blob:
+        """Read the manifest or index of a tag or digest; its digest is that of the bytes that came.
+
+        Raises:
+            RegistryError: the registry refused or does not have it.
+            OSError: it could not be reached.
+        """
+        path = f"/v2/{repository}/manifests/{name}"
+        headers, body = self._get(repository, path, _ACCEPT)
+        return Blob.of(headers.get("Content-Type", "").partition(";")[0].strip(), body)
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        """Read a config or layer; whoever calls compares the digest.
+
+        Raises:
+            RegistryError: the registry refused or does not have it.
+            OSError: it could not be reached.
+        """
+        return self._get(repository, f"/v2/{repository}/blobs/{digest}", {})[1]
+
+    def _get(self, repository: str, path: str, headers: Mapping[str, str]) -> tuple[http.client.HTTPMessage, bytes]:
+        with self._connection() as connection:
+            # As clients do it: without the secret first, so that a registry which asks for none is sent none.
+            known = self._tokens.get(repository, "")
+            status, answer, body = self._ask(connection, "GET", path, headers=headers, authorization=known)
+            if status == http.HTTPStatus.UNAUTHORIZED and not known:
+                authorization = self._authorization(repository, answer.get("WWW-Authenticate", ""))
+                self._tokens[repository] = authorization
+                status, answer, body = self._ask(connection, "GET", path, headers=headers, authorization=authorization)
+            _expect("GET", path, status, body, http.HTTPStatus.OK)
+            return answer, body
+
+    def _authorization(self, repository: str, challenge: str) -> str:
+        kind, _, rest = challenge.partition(" ")
+        if kind.lower() != "bearer":
+            return self._basic()
+        asked = dict(_PARAMETER.findall(rest))
+        realm = urllib.parse.urlsplit(asked.get("realm", ""))
+        query = urllib.parse.urlencode({"service": asked.get("service", ""), "scope": f"repository:{repository}:pull"})
+        # A realm elsewhere would get the password.
+        if realm.netloc != self.address:
+            raise RegistryError("GET", realm.path, http.HTTPStatus.UNAUTHORIZED, b"a token service on another host")
+        with self._connection() as connection:
+            path = f"{realm.path}?{query}"
+            status, _, body = self._ask(connection, "GET", path, authorization=self._basic())
+            _expect("GET", realm.path, status, body, http.HTTPStatus.OK)
+        answer = foreign_json.parse_object(body)
+        return f"Bearer {answer.get('token') or answer.get('access_token')}"
+
+    def _basic(self) -> str:
+        if not self.username:
+            return ""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
     def push(self, item: Image | Index, repository: str, *tags: str) -> str:
         """Pushes an image or an index, whatever it refers to first.
@@ -146,11 +217,12 @@ class RegistryClient:
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         sent = dict(headers or {})
-        if self.username:
-            pair = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-            sent["Authorization"] = f"Basic {pair}"
+        secret = self._basic() if authorization is None else authorization
+        if secret:
+            sent["Authorization"] = secret
         connection.request(method, path, body, sent)
         answer = connection.getresponse()
         # Read to the end, or the connection cannot carry the next request.
@@ -163,8 +235,12 @@ class RegistryClient:
             if self.tls
             else http.client.HTTPConnection(self.address, timeout=self.timeout)
         )
-        with contextlib.closing(connection):
-            yield connection
+        self._live.add(connection)
+        try:
+            with contextlib.closing(connection):
+                yield connection
+        finally:
+            self._live.discard(connection)
 
 
 def _expect(method: str, path: str, status: int, body: bytes, wanted: int) -> None:

@@ -78,7 +78,7 @@ async def answers_beside_a_hanging_pull(t: Trial) -> None:
     async with t.pulling(made.name) as pull:
         await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
         for _ in range(3):
-            await t.client.list()
+            await t.client.images()
             await t.present(there.name)
             await t.absent(made.name)
 
@@ -133,7 +133,7 @@ async def everything_at_once(t: Trial) -> None:
         for _ in range(2):
             await t.client.pull(name)
             image = await t.present(name)
-            await t.client.list()
+            await t.client.images()
             await t.client.remove(image.id)
             await t.absent(name)
 

@@ -17,7 +17,7 @@ _scripted = group("errors", Need.SCRIPTED)
 _TEXT_LIMIT = 4096
 
 
-@_errors.required(
+@_errors.extended(
     "E1",
     "A failed pull has the code UNKNOWN.",
     why="A kubelet strips only that code; any other stands in the pod's event, in front of the text.",

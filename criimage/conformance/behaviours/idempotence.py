@@ -65,7 +65,7 @@ async def statuses(t: Trial) -> None:
     seen = set()
     for _ in range(_TIMES):
         seen.add(bytes(await t.present(made.name)))
-        await t.client.list()
+        await t.client.images()
         await t.client.status(made.name, verbose=True)
     t.equal(len(seen), 1, "the number of different answers")
 

@@ -24,7 +24,7 @@ _DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 )
 async def every_image_has_an_id_and_a_size(t: Trial) -> None:
     await t.pulled()
-    images = await t.client.list()
+    images = await t.client.images()
     t.expect(images, "the list has the image that was pulled", "it is empty")
     for image in images:
         t.expect(image.id, "every image has an ID", f"one with the tags {image.repo_tags} has none")
@@ -41,7 +41,7 @@ async def every_image_is_listed_once(t: Trial) -> None:
     item = t.image()
     await t.pulled(item, "1", path="one")
     await t.pulled(item, "2", path="two")
-    ids = [image.id for image in await t.client.list()]
+    ids = [image.id for image in await t.client.images()]
     twice = sorted({one for one in ids if ids.count(one) > 1})
     t.expect(not twice, "no ID is listed twice", f"these are: {twice}")
 
@@ -54,7 +54,7 @@ async def every_image_is_listed_once(t: Trial) -> None:
 )
 async def a_pulled_image_is_in_the_next_list(t: Trial) -> None:
     made = await t.pulled()
-    tags = [tag for image in await t.client.list() for tag in image.repo_tags]
+    tags = [tag for image in await t.client.images() for tag in image.repo_tags]
     t.expect(made.name in tags, f"{made.name} is among the listed tags")
 
 
@@ -84,7 +84,7 @@ async def list_and_status_agree(t: Trial) -> None:
 )
 async def an_empty_filter_lists_all(t: Trial) -> None:
     made = await t.pulled()
-    tags = [tag for image in await t.client.list("") for tag in image.repo_tags]
+    tags = [tag for image in await t.client.images("") for tag in image.repo_tags]
     t.expect(made.name in tags, f"{made.name} is among the tags of a list with an empty filter")
 
 
@@ -96,7 +96,7 @@ async def an_empty_filter_lists_all(t: Trial) -> None:
 )
 async def a_filter_by_name_lists_one(t: Trial) -> None:
     made, _ = await t.pulled(), await t.pulled()
-    found = await t.client.list(made.name)
+    found = await t.client.images(made.name)
     t.equal([image.repo_tags for image in found], [[made.name]], "the tags of what is listed")
 
 
@@ -109,7 +109,7 @@ async def a_filter_by_name_lists_one(t: Trial) -> None:
 async def a_filter_by_id_lists_one(t: Trial) -> None:
     made, _ = await t.pulled(), await t.pulled()
     image_id = (await t.present(made.name)).id
-    t.equal([image.id for image in await t.client.list(image_id)], [image_id], "what a filter by ID lists")
+    t.equal([image.id for image in await t.client.images(image_id)], [image_id], "what a filter by ID lists")
 
 
 @_list.extended(
@@ -121,7 +121,7 @@ async def a_filter_by_id_lists_one(t: Trial) -> None:
 async def a_filter_by_a_short_id_lists_one(t: Trial) -> None:
     made, _ = await t.pulled(), await t.pulled()
     image_id = (await t.present(made.name)).id
-    found = await t.client.list(spelled(image_id)[0][:13])
+    found = await t.client.images(spelled(image_id)[0][:13])
     t.equal([image.id for image in found], [image_id], "what a filter by 13 digits lists")
 
 
@@ -134,7 +134,7 @@ async def a_filter_by_a_short_id_lists_one(t: Trial) -> None:
 async def a_filter_without_a_match_lists_nothing(t: Trial) -> None:
     await t.pulled()
     absent = f"{t.supply.host}/{t.supply.run}/l9/none:1"
-    t.equal(len(await t.client.list(absent)), 0, "the number of images that a filter without a match lists")
+    t.equal(len(await t.client.images(absent)), 0, "the number of images that a filter without a match lists")
 
 
 @_list.extended(
@@ -146,7 +146,7 @@ async def a_filter_without_a_match_lists_nothing(t: Trial) -> None:
 async def a_match_has_all_its_names(t: Trial) -> None:
     made = await t.pulled(None, "1", "2")
     await t.client.pull(made.names[1])
-    found = await t.client.list(made.name)
+    found = await t.client.images(made.name)
     t.equal([sorted(image.repo_tags) for image in found], [sorted(made.names)], "the tags of what the filter finds")
 
 
@@ -189,4 +189,4 @@ async def the_order_of_names_is_stable(t: Trial) -> None:
 async def a_filter_by_digest_lists_one(t: Trial) -> None:
     made, _ = await t.pulled(), await t.pulled()
     image_id = (await t.present(made.name)).id
-    t.equal([image.id for image in await t.client.list(made.by_digest)], [image_id], "what a filter by digest lists")
+    t.equal([image.id for image in await t.client.images(made.by_digest)], [image_id], "what a filter by digest lists")

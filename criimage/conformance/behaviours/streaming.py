@@ -74,7 +74,7 @@ async def nothing_matches(t: Trial) -> None:
 )
 async def a_filter_streams_what_it_lists(t: Trial) -> None:
     made, _ = await t.pulled(), await t.pulled()
-    listed = [image.id for image in await t.client.list(made.name)]
+    listed = [image.id for image in await t.client.images(made.name)]
     streamed = [image.id for part in await t.client.stream(made.name) for image in part]
     t.equal(streamed, listed, "the IDs in the stream, as in the list,")
 

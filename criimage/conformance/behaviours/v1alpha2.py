@@ -50,7 +50,7 @@ async def status_is_the_same(t: Trial) -> None:
 )
 async def list_has_it(t: Trial) -> None:
     made = await t.pulled()
-    tags = [tag for image in await t.client.list(api=_API) for tag in image.repo_tags]
+    tags = [tag for image in await t.client.images(api=_API) for tag in image.repo_tags]
     t.expect(made.name in tags, f"{made.name} is among the listed tags")
 
 

@@ -32,7 +32,8 @@ def junit(summary: Summary) -> bytes:
             suite.set(plural, str(len(suite.findall(f"testcase/{kind}"))))
         suite.set("tests", str(len(suite)))
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    written: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written
 
 
 def _case(suite: ET.Element, result: Result) -> None:

@@ -1,0 +1,199 @@
+"""Images of a real registry for the backend in memory: what it needs of them is read, checked and thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import http
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from criimage import foreign_json
+from criimage.backend import User
+from criimage.errors import (
+    AccessDenied,
+    ContentInvalid,
+    OperationFailed,
+    PlatformMissing,
+    PullError,
+    RateLimited,
+    RegistryUnavailable,
+    RemoteImageMissing,
+)
+from criimage.reference import ImageID, Reference
+from criimage.testing.oci import machine_architecture
+from criimage.testing.registry_client import RegistryClient, RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from criimage.credentials import Credentials
+    from criimage.testing.oci import Blob
+
+__all__ = ["FetchedImage", "RemoteRegistry"]
+
+_UNAVAILABLE = frozenset(
+    {http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.GATEWAY_TIMEOUT}
+)
+_DENIED = frozenset({http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN})
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedImage:
+    """An image as it came from a registry, without its files.
+
+    Attributes:
+        id: the digest of its config.
+        digests: of what the name meant, then of the instance where that was an index.
+        size: bytes of config and layers.
+        user: whom it starts as.
+        annotations: of its manifest.
+        config: the whole config.
+        layers: the digests of its layers.
+    """
+
+    id: ImageID
+    digests: tuple[str, ...]
+    size: int
+    user: User | None
+    annotations: Mapping[str, str] = field(hash=False)
+    config: Mapping[str, Any] = field(hash=False)
+    layers: frozenset[str]
+
+
+class RemoteRegistry:
+    """A registry that is spoken to in plain HTTP.
+
+    Args:
+        address: `HOST:PORT`; names of that host at other ports are pulled from those.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._host = address.rpartition(":")[0] or address
+
+    async def fetch(
+        self, reference: Reference, credentials: Credentials | None, present: Collection[str]
+    ) -> FetchedImage:
+        """Read an image; a cancel closes the connection before it leaves.
+
+        Args:
+            reference: what to read.
+            credentials: sent where the registry asks for them.
+            present: digests of configs and layers that need not be read again.
+
+        Raises:
+            PullError: one of its kinds.
+        """
+        if reference.domain.rpartition(":")[0] != self._host:
+            raise RegistryUnavailable(f"no such registry: {reference}")
+        user, password = (credentials.username, credentials.password) if credentials else ("", "")
+        client = RegistryClient(reference.domain, user, password)
+        reading = asyncio.create_task(asyncio.to_thread(_read, client, reference, present))
+        try:
+            return await asyncio.shield(reading)
+        except RegistryError as error:
+            raise _failure(error, reference) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise RegistryUnavailable(f"the registry cannot be reached: {reference}") from error
+        except asyncio.CancelledError:
+            # The thread ends with its connection; until then the next one is shut as well.
+            while not reading.done():
+                client.abort()
+                await asyncio.wait([reading], timeout=0.02)
+            if not reading.cancelled():
+                reading.exception()
+            raise
+
+
+def _failure(error: RegistryError, reference: Reference) -> PullError | OperationFailed:
+    if error.status in _DENIED:
+        return AccessDenied(f"unauthorized: {reference}")
+    if error.status == http.HTTPStatus.NOT_FOUND:
+        return RemoteImageMissing(f"manifest unknown: {reference}")
+    if error.status == http.HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimited(f"toomanyrequests: {reference}")
+    if error.status in _UNAVAILABLE:
+        return RegistryUnavailable(f"the registry answers {error.status}: {reference}")
+    return PullError(f"the registry answers {error.status}: {reference}")
+
+
+def _read(client: RegistryClient, reference: Reference, present: Collection[str]) -> FetchedImage:
+    repository = reference.path
+    top = client.manifest(repository, reference.digest or reference.tag or "latest")
+    _same(top.digest, reference.digest, reference)
+    manifest, instance = _instance(client, repository, top, reference)
+    try:
+        config_digest = manifest["config"]["digest"]
+        layers = [one["digest"] for one in manifest["layers"]]
+        sizes = [int(one["size"]) for one in (manifest["config"], *manifest["layers"])]
+        annotations = {str(key): str(value) for key, value in manifest.get("annotations", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ContentInvalid(f"the manifest is not one: {reference}") from None
+    config_bytes = client.blob(repository, config_digest)
+    _same(_digest(config_bytes), config_digest, reference)
+    config = _parsed(config_bytes, reference)
+    diff_ids = _inside(config, "rootfs", "diff_ids")
+    if not isinstance(diff_ids, list) or len(diff_ids) != len(layers):
+        raise ContentInvalid(f"the config has other layers than the manifest: {reference}")
+    for digest, diff_id in dict(zip(layers, diff_ids, strict=True)).items():
+        if digest not in present:
+            _check_layer(client.blob(repository, digest), digest, diff_id, reference)
+    digests = tuple(dict.fromkeys((top.digest, instance.digest)))
+    user = _user(str(_inside(config, "config", "User") or ""))
+    image_id = ImageID.parse(config_digest)
+    return FetchedImage(image_id, digests, max(1, sum(sizes)), user, annotations, config, frozenset(layers))
+
+
+def _instance(client: RegistryClient, repository: str, top: Blob, reference: Reference) -> tuple[dict[str, Any], Blob]:
+    """The manifest for this machine, as what it says and as bytes."""
+    found = _parsed(top.data, reference)
+    entries = found.get("manifests")
+    if entries is None:
+        return found, top
+    for entry in entries if isinstance(entries, list) else ():
+        if _inside(entry, "platform", "architecture") == machine_architecture():
+            wanted = str(_inside(entry, "digest"))
+            instance = client.manifest(repository, wanted)
+            _same(instance.digest, wanted, reference)
+            return _parsed(instance.data, reference), instance
+    raise PlatformMissing(f"no image for this machine: {reference}")
+
+
+def _check_layer(data: bytes, digest: str, diff_id: object, reference: Reference) -> None:
+    _same(_digest(data), digest, reference)
+    try:
+        # 47 takes a gzip header and a zlib one.
+        unpacked = zlib.decompress(data, 47)
+    except zlib.error:
+        raise ContentInvalid(f"a layer cannot be unpacked: {reference}") from None
+    _same(_digest(unpacked), str(diff_id), reference)
+
+
+def _same(found: str, wanted: str | None, reference: Reference) -> None:
+    if wanted is not None and found != wanted:
+        raise ContentInvalid(f"the registry sent something else than the digest promises: {reference}")
+
+
+def _parsed(data: bytes, reference: Reference) -> dict[str, Any]:
+    try:
+        return foreign_json.parse_object(data)
+    except ValueError as error:
+        raise ContentInvalid(f"what the registry sent cannot be read, {error}: {reference}") from None
+
+
+def _inside(value: object, *keys: str) -> object:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _user(text: str) -> User | None:
+    name = text.partition(":")[0]
+    if not name:
+        return None
+    return User(uid=int(name)) if name.isdecimal() and name.isascii() and len(name) < 19 else User(name=name)
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
