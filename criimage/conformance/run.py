@@ -169,13 +169,15 @@ class _Runner:
         client = Client(self._channel)
         trial = Trial(client, self._supply, behaviour.number, restart=self._restart)
         begun = time.monotonic()
-        outcome, text = await self._tried(behaviour, trial)
+        try:
+            outcome, text = await self._tried(behaviour, trial)
+        finally:
+            self._published += trial.published
         outcome, text = self._judged(behaviour, outcome, text)
         seconds = time.monotonic() - begun
         if self._supply.scripted:
             for hub in (self._supply.hub, self._supply.basic, self._supply.bearer):
                 hub.release()
-        self._published += trial.published
         said = tuple(client.exchanges) if outcome not in {Outcome.PASSED, Outcome.NOT_APPLICABLE} else ()
         return Result(behaviour, outcome, text, said, seconds)
 

@@ -167,6 +167,22 @@ class Trial:
             raise Failed(f"expected: {expected} within {seconds:g} s; it is not so") from None
 
     @asynccontextmanager
+    async def within(self, seconds: float, what: str) -> AsyncIterator[None]:
+        """Give the calls in the block so long.
+
+        Raises:
+            Failed: they take longer.
+        """
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise Failed(f"expected: {what} within {seconds:g} s; there is no answer") from None
+
+    @asynccontextmanager
     async def pulling(self, name: str, auth: v1.AuthConfig | None = None) -> AsyncIterator[asyncio.Task[str]]:
         """Pull in the background while the block runs; whatever is left of the pull then is cancelled."""
         task = asyncio.create_task(self.client.pull(name, auth, seconds=None))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from criimage.conformance.trial import Trial
 
 _concurrency = group("concurrency")
+_PATIENCE = 10.0
 
 
 @_concurrency.required(
@@ -77,10 +78,11 @@ async def answers_beside_a_hanging_pull(t: Trial) -> None:
     hang = t.supply.hub.script(Stage.LAYER, Hang(), repository=made.path)
     async with t.pulling(made.name) as pull:
         await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
-        for _ in range(3):
-            await t.client.images()
-            await t.present(there.name)
-            await t.absent(made.name)
+        async with t.within(_PATIENCE, "lists and statuses are answered"):
+            for _ in range(3):
+                await t.client.images()
+                await t.present(there.name)
+                await t.absent(made.name)
 
 
 @_concurrency.required(
@@ -95,7 +97,8 @@ async def pulls_beside_a_hanging_pull(t: Trial) -> None:
     hang = t.supply.hub.script(Stage.MANIFEST, Hang(), repository=stuck.path)
     async with t.pulling(stuck.name) as pull:
         await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the manifest", 20)
-        await t.client.pull(made.name)
+        async with t.within(_PATIENCE, "another pull is complete"):
+            await t.client.pull(made.name)
     await t.present(made.name)
 
 

@@ -149,8 +149,10 @@ async def a_corrupt_layer(t: Trial) -> None:
     source="cri-o section 8",
 )
 async def a_corrupt_manifest(t: Trial) -> None:
-    made = await t.publish()
+    made = await t.publish(None, path="app")
+    # Whole, so that nothing but the digest gives it away.
     other = t.image("other")
+    await t.publish(other, "other", path="app")
     script = Change(lambda _data: other.manifest.data)
     t.supply.hub.script(Stage.MANIFEST, script, repository=made.path, reference=made.digest)
     await t.refused(t.client.pull(made.by_digest), what="the pull by digest")

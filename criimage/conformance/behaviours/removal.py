@@ -25,6 +25,7 @@ _ABSENT = "0" * 64
 async def gone_at_once(t: Trial) -> None:
     made = await t.pulled()
     image_id = (await t.present(made.name)).id
+    t.expect(await t.listed(image_id) is not None, "the list has it before", "it is not listed")
     await t.client.remove(image_id)
     await t.absent(made.name, image_id, made.by_digest)
     t.expect(await t.listed(image_id) is None, "the list is without it", "it is listed")

@@ -111,4 +111,5 @@ async def it_never_waits(t: Trial) -> None:
     hang = t.supply.hub.script(Stage.LAYER, Hang(), repository=made.path)
     async with t.pulling(made.name) as pull:
         await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
-        await t.client.usage()
+        async with t.within(10, "ImageFsInfo is answered"):
+            await t.client.usage()

@@ -1,0 +1,78 @@
+"""Each behaviour that is named by a planted fault catches it; without a fault nothing fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.planted import FAULTS, Fault, Sound
+from criimage.conformance.behaviour import selected
+from criimage.conformance.outcome import Outcome, Summary
+from criimage.conformance.run import Plan, run
+from parts.serving import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+WHOLE = ("S12", "C4", "R6", "E2", "M1")
+"""Faults that the whole suite is tried with."""
+
+
+async def judged(folder: Path, backend: Sound, only: Iterable[str] = ()) -> Summary:
+    """Run the command's suite against the server with this backend."""
+    async with serving(folder, backend) as server:
+        plan = Plan(server.path, f"unix://{server.path}", selected(only, ()))
+        return await run(plan)
+
+
+def failed(summary: Summary) -> set[str]:
+    """The numbers of what failed."""
+    return {one.behaviour.number for one in summary.results if one.outcome is Outcome.FAILED}
+
+
+async def test_a_sound_service_passes_everything(tmp_path: Path) -> None:
+    """All behaviours pass on the backend in memory but those that need a restart; nothing is left in its store."""
+    backend = Sound()
+
+    summary = await judged(tmp_path, backend)
+
+    assert [(one.behaviour.number, one.text) for one in summary.results if one.outcome is not Outcome.PASSED] == [
+        (number, "there is no command that restarts the service: --restart") for number in ("X1", "X2", "X3")
+    ]
+    assert (summary.left, summary.exit_code, await backend.images()) == ((), 0, ())
+
+
+def test_there_are_many_faults() -> None:
+    """At least forty, each with a number of its own."""
+    numbers = [fault.number for fault in FAULTS]
+
+    assert len(set(numbers)) == len(numbers) >= 40
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.number)
+async def test_its_behaviour_catches_a_fault(fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The behaviour that the fault is named by fails, and it alone is tried."""
+    if fault.patch is not None:
+        fault.patch(monkeypatch)
+
+    summary = await judged(tmp_path, fault.backend(), [fault.number])
+
+    assert failed(summary) == {fault.number}, fault.sentence
+    assert summary.exit_code == 1
+
+
+@pytest.mark.parametrize("number", WHOLE)
+async def test_the_whole_suite_catches_a_fault(number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run of everything the behaviour fails too, and the suite itself keeps its head."""
+    fault = next(one for one in FAULTS if one.number == number)
+    if fault.patch is not None:
+        fault.patch(monkeypatch)
+
+    summary = await judged(tmp_path, fault.backend())
+
+    assert number in failed(summary)
+    assert summary.count(Outcome.SUITE_ERROR) == 0

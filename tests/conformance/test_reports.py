@@ -1,0 +1,286 @@
+"""What the command says: outcomes, exit codes, reports, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from cli.command import COMMAND
+from conformance.planted import Sound
+from criimage.channel import Channel
+from criimage.conformance.behaviour import GROUPS, Behaviour, Level, Need, collected, selected
+from criimage.conformance.client import Client
+from criimage.conformance.exchange import shown
+from criimage.conformance.known import read_known, shipped
+from criimage.conformance.outcome import Failed, Outcome, Result, Summary
+from criimage.conformance.report.document import document
+from criimage.conformance.report.junit import junit
+from criimage.conformance.report.page import page
+from criimage.conformance.report.text import result_lines
+from criimage.conformance.run import CannotRun, Plan, run
+from criimage.conformance.supply import PASSWORD
+from criimage.cri.runtime import v1
+from criimage.errors import ConfigurationError
+from parts.serving import serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from criimage.conformance.trial import Trial
+
+
+def behaviour(number: str, check: object, needs: Need = Need.NOTHING) -> Behaviour:
+    """A behaviour of the tests' own."""
+    return Behaviour(number, "list", f"Sentence {number}.", "why", "source", Level.REQUIRED, needs, check)  # type: ignore[arg-type]
+
+
+async def passes(_t: Trial) -> None:
+    """Nothing is wrong."""
+
+
+async def fails(t: Trial) -> None:
+    """Something is, after a call with a password."""
+    made = await t.pulled()
+    auth = v1.AuthConfig(username="me", password=PASSWORD)
+    await t.client.pull(made.name, auth)
+    raise Failed(f"expected: <b>; {PASSWORD}")
+
+
+async def breaks(_t: Trial) -> None:
+    """The suite itself is at fault."""
+    raise KeyError("suite")
+
+
+async def tried(folder: Path, *behaviours: Behaviour, known: dict[str, str] | None = None) -> Summary:
+    """Run these against a sound service."""
+    async with serving(folder, Sound()) as server:
+        return await run(Plan(server.path, f"unix://{server.path}", behaviours, known=known or {}))
+
+
+def test_behaviours_are_complete() -> None:
+    """At least seventy, in every group, each with a sentence, a reason and a source, and numbered by its group."""
+    found = collected()
+
+    assert len(found) >= 70
+    assert {one.group for one in found} == set(GROUPS)
+    for one in found:
+        assert re.fullmatch(r"[A-Z][1-9][0-9]?", one.number), one
+        assert (one.sentence[-1], one.why[-1], bool(one.source)) == (".", ".", True), one.number
+    letters = {one.group: {other.number[0] for other in found if other.group == one.group} for one in found}
+    assert all(len(used) == 1 for used in letters.values())
+    assert len({min(used) for used in letters.values()}) == len(GROUPS)
+
+
+def test_patterns_choose_by_number_group_and_level() -> None:
+    """`--only` and `--skip` take globs over each of the three, in any case."""
+    assert [one.number for one in selected(["l1"], ())] == ["L1"]
+    assert {one.group for one in selected(["Can*"], ())} == {"cancels"}
+    assert {one.level for one in selected((), ["extended"])} == {Level.REQUIRED}
+    assert selected(["list"], ["L*"]) == ()
+
+
+async def test_outcomes_and_exit_codes(tmp_path: Path) -> None:
+    """Passed and known: 0. Failed or an unexpected pass: 1. The suite's own fault: 2."""
+    good, bad, broken = behaviour("L1", passes), behaviour("L2", fails), behaviour("L3", breaks)
+
+    first = await tried(tmp_path, good, bad, known={"L2": "it is so"})
+    assert ([one.outcome for one in first.results], first.exit_code) == ([Outcome.PASSED, Outcome.KNOWN], 0)
+    assert first.line == "1 passed, 0 failed, 1 known, 0 not applicable"
+
+    assert (await tried(tmp_path, good, bad)).exit_code == 1
+    surprise = await tried(tmp_path, good, known={"L1": "it is not so"})
+    assert ([one.outcome for one in surprise.results], surprise.exit_code) == ([Outcome.UNEXPECTED], 1)
+    assert (await tried(tmp_path, good, bad, broken)).exit_code == 2
+
+
+async def test_what_is_missing_is_not_applicable(tmp_path: Path) -> None:
+    """A behaviour that needs what is not there is not tried, with the reason."""
+    summary = await tried(tmp_path, behaviour("L1", breaks, Need.RESTART))
+
+    (result,) = summary.results
+    assert (result.outcome, result.text) == (
+        Outcome.NOT_APPLICABLE,
+        "there is no command that restarts the service: --restart",
+    )
+    assert (summary.line, summary.exit_code) == ("0 passed, 0 failed, 0 known, 1 not applicable", 0)
+
+
+async def test_a_failure_shows_the_exchange_without_the_password(tmp_path: Path) -> None:
+    """Every report shows request and answer, what was expected and why; none shows a credential."""
+    summary = await tried(tmp_path, behaviour("L1", passes), behaviour("L2", fails))
+
+    text = "\n".join(line for one in summary.results for line in result_lines(one))
+    reports = [text, *(form(summary).decode() for form in (junit, page, document))]
+    for report in reports:
+        assert PASSWORD not in report
+        assert all(part in report for part in ("PullImage", "***", "Sentence L2."))
+    assert "L1" not in text
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids.add(found.get("id") or "")
+        if tag == "a":
+            self.links.add((found.get("href") or "").removeprefix("#"))
+        self.loaded += [value for key, value in attrs if key == "src" and value]
+
+
+async def test_reports_can_be_read_by_programs(tmp_path: Path) -> None:
+    """JUnit has a case for each behaviour, JSON everything, and the page permanent links and nothing from elsewhere."""
+    summary = await tried(tmp_path, behaviour("L1", passes), behaviour("L2", fails), behaviour("L3", breaks))
+
+    suite = ET.fromstring(junit(summary)).find("testsuite")  # noqa: S314 - our own
+    assert suite is not None
+    assert [suite.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["3", "1", "1", "0"]
+    assert [one["outcome"] for one in json.loads(document(summary))["results"]] == ["passed", "failed", "suite error"]
+    links = _Links()
+    links.feed(page(summary).decode())
+    assert links.links <= links.ids
+    assert {"L1", "L2", "L3", "list"} <= links.ids
+    assert links.loaded == []
+
+
+def test_foreign_text_does_not_break_reports() -> None:
+    """A service's text with control characters, tags and halves of pairs is shown, and the reports stay whole."""
+    nasty = "\x00\x1b[31m</pre><script>\ud800]]>"
+    result = Result(behaviour("L1", passes), Outcome.FAILED, nasty)
+    summary = Summary(nasty, nasty, "now", 1.0, (result,))
+
+    ET.fromstring(junit(summary))  # noqa: S314 - our own
+    json.loads(document(summary))
+    assert b"</pre><script>" not in page(summary)
+
+
+def test_exchanges_are_bounded() -> None:
+    """A message of a megabyte is shown in some hundred characters."""
+    many = v1.ListImagesResponse(images=[v1.Image(id="x" * 5000, repo_tags=["t"] * 500)] * 300)
+
+    assert len(shown(many)) < 10_000
+    assert len(shown(b"\xff" * 2**20)) < 200
+
+
+async def test_nothing_is_left_and_others_stay(tmp_path: Path) -> None:
+    """After a run the store has what it had before, whatever failed in between."""
+    backend = Sound()
+    async with serving(tmp_path, backend) as server:
+        await run(Plan(server.path, "here", selected(["removal", "pull"], ())))
+        assert await backend.images() == ()
+
+
+async def test_a_run_that_is_cancelled_cleans_up(tmp_path: Path) -> None:
+    """Ctrl-C: what was pulled is removed, the summary says that it is incomplete, and the exit code is 2."""
+    begun = asyncio.Event()
+
+    async def waits(t: Trial) -> None:
+        await t.pulled()
+        begun.set()
+        await asyncio.Event().wait()
+
+    backend = Sound()
+    async with serving(tmp_path, backend) as server:
+        running = asyncio.create_task(run(Plan(server.path, "here", (behaviour("L1", waits), behaviour("L2", passes)))))
+        await begun.wait()
+        assert len(await backend.images()) == 2
+        running.cancel()
+        summary = await running
+
+        assert (summary.interrupted, summary.exit_code, len(summary.results)) == (True, 2, 0)
+        assert await backend.images() == ()
+
+
+async def test_no_service_is_told(tmp_path: Path) -> None:
+    """Where nobody answers, the reason is told, not a hundred failures."""
+    with pytest.raises(CannotRun, match="no CRI service answers at unix:///nowhere"):
+        await run(Plan(tmp_path / "none", "unix:///nowhere", selected((), ())))
+
+
+async def test_a_registry_out_of_reach_is_told_with_help(tmp_path: Path) -> None:
+    """A service that cannot pull from the suite's registry: how to let it, for each kind of service."""
+
+    class Elsewhere(Sound):
+        def __init__(self) -> None:
+            super().__init__()
+            self._remote = type(self._remote)("registry.example.com")  # type: ignore[misc]
+
+    async with serving(tmp_path, Elsewhere()) as server:
+        with pytest.raises(CannotRun, match=r"(?s)registries\.conf.*containerd.*--registry"):
+            await run(Plan(server.path, "here", selected((), ())))
+
+
+def test_known_differences_that_come_with_it_are_read() -> None:
+    """Each names behaviours that there are, a service with a version, and where it is from."""
+    assert set(shipped()) >= {"containerd-1.6", "cri-o-1.36", "cri-dockerd-0.4.3"}
+    for name in shipped():
+        known = read_known(name)
+        assert known.reasons()
+        assert re.search(r"\d", known.service)
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d|from observations, not run here", known.seen)
+
+
+def test_other_known_differences_are_judged(tmp_path: Path) -> None:
+    """A missing file, no TOML and an unknown number are told with the file's name."""
+    for text, told in (("[[[", "Invalid"), ('service="a"\nseen="b"\n[[difference]]\nnumber="Z9"\nwhy="c"', "Z9")):
+        file = tmp_path / "known.toml"
+        file.write_text(text)
+        with pytest.raises(ConfigurationError, match=told):
+            read_known(str(file))
+    with pytest.raises(ConfigurationError, match=r"containerd-1\.6"):
+        read_known("no-such-file")
+
+
+async def test_the_command(tmp_path: Path) -> None:
+    """It prints little where all is well, writes the files, and its last line is of one form."""
+    async with serving(tmp_path, Sound()) as server:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *("conformance", "--endpoint", f"unix://{server.path}", "--only", "list"),
+            *(
+                "--junit",
+                str(tmp_path / "a.xml"),
+                "--html",
+                str(tmp_path / "a.html"),
+                "--json",
+                str(tmp_path / "a.json"),
+            ),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+
+    lines = out.decode().splitlines()
+    assert (process.returncode, lines[-1]) == (0, "13 passed, 0 failed, 0 known, 0 not applicable")
+    assert len(lines) == 2
+    for name in ("a.xml", "a.html", "a.json"):
+        assert (tmp_path / name).stat().st_size > 100
+
+
+async def test_ctrl_c_in_the_command(tmp_path: Path) -> None:
+    """A real SIGINT ends it with 2 and an empty store."""
+    backend = Sound()
+    async with serving(tmp_path, backend) as server:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, *("conformance", "--endpoint", f"unix://{server.path}", "-v"), stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, _ = await process.communicate()
+
+        assert process.returncode == 2
+        assert b"interrupted" in out
+        assert await backend.images() == ()
+        async with Channel(server.path) as channel:
+            assert await Client(channel).images() == []
