@@ -28,6 +28,7 @@ from criimage.conformance.run import CannotRun, Plan, run
 from criimage.conformance.supply import PASSWORD
 from criimage.cri.runtime import v1
 from criimage.errors import ConfigurationError
+from documentation.pages import page as page_text
 from parts.serving import serving
 
 if TYPE_CHECKING:
@@ -284,3 +285,10 @@ async def test_ctrl_c_in_the_command(tmp_path: Path) -> None:
         assert await backend.images() == ()
         async with Channel(server.path) as channel:
             assert await Client(channel).images() == []
+
+
+def test_the_page_has_every_behaviour() -> None:
+    """docs/conformance.md lists each with its number, sentence, level and reason, and no other."""
+    rows = [line for line in page_text("conformance").splitlines() if re.match(r"\| [A-Z]\d", line)]
+
+    assert rows == [f"| {one.number} | {one.sentence} | {one.level.value} | {one.why} |" for one in collected()]

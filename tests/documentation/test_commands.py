@@ -45,7 +45,7 @@ def documented(section: str) -> set[str]:
 
 
 def shared(command: click.Command) -> set[str]:
-    return documented(SECTIONS["Client commands"]) if "--endpoint" in options(command) else set()
+    return documented(SECTIONS["Client commands"]) if {"--endpoint", "--output"} <= options(command) else set()
 
 
 def test_every_command_has_a_section_and_every_section_a_command() -> None:
