@@ -13,6 +13,8 @@ version = release
 
 extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
+# Taken as they are: the reports of the conformance command.
+html_extra_path = ["published"]
 nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]

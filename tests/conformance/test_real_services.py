@@ -56,7 +56,7 @@ def test_a_real_containerd_differs_as_is_known(tmp_path: Path) -> None:
 
 def test_a_registry_that_was_given(tmp_path: Path) -> None:
     """With a real registry the rest passes, and what needs a registry of ours is not applicable."""
-    with registry() as hub, store() as images, criimage(images) as server:
+    with registry() as hub, store() as images, criimage(store_config(images)) as server:
         report = judged(tmp_path, server.endpoint, "--registry", hub.address, "--only", "pull", "--only", "credentials")
 
     assert outcomes(report, "failed") == []
