@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage.errors import RemovalTimeout
+from criimage.errors import RemovalCancelled, RemovalTimeout
 from criimage.reference import Lookup
 from criimage.removals import Removals
 from criimage.testing.oci import image, layer
@@ -15,6 +16,7 @@ from criimage.work import Work
 from parts.docker_backend import docker_backend, following, pull
 
 if TYPE_CHECKING:
+    from criimage.reference import ImageID, Reference
     from parts.engine import Engine
     from parts.registry import Registry
 
@@ -57,3 +59,33 @@ async def test_a_frozen_engine(docker: Engine, hub: Registry, monkeypatch: pytes
         assert docker.images() == []
         await work.drain()
         assert removals.running() == ()
+
+
+async def test_names_taken_before_a_cancel_come_back(
+    docker: Engine, hub: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine hangs at the second of three names: the operator ends the removal, and the image has all of them."""
+    made = image(layer({"a": b"x"}))
+    names = [hub.push(made, "several", tag) for tag in ("1", "2", "3")]
+    async with docker_backend(docker.host) as backend, Work() as work:
+        for name in names:
+            await pull(backend, name)
+        await following(backend)
+        removals, engine = Removals(backend, work), backend._remover._engine
+        delete, asked = engine.delete, list[str]()
+
+        async def hang_at_the_second(what: ImageID | Reference) -> None:
+            asked.append(str(what))
+            if len(asked) == 2:
+                assert removals.cancel("1")
+                await asyncio.Event().wait()
+            await delete(what)
+
+        monkeypatch.setattr(engine, "delete", hang_at_the_second)
+        with pytest.raises(
+            RemovalCancelled, match=r"waited for the Docker engine: .*several:1; the image is still there"
+        ):
+            await removals.remove(Lookup.parse(names[0]))
+        assert len(asked) == 2
+        (left,) = docker.images()
+        assert sorted(left["RepoTags"]) == names
