@@ -10,7 +10,7 @@ from grpclib.const import Status
 
 from criimage.channel import CallError, Channel
 from criimage.cli.connection import ask
-from criimage.cli.output import fields_table, status_fields
+from criimage.cli.output import document, fields_table, status_fields
 from criimage.cri.runtime import v1
 
 if TYPE_CHECKING:
@@ -48,3 +48,14 @@ async def test_a_registry_cannot_talk_to_the_terminal(monkeypatch: pytest.Monkey
         await ask(Channel(tmp_path), "PullImage", v1.PullImageRequest(), v1.PullImageResponse)
 
     assert caught.value.message == SHOWN
+
+
+@pytest.mark.parametrize(
+    "label", ["[" * 9000 + "]" * 9000, "[" + ",".join(["[" * 60 + "]" * 60] * 150) + "]", "9" * 18_000]
+)
+def test_what_inspect_prints_is_in_proportion(label: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Issue 14, A6: a label of 18 kB of brackets or digits neither becomes 162 MB nor ends the command."""
+    fields = status_fields(v1.ImageStatusResponse(image=v1.Image(id="a" * 64), info={"label": label}))
+    for show in (fields_table, document):
+        show(fields)
+        assert 18_000 < len(capsys.readouterr().out) < 15 * len(label)

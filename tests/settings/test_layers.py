@@ -320,3 +320,34 @@ def test_reading_again_starts_afresh(config: Path) -> None:
 
     assert read_layers(config, environment={}).merged == {}
     assert first.settings().log.level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"max = {'9' * 5000}", "a number of more than 19 digits"),
+        (f"max = {'9' * 40}", "a number of more than 19 digits"),
+        (f"deep = {'[' * 20_000}{']' * 20_000}", "nested deeper than 32"),
+        (f"{'.'.join('a' * 40)} = 1", "nested deeper than 32"),
+    ],
+    ids=["5000 digits", "40 digits", "brackets", "dotted key"],
+)
+def test_what_the_interpreter_allows_is_no_limit(tmp_path: Path, text: str, why: str) -> None:
+    """Issue 14, A6: an integer or a nesting beyond all sense is a fault of that file, told with its path."""
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+
+    assert fault(file) == f"{file}: {why}"
+
+
+def test_unreadable_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 14, A5: a default file and a drop-in that cannot be looked at are errors, not the defaults."""
+    loop = tmp_path / "config.toml"
+    loop.symlink_to("config.toml")
+    monkeypatch.setattr(settings, "DEFAULT_CONFIG", loop)
+    assert str(loop) in fault(None)
+
+    loop.unlink()
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/10.toml").symlink_to("10.toml")
+    assert str(tmp_path / "conf.d/10.toml") in fault(None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError, InvalidRequest
-from criimage.files import files_in, is_there, read_if_there
+from criimage.files import UnreadableFile, files_in, is_there, read_if_there
 from criimage.foreign_toml import parse_toml
 from criimage.reference import Name
 
@@ -131,7 +131,11 @@ class RegistriesFiles:
 
     def signature(self) -> tuple[object, ...]:
         """Return a value that changes when any of the files does. Blocks on some stats."""
-        files = [self.main, self.alias_cache, *(file for folder in self.drop_ins for file in _drop_ins(folder))]
+        try:
+            files = [self.main, self.alias_cache, *(file for folder in self.drop_ins for file in _drop_ins(folder))]
+        except UnreadableFile as error:
+            # Whoever reads them is told.
+            return ("unreadable", error.text)
         return tuple((str(file), _stat(file)) for file in files)
 
 
