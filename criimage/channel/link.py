@@ -153,7 +153,8 @@ class Link(asyncio.Protocol):
         """Tell every listener."""
         if self._timer is not None:
             self._timer.cancel()
-        text = self._fault or (str(exc) if exc else "the peer closed the connection")
+        reason = getattr(exc, "strerror", None) or str(exc) if exc else "the peer closed the connection"
+        text = self._fault or reason
         self._transport = None
         if not self.ready.done():
             self.ready.set_exception(ProtocolFault(text))

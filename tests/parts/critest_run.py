@@ -23,13 +23,29 @@ def assert_image_specs_pass(program: Path, endpoint: str, folder: Path) -> None:
         endpoint: `unix:///PATH` of the server.
         folder: for its report.
     """
+    ran = run_specs(program, endpoint, folder, FOCUS, UNREACHABLE)
+    failed = {name: message for name, (state, message) in ran.items() if state != "passed"}
+    assert failed == {}
+    assert len(ran) == SPECS
+
+
+def run_specs(program: Path, endpoint: str, folder: Path, focus: str, skip: str) -> dict[str, tuple[str, str]]:
+    """Runs some specs, and returns the state of each that was not skipped, and what it failed with.
+
+    Args:
+        program: critest, see `parts.clients`.
+        endpoint: `unix:///PATH` of the server.
+        folder: for its report.
+        focus: what the specs' names match.
+        skip: what those match that are left out.
+    """
     report = folder / "report.json"
     done = subprocess.run(
         [
             program,
             f"-runtime-endpoint={endpoint}",
-            f"-ginkgo.focus={FOCUS}",
-            f"-ginkgo.skip={UNREACHABLE}",
+            f"-ginkgo.focus={focus}",
+            f"-ginkgo.skip={skip}",
             f"-ginkgo.json-report={report}",
             "-ginkgo.no-color",
         ],
@@ -40,12 +56,12 @@ def assert_image_specs_pass(program: Path, endpoint: str, folder: Path) -> None:
     )
 
     assert report.exists(), done.stdout + done.stderr
-    ran = [
-        spec
+    return {
+        " ".join([*spec["ContainerHierarchyTexts"], spec["LeafNodeText"]]): (
+            spec["State"],
+            spec.get("Failure", {}).get("Message", ""),
+        )
         for suite in json.loads(report.read_text())
         for spec in suite["SpecReports"]
         if spec["LeafNodeType"] == "It" and spec["State"] != "skipped"
-    ]
-    failed = {spec["LeafNodeText"]: spec.get("Failure", {}).get("Message") for spec in ran if spec["State"] != "passed"}
-    assert failed == {}, done.stdout[-4000:]
-    assert len(ran) == SPECS
+    }
