@@ -75,9 +75,7 @@ class Tracker:
         Args:
             since: the time from which on others must have moved; see `QueuedPull.waits_for_others`.
         """
-        # With all layers unpacked only the config can be missing, and that is the registry's.
-        unpacks = self._phase() is Phase.UNPACKING and not all(layer.unpacked for layer in self._layers.values())
-        return unpacks or self._queued.waits_for_others(since)
+        return self._phase() is Phase.UNPACKING or self._queued.waits_for_others(since)
 
     def alive(self) -> None:
         """Count a sign of life of the engine as work; see `excused`."""
@@ -139,8 +137,12 @@ class Tracker:
     def _phase(self) -> Phase:
         if not self._layers:
             return Phase.RESOLVING
+        layers = self._layers.values()
+        # With all layers unpacked only the config can be missing, and that is the registry's.
+        if not all(layer.arrived for layer in layers) or all(layer.unpacked for layer in layers):
+            return Phase.DOWNLOADING
         # Nothing is left to come: what goes on now is unpacking, of which the containerd store tells nothing.
-        return Phase.UNPACKING if all(layer.arrived for layer in self._layers.values()) else Phase.DOWNLOADING
+        return Phase.UNPACKING
 
     def _tell(self, snapshot: PullProgress) -> None:
         if snapshot != self._reported:
