@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import anyio.to_thread
 from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.lasting import lasting
+from criimage_containers_storage.config_files import alias_cache, registries_files, rule_set
+from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.pulling.changes import StoreChanges
 from criimage_containers_storage.pulling.journal import Journal
 from criimage_containers_storage.pulling.leftovers import Leftovers
@@ -22,8 +25,8 @@ from criimage_containers_storage.pulling.work_folder import WorkFolder
 from criimage_containers_storage.readiness import Readiness
 from criimage_containers_storage.registries.credentials import CredentialResolver
 from criimage_containers_storage.registries.current import CurrentRegistries
+from criimage_containers_storage.registries.judge import Judge
 from criimage_containers_storage.registries.names import Resolver
-from criimage_containers_storage.registries.registries_conf import find_files
 from criimage_containers_storage.registries.rules import RuleFinder
 from criimage_containers_storage.removal import Remover
 from criimage_containers_storage.store.access import StoreAccess
@@ -55,7 +58,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         ConfigurationError: storage.conf is not usable, or there is no place for downloads.
     """
     environment = dict(os.environ)
-    layout = await anyio.to_thread.run_sync(locate, settings, environment)
+    rules, _ = await anyio.to_thread.run_sync(rule_set, environment)
+    layout = await anyio.to_thread.run_sync(locate, settings, environment, rules)
     parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
     with ExitStack() as stack:
         try:
@@ -63,13 +67,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         except OSError as error:
             raise ConfigurationError(f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir") from error
         stack.callback(work.close)
-        files = await anyio.to_thread.run_sync(
-            lambda: find_files(settings.registries_conf, environment, root=os.geteuid() == 0)
-        )
         store = Store(layout)
         access = StoreAccess(_COPY_PATIENCE)
         skopeo = Skopeo(layout, environment)
-        registries = CurrentRegistries(files, work.path)
+        find = functools.partial(registries_files, settings.registries_conf, environment, rules, uid=os.geteuid())
+        aliases = alias_cache(environment, uid=os.geteuid())
+        registries = CurrentRegistries(find, aliases, work.path, Judge(environment))
         resolver = Resolver(registries, settings.short_name_mode)
         changes = StoreChanges(layout, environment, skopeo, access)
         journal = Journal(layout)
@@ -78,7 +81,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         await leftovers.take_over()
         puller = Puller(
             layout,
-            RuleFinder(settings, environment),
+            RuleFinder(settings, environment, rules),
             CredentialResolver(settings, environment),
             store,
             skopeo,
@@ -89,7 +92,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
             work,
             skip_unchanged=settings.skip_unchanged,
         )
-        readiness = Readiness(settings, layout, environment, registries, work.path)
+        readiness = Readiness(settings, layout, environment, registries, work.path, rules)
         meter = UsageMeter(layout, store)
         remover = Remover(layout, changes, access)
         try:
@@ -134,7 +137,7 @@ class ContainersStorageBackend:
 
     async def check(self) -> tuple[Problem, ...]:
         """Tell what is missing."""
-        return await anyio.to_thread.run_sync(self._readiness.problems)
+        return await finish(anyio.to_thread.run_sync(self._readiness.problems))
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return what a name may mean, by the machine's registries.conf and aliases."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from criimage.backend import Problem
 from criimage.errors import ConfigurationError
-from criimage_containers_storage.registries.policy import find_policy, read_policy
-from criimage_containers_storage.registries.registries_conf import DEFAULT_HELPERS
+from criimage_containers_storage.config_files import RuleSet, policy_file
+from criimage_containers_storage.registries.policy import read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,12 +32,13 @@ class Readiness:
     environment: Mapping[str, str]
     registries: CurrentRegistries
     work: Path
+    rule_set: RuleSet = RuleSet.OLDER
     _signature: tuple[object, ...] | None = None
     _of_policy: tuple[Problem, ...] = ()
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what is missing. Blocks on some stats."""
-        policy = find_policy(self.settings.policy, self.environment)
+        policy = policy_file(self.settings.policy, self.environment, self.rule_set)
         signature = (str(policy), _stat(policy))
         if signature != self._signature:
             self._of_policy = tuple(_read(policy))
@@ -68,11 +69,8 @@ class Readiness:
             yield Problem(fault.text, f"mend the file; {meanwhile}")
             return
         registries = self.registries.for_names()
-        if registries.helpers and DEFAULT_HELPERS[0] not in registries.helpers:
-            yield Problem(
-                f"credential-helpers of {registries.source} leave out {DEFAULT_HELPERS[0]}",
-                "add it: credentials of requests reach skopeo in an auth file",
-            )
+        if registries.aliases_fault:
+            yield Problem(registries.aliases_fault, "mend or delete it; short names are not resolved meanwhile")
 
 
 def _read(policy: Path) -> Iterator[Problem]:

@@ -131,28 +131,50 @@ def test_an_unusable_policy_is_named(tmp_path: Path, text: str | None) -> None:
 
 
 def test_an_auth_file_is_for_one_repository(tmp_path: Path) -> None:
-    """The full repository is the key, helpers of its host are out, other hosts' entries stay for mirrors (T12, A9)."""
-    first, second = tmp_path / "first.json", tmp_path / "second.json"
-    first.write_text(
-        json.dumps({"auths": {"h.io": {"auth": "Zmlyc3Q6MQ=="}}, "credHelpers": {"h.io": "x", "g.io": "y"}})
-    )
-    second.write_text(json.dumps({"auths": {"h.io": {"auth": "bm86MQ=="}, "m.io": {"auth": "bToy"}}}))
-    missing, broken = tmp_path / "missing.json", tmp_path / "broken.json"
+    """The full repository is the key; nothing else of its host is handed on, a torn file passed over (T12, A9)."""
+    first, missing, broken = (tmp_path / name for name in ("first.json", "missing.json", "broken.json"))
+    first.write_text(json.dumps({"auths": {"h.io": ENTRY}, "credHelpers": {"h.io": "x", "g.io": "y"}}))
     broken.write_text("{")
-    made = json.loads(render(Credentials("u", "p:w"), ["h.io/a/x"], [first, missing, broken, second]))
+    made = json.loads(render(Credentials("u", "p:w"), ["h.io/a/x"], [], [first, missing, broken]))
     assert base64.b64decode(made["auths"].pop("h.io/a/x")["auth"]) == b"u:p:w"
-    assert made == {
-        "auths": {"h.io": {"auth": "Zmlyc3Q6MQ=="}, "m.io": {"auth": "bToy"}},
-        "credHelpers": {"g.io": "y"},
-    }
+    assert made == {"auths": {}, "credHelpers": {}}
+
+
+ENTRY, OTHER = {"auth": "Zmlyc3Q6MQ=="}, {"auth": "bm86MQ=="}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        # The file comes first, how exactly its key fits second.
+        ([{"auths": {"m.io": ENTRY}}, {"auths": {"m.io/a/x": OTHER}}], {"auths": {"m.io/a/x": ENTRY}}),
+        ([{"auths": {"m.io/a": ENTRY, "m.io": OTHER}}], {"auths": {"m.io/a/x": ENTRY}}),
+        ([{"auths": {"m.io/b": OTHER}}, {"auths": {"https://m.io/v1/": ENTRY}}], {"auths": {"m.io/a/x": ENTRY}}),
+        # What docker leaves beside a helper says nothing.
+        ([{"auths": {"m.io": {}}}, {"auths": {"m.io": ENTRY}}], {"auths": {"m.io/a/x": ENTRY}}),
+        ([{"auths": {"m.io": OTHER}, "credHelpers": {"m.io": "x"}}], {"credHelpers": {"m.io": "x"}}),
+        ([{"auths": {"m.io": ENTRY}}, {"credHelpers": {"m.io": "x"}}], {"auths": {"m.io/a/x": ENTRY}}),
+        ([{"auths": {"other.io": OTHER}}], {}),
+    ],
+)
+def test_a_mirror_gets_what_the_first_file_has(
+    tmp_path: Path, files: list[object], expected: dict[str, object]
+) -> None:
+    """As the tools look: file by file, in each a helper, then the longest key, then any spelling of the host (A10)."""
+    written = [tmp_path / f"{number}.json" for number in range(len(files))]
+    for file, content in zip(written, files, strict=True):
+        file.write_text(json.dumps(content))
+    made = json.loads(render(Credentials("u", "p"), ["h.io/x"], ["m.io/a/x"], written))
+    del made["auths"]["h.io/x"]
+    assert made == {"auths": {}, "credHelpers": {}, **expected}
 
 
 def test_exact_bytes_and_tokens() -> None:
     """Bytes that are no UTF-8 arrive as they were; an identity token has its place, a registry token none (A4, A7)."""
     odd = Credentials.from_request(auth=base64.b64encode(b"u\xff:p\xfe").decode())
     assert odd is not None
-    assert base64.b64decode(json.loads(render(odd, ["h/x"], []))["auths"]["h/x"]["auth"]) == b"u\xff:p\xfe"
-    token = json.loads(render(Credentials(identity_token="t"), ["h/x"], []))["auths"]["h/x"]  # noqa: S106
+    assert base64.b64decode(json.loads(render(odd, ["h/x"], [], []))["auths"]["h/x"]["auth"]) == b"u\xff:p\xfe"
+    token = json.loads(render(Credentials(identity_token="t"), ["h/x"], [], []))["auths"]["h/x"]  # noqa: S106
     assert token == {"auth": base64.b64encode(b":").decode(), "identitytoken": "t"}
     assert not sendable(Credentials(registry_token="t"))  # noqa: S106
 

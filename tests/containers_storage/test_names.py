@@ -9,21 +9,36 @@ import pytest
 
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.reference import Name, Reference
+from criimage_containers_storage.config_files import ConfigFiles
 from criimage_containers_storage.registries.current import CurrentRegistries
 from criimage_containers_storage.registries.names import Resolver, candidates
-from criimage_containers_storage.registries.registries_conf import Registries, RegistriesFiles, read_registries
+from criimage_containers_storage.registries.registries_conf import Registries
+from criimage_containers_storage.registries.registries_conf import read_registries as read_files
 
 DIGEST = "sha256:" + "a" * 64
 
 
-def files(folder: Path, main: str = "", aliases: str = "", **drop_ins: str) -> RegistriesFiles:
+def files(folder: Path, main: str = "", aliases: str = "", **drop_ins: str) -> ConfigFiles:
     """Configuration files in a folder; a drop-in's name is its file's."""
     (folder / "registries.conf").write_text(main)
     (folder / "aliases.conf").write_text(aliases)
     (folder / "d").mkdir(exist_ok=True)
     for name, text in drop_ins.items():
         (folder / "d" / f"{name}.conf").write_text(text)
-    return RegistriesFiles(folder / "registries.conf", (folder / "d",), folder / "aliases.conf")
+    return ConfigFiles((folder / "registries.conf",), (folder / "d",), chosen=True)
+
+
+def read_registries(where: ConfigFiles) -> Registries:
+    """What such files say, those with the people's own aliases included."""
+    return read_files(where, where.main.parent / "aliases.conf")
+
+
+class Trusting:
+    """Finds nothing wrong with any file."""
+
+    def verdict(self, files: ConfigFiles, main: Path | None) -> str:
+        """Says so."""
+        return ""
 
 
 @pytest.mark.parametrize(
@@ -38,7 +53,7 @@ def files(folder: Path, main: str = "", aliases: str = "", **drop_ins: str) -> R
         ("index.docker.io/a/b", [], ["docker.io/a/b:latest"]),
         (f"image:t@{DIGEST}", ["q.io", "docker.io"], [f"q.io/image@{DIGEST}", f"docker.io/library/image@{DIGEST}"]),
         ("x", ["docker.io", "index.docker.io", "quay.io"], ["docker.io/library/x:latest", "quay.io/x:latest"]),
-        ("x", ["quay.io/mirror"], ["quay.io/mirror/x:latest"]),
+        ("x", ["quay.io/mirror"], ["quay.io/mirror/x:latest"]),  # older tools took a path here
     ],
 )
 def test_search_registries_in_order(name: str, search: list[str], expected: list[str]) -> None:
@@ -125,26 +140,6 @@ def test_the_first_format_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "no toml",
-        'short-name-mode = "sometimes"',
-        '[aliases]\nx = "norepo"',
-        '[aliases]\nx = "a.io/x:tag"',
-        '[aliases]\n"a.io/x" = "b.io/x"',
-        '[[registry]]\nprefix = "a.io"',
-        'unqualified-search-registries = "docker.io"',
-        'unqualified-search-registries = ["nohost"]',
-        'unqualified-search-registries = ["a.io"]\n[registries.search]\nregistries = ["b.io"]',
-    ],
-)
-def test_what_the_tools_refuse_is_refused(tmp_path: Path, text: str) -> None:
-    """A file that skopeo would stumble over is named, once for all names (C2, N10)."""
-    with pytest.raises(ConfigurationError, match=r"registries\.conf"):
-        read_registries(files(tmp_path, text))
-
-
-@pytest.mark.parametrize(
     ("prefix", "name", "covered"),
     [
         ("a.io", "a.io/x:1", True),
@@ -183,10 +178,52 @@ def test_endpoints_mirrors_first() -> None:
     assert registries.endpoints(Reference.parse("c.io/img:1")) == ["c.io/img"]
 
 
+def test_the_longest_text_wins_and_of_equal_ones_the_first() -> None:
+    """A prefix counts by the length of its text, a wildcard's too; twice in one file the first table counts (C3)."""
+    registries = read_registries_text(
+        '[[registry]]\nprefix = "*.example.com"\nlocation = "wild.io"\n'
+        '[[registry]]\nprefix = "good.example.com"\nlocation = "good.io"\n'
+        '[[registry]]\nprefix = "good.example.com"\nlocation = "second.io"\n'
+    )
+    assert registries.endpoints(Reference.parse("good.example.com/x:1")) == ["good.io/x"]
+    assert registries.endpoints(Reference.parse("other.example.com/x:1")) == ["wild.io/x"]
+
+
+def test_an_empty_list_in_a_drop_in_clears(tmp_path: Path) -> None:
+    """A list of nothing says something, another file that says nothing does not (C2)."""
+    main = 'unqualified-search-registries = ["a.io"]\ncredential-helpers = ["pass"]\n'
+    assert read_registries(files(tmp_path, main, a="")).search == ("a.io",)
+    cleared = read_registries(files(tmp_path, main, b="unqualified-search-registries = []\ncredential-helpers = []\n"))
+    assert (cleared.search, cleared.helpers) == ((), ())
+
+
+def test_keys_in_other_cases_count() -> None:
+    """Go's reader finds a key in any case, the very one first (C2)."""
+    registries = read_registries_text(
+        'Unqualified-Search-Registries = ["a.io"]\n[[Registry]]\nLOCATION = "b.io"\nBlocked = true\n'
+    )
+    assert registries.search == ("a.io",)
+    assert registries.registries[0].blocked
+
+
+def test_torn_aliases_stop_short_names_alone(tmp_path: Path) -> None:
+    """Skopeo does not look at that file, so full names go on; a short one might mean another than its owner chose."""
+    torn = read_registries(files(tmp_path, 'unqualified-search-registries = ["a.io"]\n', aliases='[aliases]\nx = "'))
+    assert str(candidates(Name.parse("b.io/x"), torn)[0]) == "b.io/x:latest"
+    with pytest.raises(ConfigurationError, match=r"aliases\.conf"):
+        candidates(Name.parse("x"), torn)
+
+
+def test_a_search_registry_without_a_dot_is_told() -> None:
+    """Skopeo takes the file; the tools would then ask docker.io for it, which nobody meant (N1)."""
+    with pytest.raises(ConfigurationError, match="nodot"):
+        candidates(Name.parse("x"), Registries(search=("a.io", "nodot")))
+
+
 async def test_a_changed_file_counts_at_the_next_name(tmp_path: Path) -> None:
     """The configuration is the one on disk at the time of the call, drop-ins that appear included (C2)."""
     current = files(tmp_path, 'unqualified-search-registries = ["a.io"]')
-    resolver = Resolver(CurrentRegistries(current, tmp_path), "")
+    resolver = Resolver(CurrentRegistries(lambda: current, tmp_path / "aliases.conf", tmp_path, Trusting()), "")
     assert str((await resolver.resolve(Name.parse("x")))[0]) == "a.io/x:latest"
     files(tmp_path, 'unqualified-search-registries = ["a.io"]', z='unqualified-search-registries = ["zz.io"]')
     assert str((await resolver.resolve(Name.parse("x")))[0]) == "zz.io/x:latest"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,19 +17,21 @@ import pytest
 from containers_storage.opened import opened
 from criimage import errors
 from criimage.credentials import Credentials
+from criimage.reference import Reference
 from criimage.testing.oci import image, layer
+from criimage_containers_storage.registries.namespaced import take
 from parts.registry import registry
 from parts.store import store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
-
 SMALL = image(layer({"a": b"a"}))
 SECRET = "correct.horse"  # noqa: S105 - of a registry that lives as long as the test
 
 
+@pytest.mark.engine
+@pytest.mark.usefixtures("each_skopeo")
 async def test_a_namespaces_own_policy(tmp_path: Path) -> None:
     """`policy_dir` holds policies by namespace; they apply to images that are here already as well (C1, P9)."""
     (tmp_path / "strict.json").write_text('{"default": [{"type": "reject"}]}')
@@ -47,6 +53,8 @@ def put_down(folder: Path, namespace: str, repository: str, content: str) -> Pat
     return file
 
 
+@pytest.mark.engine
+@pytest.mark.usefixtures("each_skopeo")
 async def test_a_namespaces_own_auth_file_serves_one_pull(tmp_path: Path) -> None:
     """Used once, for its namespace and repository, then gone; the request's credentials still win (A11)."""
     entry = {"auth": base64.b64encode(f"bob:{SECRET}".encode()).decode()}
@@ -62,10 +70,40 @@ async def test_a_namespaces_own_auth_file_serves_one_pull(tmp_path: Path) -> Non
             assert not await asyncio.to_thread(file.exists)
             with pytest.raises(errors.AccessDenied):
                 await under_test.pull(name, namespace="team")
-            put_down(tmp_path, "team", f"{hub.address}/app", content)
-            with pytest.raises(errors.AccessDenied):
-                await under_test.pull(name, Credentials("bob", "wrong"), namespace="team")
+            file = put_down(tmp_path, "team", f"{hub.address}/app", content)
+            for own in (Credentials("bob", "wrong"), Credentials(registry_token="t")):  # noqa: S106
+                with pytest.raises(errors.AccessDenied):
+                    await under_test.pull(name, own, namespace="team")
+            assert await asyncio.to_thread(file.exists), "it was not needed, so it is not used up"
             put_down(tmp_path, "team", f"{hub.address}/app", "{")
             with pytest.raises(errors.PullError, match="namespace team is not valid"):
                 await under_test.pull(name, namespace="team")
         assert [entry.name for entry in tmp_path.rglob("*")] == ["in-use"]  # noqa: ASYNC240
+
+
+def test_nothing_stays_in_use_after_a_kill(tmp_path: Path) -> None:
+    """What a killed server had taken is deleted by the next pull; what another one holds right now is not (A11)."""
+    (tmp_path / "in-use").mkdir()
+    left, held, theirs = (tmp_path / "in-use" / name for name in ("a.criimage", "b.criimage", "c.json"))
+    for file in (left, held, theirs):
+        file.write_text("{}")
+    with held.open() as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        assert take(str(tmp_path), "team", Reference.parse("a.io/x:1")) is None
+        assert sorted(file.name for file in (tmp_path / "in-use").iterdir()) == ["b.criimage", "c.json"]
+
+
+def test_a_kill_between_taking_and_reading(tmp_path: Path) -> None:
+    """A process that dies with the file in its hands leaves nothing that the next pull does not sweep (A11)."""
+    put_down(tmp_path, "team", "a.io/x", json.dumps({"auths": {}}))
+    killed = (
+        "import os, sys, signal, criimage_containers_storage.registries.namespaced as it;"
+        "from criimage.reference import Reference;"
+        "it.read = lambda path: os.kill(os.getpid(), signal.SIGKILL);"
+        "it.take(sys.argv[1], 'team', Reference.parse('a.io/x:1'))"
+    )
+    ended = subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert list((tmp_path / "in-use").iterdir()), "the kill came in between"
+    assert take(str(tmp_path), "team", Reference.parse("a.io/x:1")) is None
+    assert not list((tmp_path / "in-use").iterdir())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,3 +88,37 @@ async def test_a_proxy_is_used_and_its_secret_kept(monkeypatch: pytest.MonkeyPat
             with pytest.raises(errors.PullError) as caught:
                 await under_test.pull("hub.invalid/app:2")
             assert SECRET not in caught.value.text
+
+
+HELPER = """#!/bin/sh
+read -r host
+echo "$host" >>{asked}
+echo '{{"ServerURL": "", "Username": "bob", "Secret": "{secret}"}}'
+"""
+
+
+@pytest.mark.parametrize("listed", [["it", "containers-auth.json"], ["containers-auth.json", "it"], ["it"]])
+async def test_the_requests_credentials_win_over_every_helper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: list[str]
+) -> None:
+    """A wrong password pulls nothing by the node's own rights, in whatever order it keeps its places (A5, A9, A11)."""
+    helper, asked = tmp_path / "docker-credential-it", tmp_path / "asked"
+    helper.write_text(HELPER.format(asked=asked, secret=SECRET))
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{tmp_path}")
+    drop_ins = tmp_path / ".config/containers/registries.conf.d"
+    drop_ins.mkdir(parents=True)
+    (drop_ins / "zz.conf").write_text(f"credential-helpers = {json.dumps(listed)}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with registry(username="bob", password=SECRET) as hub, store() as local:
+        name = hub.push(SMALL, "private", "1")
+        async with opened(local) as under_test:
+            for wrong in (Credentials("bob", "wrong"), Credentials("eve", SECRET)):
+                with pytest.raises(errors.AccessDenied, match="unauthorized"):
+                    await under_test.pull(name, wrong)
+            assert not await asyncio.to_thread(asked.exists), "for what the request brings nobody else is asked"
+            await under_test.pull(name)
+            assert await asyncio.to_thread(asked.exists), "the helper is one that works"
+            with pytest.raises(errors.AccessDenied, match="unauthorized"):
+                await under_test.pull(name, Credentials("bob", "wrong"))
+            await under_test.pull(name, Credentials("bob", SECRET))

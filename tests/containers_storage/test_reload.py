@@ -9,11 +9,12 @@ import structlog
 
 from cli.command import at_once
 from containers_storage.opened import opened, until
+from containers_storage.test_names import Trusting
 from criimage import errors
 from criimage.reference import Name, Reference
 from criimage.testing.oci import image, layer
+from criimage_containers_storage.config_files import ConfigFiles, RuleSet, registries_files
 from criimage_containers_storage.registries.current import CurrentRegistries
-from criimage_containers_storage.registries.registries_conf import RegistriesFiles, find_files
 from parts.criimage_process import criimage, store_config
 from parts.registry import registry
 from parts.store import insecure_registries, store
@@ -31,13 +32,13 @@ def with_search(*registries: str) -> str:
     return f"unqualified-search-registries = [{listed}]\n" + insecure_registries("127.0.0.1")
 
 
-def three(folder: Path, main: str) -> tuple[RegistriesFiles, CurrentRegistries]:
+def three(folder: Path, main: str) -> tuple[ConfigFiles, CurrentRegistries]:
     """A main file, a folder of drop-ins, aliases; and what reads them."""
     (folder / "d").mkdir()
     (folder / "work").mkdir()
     (folder / "main.conf").write_text(main)
-    files = RegistriesFiles(folder / "main.conf", (folder / "d",), folder / "aliases.conf", chosen=True)
-    return files, CurrentRegistries(files, folder / "work")
+    files = ConfigFiles((folder / "main.conf",), (folder / "d",), chosen=True)
+    return files, CurrentRegistries(lambda: files, folder / "aliases.conf", folder / "work", Trusting())
 
 
 def test_a_broken_main_file_leaves_the_last_one_in_force(tmp_path: Path) -> None:
@@ -45,11 +46,12 @@ def test_a_broken_main_file_leaves_the_last_one_in_force(tmp_path: Path) -> None
     block = '[[registry]]\nlocation = "bad.io"\nblocked = true\n'
     files, current = three(tmp_path, 'unqualified-search-registries = ["a.io"]\n' + block)
     good = files.main.read_bytes()
-    assert current.for_pull()[1] == files.main
+    assert current.for_pull().main is None
     with structlog.testing.capture_logs() as logs:
         files.main.write_text(BROKEN)
         for _ in range(3):
-            registries, for_skopeo = current.for_pull()
+            configuration = current.for_pull()
+            registries, for_skopeo = configuration.registries, configuration.main
             assert registries.search == ("a.io",)
             found = registries.find(Reference.parse("bad.io/x:1"))
             assert found is not None
@@ -57,16 +59,16 @@ def test_a_broken_main_file_leaves_the_last_one_in_force(tmp_path: Path) -> None
             assert for_skopeo is not None
             assert for_skopeo.parent == tmp_path / "work"
             assert for_skopeo.read_bytes() == good
-        (files.drop_ins[0] / "more.conf").write_text('unqualified-search-registries = ["b.io"]')
+        (files.folders[0] / "more.conf").write_text('unqualified-search-registries = ["b.io"]')
         assert current.for_names().search == ("b.io",)
         fault, goes_on = current.fault()
         assert fault is not None
         assert str(files.main) in fault.text
         assert goes_on
         files.main.write_text('unqualified-search-registries = ["c.io"]')
-        (files.drop_ins[0] / "more.conf").unlink()
-        assert current.for_pull()[0].search == ("c.io",)
-        assert current.for_pull()[1] == files.main
+        (files.folders[0] / "more.conf").unlink()
+        assert current.for_pull().registries.search == ("c.io",)
+        assert current.for_pull().main is None
         assert current.fault() == (None, False)
     said = [entry["event"] for entry in logs]
     assert said == ["registries.conf is not valid", "registries.conf is valid again"]
@@ -76,7 +78,7 @@ def test_a_broken_drop_in_stops_pulls_alone(tmp_path: Path) -> None:
     """What skopeo reads itself is drop-ins; it refuses, so a pull says what is wrong; names go on (C2)."""
     files, current = three(tmp_path, 'unqualified-search-registries = ["a.io"]')
     current.for_names()
-    (files.drop_ins[0] / "broken.conf").write_text(BROKEN)
+    (files.folders[0] / "broken.conf").write_text(BROKEN)
     assert current.for_names().search == ("a.io",)
     for _ in range(2):
         with pytest.raises(errors.ConfigurationError, match=r"broken\.conf"):
@@ -99,21 +101,18 @@ def test_broken_from_the_start(tmp_path: Path, main: str | None) -> None:
 
 def test_no_main_file_is_fine_where_nobody_asked_for_one(tmp_path: Path) -> None:
     """A machine need not have one; skopeo is given none then (C2)."""
-    current = CurrentRegistries(RegistriesFiles(tmp_path / "none", (), tmp_path / "none"), tmp_path)
-    assert current.for_pull()[1] is None
+    none = tmp_path / "none"
+    current = CurrentRegistries(lambda: ConfigFiles((none,)), none, tmp_path, Trusting())
+    assert current.for_pull().main is None
     assert current.fault() == (None, False)
 
 
 def test_the_variable_of_the_other_tools(tmp_path: Path) -> None:
     """CONTAINERS_REGISTRIES_CONF names the main file, unless the settings do (T1, C2)."""
     environment = {"CONTAINERS_REGISTRIES_CONF": "/var.conf", "HOME": str(tmp_path)}
-    assert str(find_files("", environment, root=True).main) == "/var.conf"
-    assert str(find_files("/own.conf", environment, root=True).main) == "/own.conf"
-    assert str(find_files("", {"HOME": str(tmp_path)}, root=True).main) == "/etc/containers/registries.conf"
-    user_file = tmp_path / ".config/containers/registries.conf"
-    user_file.parent.mkdir(parents=True)
-    user_file.touch()
-    assert find_files("", {"HOME": str(tmp_path)}, root=False).main == user_file
+    older = RuleSet.OLDER
+    assert str(registries_files("", environment, older, uid=0).main) == "/var.conf"
+    assert str(registries_files("/own.conf", environment, older, uid=0).main) == "/own.conf"
 
 
 @pytest.mark.engine

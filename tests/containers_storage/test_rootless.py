@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from criimage.testing.oci import File, image, layer, noise_layer
-from criimage_containers_storage import Settings
+from criimage_containers_storage import Settings, config_files
+from criimage_containers_storage.config_files import alias_cache
 from criimage_containers_storage.registries.auth_files import default_files
-from criimage_containers_storage.registries.registries_conf import find_files
-from criimage_containers_storage.store import storage_conf
 from criimage_containers_storage.store.storage_conf import locate
 from parts.missing import lacking, need, need_root
 from parts.registry import registry
@@ -37,22 +36,24 @@ def test_where_a_users_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     home, run = str(tmp_path / "home"), str(tmp_path / "run")
     environment = {"HOME": home, "XDG_RUNTIME_DIR": run}
     # The machine's own storage.conf counts for users as well; here there is to be none.
+    (tmp_path / "none.conf").touch()
     nothing = environment | {"CONTAINERS_STORAGE_CONF": str(tmp_path / "none.conf")}
     layout = locate(Settings(), nothing)
     assert str(layout.root) == f"{home}/.local/share/containers/storage"
     assert str(layout.run_root) == f"{run}/containers"
     assert str(locate(Settings(), nothing | {"XDG_DATA_HOME": "/data"}).root) == "/data/containers/storage"
     assert str(default_files(environment, uid=1000)[0]) == f"{run}/containers/auth.json"
-    aliases = find_files("", environment, root=False).alias_cache
+    aliases = alias_cache(environment, uid=1000)
     assert str(aliases) == f"{home}/.cache/containers/short-name-aliases.conf"
     own = tmp_path / "home/.config/containers/storage.conf"
     own.parent.mkdir(parents=True)
     own.write_text('[storage]\ngraphroot = "/not/this"\nrootless_storage_path = "$HOME/images"\nrunroot = "/r"\n')
     assert str(locate(Settings(), environment).root) == f"{home}/images"
     own.unlink()
-    machines = tmp_path / "machine.conf"
+    machines = tmp_path / "machine/storage.conf"
+    machines.parent.mkdir()
     machines.write_text('[storage]\ndriver = "vfs"\ngraphroot = "/var/root"\nrunroot = "/run/root"\n')
-    monkeypatch.setattr(storage_conf, "_SYSTEM_FILES", (str(machines),))
+    monkeypatch.setattr(config_files, "_ETC", machines.parent)
     layout = locate(Settings(), environment)
     assert (str(layout.root), layout.driver) == (f"{home}/.local/share/containers/storage", "vfs")
     assert str(layout.run_root) == f"{run}/containers"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -63,6 +63,8 @@ _ATTEMPTS = 3
 _LEAVE_SECONDS = 0.9
 _CLOSE_SECONDS = 3.0
 _ASKING_AT_ONCE = 3
+# Two levels down: what lies higher in a pull's folder is taken for what it has downloaded.
+_CONFIGURATION = "told/skopeo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +141,23 @@ class Puller:
 
     async def _pull(self, reference: Reference, credentials: Credentials | None, namespace: str, watch: Watch) -> Image:
         watch.tell(Phase.RESOLVING)
-        registries, conf = await anyio.to_thread.run_sync(self._registries.for_pull)
+        configuration = await finish(anyio.to_thread.run_sync(self._registries.for_pull))
+        registries = configuration.registries
         registry = registries.find(reference)
-        if registry is not None and registry.blocked:
+        if registry is not None and registry.blocked and not registry.mirrored(reference):
             # skopeo looks at the rewritten name only (C5).
             raise PullError(f"registry {registry.prefix} is blocked in {registries.source}: {reference}")
         try:
             async with self._work.for_one_pull() as folder:
-                rules = await anyio.to_thread.run_sync(self._rules.find, reference, conf, namespace)
+                rules = await anyio.to_thread.run_sync(self._rules.find, reference, namespace)
                 resolved = await anyio.to_thread.run_sync(
                     self._credentials.resolve, reference, credentials, registries, namespace
                 )
+                told = await anyio.to_thread.run_sync(
+                    self._rules.tell, configuration, reference, resolved, folder / _CONFIGURATION
+                )
                 watch.use(resolved.source)
-                order = _Order(reference, rules, resolved, folder, watch)
+                order = _Order(reference, replace(rules, told=told), resolved, folder, watch)
                 image = await self._unchanged(order) or await self._copy(order)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -69,7 +69,7 @@ class Skopeo:
         """
         with _login(rules, credentials, "") as (flags, descriptors):
             command = [*self._start(rules, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
-            return await self._run(command, descriptors, heard=heard, more=_FOR_INSPECT)
+            return await self._run(command, descriptors, heard=heard, more=_FOR_INSPECT, told=rules.told.environment)
 
     async def try_out_store(self) -> None:
         """Let the driver try out what this kernel can, where that has not been done since the last restart.
@@ -125,6 +125,7 @@ class Skopeo:
                 started=started,
                 heard=heard,
                 out=entry.lines,
+                told=rules.told.environment,
             )
 
     async def store_folder(self, folder: Path, identity: ImageID) -> Outcome:
@@ -146,10 +147,8 @@ class Skopeo:
         return f"containers-storage:{self._layout.spec}{name}"
 
     def _start(self, rules: Rules, folder: Path) -> list[str]:
-        # T1: skopeo does not look at CONTAINERS_REGISTRIES_CONF.
-        registries = ["--registries-conf", str(rules.registries_conf)] if rules.registries_conf else []
         # Only then it tells that a registry asks to wait (failures.seconds_to_wait).
-        return [self._program, "--debug", *registries, "--policy", str(rules.policy), "--tmpdir", str(folder)]
+        return [self._program, "--debug", *rules.told.flags, "--policy", str(rules.policy), "--tmpdir", str(folder)]
 
     async def _run(
         self,
@@ -161,11 +160,12 @@ class Skopeo:
         heard: Callable[[str], None] | None = None,
         out: Path | None = None,
         more: Mapping[str, str] = _NOTHING,
+        told: Mapping[str, str] = _NOTHING,
     ) -> Outcome:
         try:
             return await run(
                 command,
-                environment={**more, **self._environment},
+                environment={**more, **self._environment, **told},
                 descriptors=descriptors,
                 patience=patience,
                 started=started,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from criimage.files import UnreadableFile, read_if_there
-from criimage.foreign_json import parse, parse_object
+from criimage.foreign_json import parse_object
+from criimage_containers_storage.config_files import home_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["default_files", "in_memory", "read_auth_file", "render", "sendable"]
 
 _log = structlog.get_logger(__name__)
+
+_LEGACY = ".dockercfg"
 
 
 def sendable(credentials: Credentials) -> bool:
@@ -38,41 +41,50 @@ def default_files(environment: Mapping[str, str], *, uid: int) -> list[Path]:
     chosen = environment.get("REGISTRY_AUTH_FILE", "")
     if chosen:
         return [Path(chosen)]
-    home = Path(environment.get("HOME") or "/")
+    home = home_folder(environment)
     runtime = environment.get("XDG_RUNTIME_DIR", "")
     first = Path(runtime) / "containers/auth.json" if runtime else Path(f"/run/containers/{uid}/auth.json")
     docker = Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
     config = Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json"
-    return [first, config, docker]
+    return [first, config, docker, home / _LEGACY]
 
 
 def render(
-    credentials: Credentials, repositories: Sequence[str], others: Sequence[Path], instead: bytes | None = None
+    credentials: Credentials, repositories: Sequence[str], mirrors: Sequence[str], files: Sequence[Path]
 ) -> bytes:
     """Return an auth file with the request's credentials for exactly these repositories. Blocks.
 
-    The full repository as key beats every entry of a host or namespace (A9). What the machine's files hold for other
-    names stays usable, for mirrors (A10). A file that cannot be read is as if it were not there: the request's own
-    credentials do not depend on it.
+    The full repository as key beats every entry of a host or namespace (A9). Each mirror on another host gets what the
+    machine has for it, from the first file that knows it, as the tools would find it (A10). A file that cannot be read
+    is as if it were not there: the request's own credentials do not depend on it.
 
     Args:
         credentials: of the request, `sendable`.
         repositories: `host/path` each.
-        others: the machine's own files, the first wins.
-        instead: content of an auth file that takes their place.
+        mirrors: `host/path` each, none of them among `repositories`.
+        files: the machine's own files, the first wins.
     """
     auths: dict[str, Any] = {}
     helpers: dict[str, Any] = {}
-    for found in map(read_auth_file, others) if instead is None else (parse(instead),):
-        auths = {**_table(found, "auths"), **auths}
-        helpers = {**_table(found, "credHelpers"), **helpers}
+    documents = [read_auth_file(file) for file in files]
+    for mirror in mirrors:
+        host = mirror.partition("/")[0]
+        for document in documents:
+            helper = _table(document, "credHelpers").get(host)
+            entry = None if helper else _entry(_table(document, "auths"), mirror)
+            if helper and not any(known.partition("/")[0] == host for known in auths):
+                # A helper answers for the host as a whole, and before any entry.
+                helpers[host] = helper
+            elif entry is not None:
+                auths[mirror] = entry
+            if helper or entry is not None:
+                break
     pair = f"{credentials.username}:{credentials.password}".encode("utf-8", "surrogateescape")
     entry = {"auth": base64.b64encode(pair).decode()}
     if credentials.identity_token:
         entry["identitytoken"] = credentials.identity_token
     for repository in repositories:
         auths[repository] = entry
-        # A helper of the host would win over our entry (A9).
         helpers.pop(repository.partition("/")[0], None)
     return json.dumps({"auths": auths, "credHelpers": helpers}).encode("utf-8", "surrogateescape")
 
@@ -81,13 +93,39 @@ def read_auth_file(file: Path) -> dict[str, Any]:
     """Return what an auth file holds; nothing if there is none, or none that can be read, which is logged. Blocks."""
     try:
         content = read_if_there(file)
-        return {} if content is None else parse_object(content)
+        found = {} if content is None else parse_object(content)
     except UnreadableFile as error:
         _log.warning("auth file cannot be read", file=str(file), error=error.text)
+        return {}
     except ValueError as error:
         # The reader of JSON quotes nothing of what it could not read.
         _log.warning("auth file cannot be read", file=str(file), error=str(error))
-    return {}
+        return {}
+    return {"auths": {_host(key): entry for key, entry in found.items()}} if file.name == _LEGACY else found
+
+
+def _entry(auths: dict[str, Any], repository: str) -> Any:  # noqa: ANN401 - JSON can hold anything here
+    """Return a file's entry for a repository: of itself, of the namespaces above it, of its host in any spelling."""
+    key = repository
+    while True:
+        if (found := auths.get(key)) is not None:
+            return found if _says_something(found) else None
+        if "/" not in key:
+            break
+        key = key.rpartition("/")[0]
+    same = (entry for known, entry in auths.items() if _host(known) == _host(key))
+    return next((entry for entry in same if _says_something(entry)), None)
+
+
+def _says_something(entry: Any) -> bool:  # noqa: ANN401
+    # An empty one is what docker leaves where a helper has the credentials; the tools go on to the next file then.
+    return isinstance(entry, dict) and bool(entry.get("auth"))
+
+
+def _host(key: str) -> str:
+    stripped = key.removeprefix("http://").removeprefix("https://")
+    host = stripped.partition("/")[0] if stripped != key else stripped
+    return "index.docker.io" if host in {"docker.io", "registry-1.docker.io"} else host
 
 
 def _table(document: dict[str, Any], key: str) -> dict[str, Any]:

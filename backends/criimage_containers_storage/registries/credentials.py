@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from criimage.errors import PullError
 from criimage.files import UnreadableFile, is_there
 from criimage.foreign_json import parse
 from criimage.masking import NO_SECRETS, Secrets
 from criimage_containers_storage.registries.auth_files import default_files, read_auth_file, render, sendable
+from criimage_containers_storage.registries.namespaced import take
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,12 +73,14 @@ class CredentialResolver:
             PullError: the namespace's auth file is not valid.
             ConfigurationError: it cannot be told whether there is one.
         """
-        own = self._take_namespaced(reference, namespace)
+        own = None if credentials is not None else take(self.settings.namespaced_auth_dir, namespace, reference)
         auth = own or b""
         if credentials is not None and sendable(credentials):
             # Mirrors on other hosts never get what the caller sent for this one (A10).
-            asked = [one for one in registries.endpoints(reference) if one.partition("/")[0] == reference.domain]
-            auth = render(credentials, [reference.repository, *asked], self._others(), own)
+            asked = registries.endpoints(reference)
+            same = [one for one in asked if one.partition("/")[0] == reference.domain]
+            others = [one for one in asked if one not in same]
+            auth = render(credentials, [reference.repository, *same], others, self._others())
         anonymous = credentials is not None and not sendable(credentials)
         return ResolvedCredentials(
             auth,
@@ -109,33 +109,6 @@ class CredentialResolver:
         chosen = self.settings.auth_file
         return [Path(chosen)] if chosen else default_files(self.environment, uid=os.getuid())
 
-    def _take_namespaced(self, reference: Reference, namespace: str) -> bytes | None:
-        """Return the auth file that was put down for this one pull, and delete it (A11).
-
-        As CRI-O 1.34 and its credential provider: `NAMESPACE-<sha256 of the repository>.json`. Moving it first lets
-        only one pull have it.
-        """
-        folder = self.settings.namespaced_auth_dir
-        if not (namespace and folder):
-            return None
-        name = f"{namespace}-{hashlib.sha256(reference.repository.encode()).hexdigest()}"
-        claimed = Path(folder) / "in-use" / f"{name}-{uuid.uuid4()}.json"
-        source = Path(folder) / f"{name}.json"
-        if not is_there(source):
-            return None
-        claimed.parent.mkdir(0o700, exist_ok=True)
-        try:
-            source.rename(claimed)
-        except FileNotFoundError:
-            return None
-        try:
-            content = claimed.read_bytes()
-        finally:
-            claimed.unlink()
-        if not _is_object(content):
-            raise PullError(f"the auth file of namespace {namespace} is not valid: {reference}")
-        return content
-
     def _proxy_secrets(self) -> list[str]:
         found = []
         for variable, value in self.environment.items():
@@ -143,13 +116,6 @@ class CredentialResolver:
                 password = urlsplit(value if "//" in value else f"//{value}").password or ""
                 found += [password, unquote(password)]
         return found
-
-
-def _is_object(content: bytes) -> bool:
-    try:
-        return isinstance(parse(content), dict)
-    except ValueError:
-        return False
 
 
 def _may_be_there(file: Path) -> bool:

@@ -7,41 +7,70 @@ drop-ins it reads itself, and refuses to work while one of them is not valid.
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from criimage.errors import ConfigurationError
+from criimage.files import UnreadableFile, read_if_there
 from criimage_containers_storage.registries.registries_conf import read_registries
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from criimage_containers_storage.registries.registries_conf import Registries, RegistriesFiles
+    from criimage_containers_storage.config_files import ConfigFiles
+    from criimage_containers_storage.registries.registries_conf import Registries
 
-__all__ = ["CurrentRegistries"]
+__all__ = ["Configuration", "CurrentRegistries"]
 
 _log = structlog.get_logger(__name__)
+
+
+class _Judge(Protocol):
+    def verdict(self, files: ConfigFiles, main: Path | None) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """By what a pull goes.
+
+    Attributes:
+        registries: what the files say.
+        files: where they are.
+        main: the main file as it was when it was valid, in place of the one on disk; None for that one.
+    """
+
+    registries: Registries
+    files: ConfigFiles
+    main: Path | None = None
 
 
 class CurrentRegistries:
     """Reads the files again when one has changed. Every method may block on small files, and may be called by threads.
 
     Args:
-        files: where they are.
+        find: tells where they are now.
+        alias_cache: where the tools remember the aliases that a person chose.
         folder: of our own, for the main file as it was when it was valid.
+        judge: says what is wrong with files that have changed.
     """
 
-    def __init__(self, files: RegistriesFiles, folder: Path) -> None:
-        self._files = files
+    def __init__(self, find: Callable[[], ConfigFiles], alias_cache: Path, folder: Path, judge: _Judge) -> None:
+        self._find = find
+        self._files = find()
+        self._alias_cache = alias_cache
+        self._judge = judge
         self._kept = folder / "registries.conf"
         self._lock = threading.Lock()
-        self._signature: tuple[object, ...] | None = None
+        self._signature: object = None
         self._registries: Registries | None = None
         self._main: bytes | None = None
         self._fault: ConfigurationError | None = None
-        self._for_skopeo: Path | None = None
+        self._goes_on = False
 
     def for_names(self) -> Registries:
         """Return the last valid configuration.
@@ -56,64 +85,78 @@ class CurrentRegistries:
                 raise self._fault.for_another_waiter()
             return self._registries
 
-    def for_pull(self) -> tuple[Registries, Path | None]:
-        """Return the configuration that skopeo will go by, and the main file to give to it if there is one.
+    def for_pull(self) -> Configuration:
+        """Return the configuration that skopeo will go by.
 
         Raises:
             ConfigurationError: a file is not valid that skopeo looks at itself, or there is no valid main file yet.
         """
         with self._lock:
             self._look()
-            if self._registries is None or (self._fault is not None and self._for_skopeo != self._kept):
+            if self._registries is None or (self._fault is not None and not self._goes_on):
                 assert self._fault is not None  # noqa: S101 - for the type checker
                 raise self._fault.for_another_waiter()
-            return self._registries, self._for_skopeo
+            return Configuration(self._registries, self._files, self._kept if self._goes_on else None)
 
     def fault(self) -> tuple[ConfigurationError | None, bool]:
         """Return what is wrong with the files as they are now, and whether pulls go on by what was there before."""
         with self._lock:
             self._look()
-            return self._fault, self._for_skopeo == self._kept
+            return self._fault, self._goes_on
 
     def _look(self) -> None:
-        signature = self._files.signature()
-        if signature == self._signature:
+        self._files = self._find()
+        signature = _signature(self._files, self._alias_cache)
+        if signature is not None and signature == self._signature:
             return
         self._signature = signature
         before = self._fault
         try:
-            main = self._read_main()
-            self._registries = read_registries(self._files, main or b"")
+            main = read_if_there(self._files.main)
+            registries = read_registries(self._files, self._alias_cache)
+            if said := self._judge.verdict(self._files, None):
+                raise ConfigurationError(f"skopeo refuses registries.conf: {said}")  # noqa: TRY301 - one way to fail
         except ConfigurationError as error:
+            if isinstance(error, UnreadableFile):
+                # That may pass without a change of any file: it is looked at again.
+                self._signature = None
             self._fault = error
-            self._go_on_with_the_last()
+            self._goes_on = self._go_on_with_the_last()
             if before is None or before.text != error.text:
                 used = self._registries is not None
                 _log.error("registries.conf is not valid", error=error.text, earlier_one_used=used)
         else:
-            self._main, self._fault = main, None
-            self._for_skopeo = None if main is None else self._files.main
+            self._registries, self._main, self._fault, self._goes_on = registries, main, None, False
             if before is not None:
-                _log.info("registries.conf is valid again", file=str(self._files.main))
+                _log.info("registries.conf is valid again", file=registries.source)
 
-    def _read_main(self) -> bytes | None:
-        try:
-            return self._files.main.read_bytes()
-        except FileNotFoundError:
-            if not self._files.chosen:
-                return None
-            raise ConfigurationError(f"there is no {self._files.main}") from None
-        except OSError as error:
-            raise ConfigurationError(f"cannot use {self._files.main}: {error.strerror}") from error
-
-    def _go_on_with_the_last(self) -> None:
-        self._for_skopeo = None
+    def _go_on_with_the_last(self) -> bool:
         if self._registries is None:
-            return
+            return False
         try:
             # Is it the main file alone, then its last content goes well with the drop-ins as they are now.
-            self._registries = read_registries(self._files, self._main or b"")
+            registries = read_registries(self._files, self._alias_cache, self._main or b"")
             self._kept.write_bytes(self._main or b"")
         except (OSError, ConfigurationError):
-            return
-        self._for_skopeo = self._kept
+            return False
+        if self._judge.verdict(self._files, self._kept):
+            return False
+        self._registries = registries
+        return True
+
+
+def _signature(files: ConfigFiles, alias_cache: Path) -> object:
+    """Return a value that changes when any of the files does, or None if it cannot be told. Blocks on some stats."""
+    try:
+        found = [*files.mains, *files.drop_ins(), alias_cache]
+        return tuple((str(file), _stat(file)) for file in found)
+    except (OSError, ConfigurationError):
+        return None
+
+
+def _stat(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(file)  # noqa: PTH116 - what went wrong must be seen
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from criimage.errors import InvalidRequest
+from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.reference import Name, shown
+from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.registries.registries_conf import Registries
 
 if TYPE_CHECKING:
@@ -27,10 +28,14 @@ def candidates(name: Name, registries: Registries, mode: str = "", *, pulling: b
         pulling: it is for a pull, so that the error says so in the words that clients know.
 
     Raises:
+        ConfigurationError: the aliases cannot be read, or a search registry is none.
         InvalidRequest: there is no registry for a short name (N9), or several where the mode allows one (N11).
     """
     if name.domain is not None:
         return (name.qualified(name.domain),)
+    if registries.aliases_fault:
+        # Without them the name could mean something else than its owner chose.
+        raise ConfigurationError(registries.aliases_fault)
     alias = registries.aliases.get(name.path)
     if alias:
         target = Name.parse(alias)
@@ -50,6 +55,10 @@ def candidates(name: Name, registries: Registries, mode: str = "", *, pulling: b
             f"short name mode is enforcing, but image name {shown(str(name))} returns ambiguous list of "
             f"{len(search)} registries"
         )
+    for one in search:
+        if Name.parse(f"{one}/x").domain is None:
+            # The tools would take it for a part of a name on docker.io.
+            raise ConfigurationError(f'search registry "{one}" of {registries.source} is no host: it has no dot')
     # A search registry may carry a path: `example.com/mirror`.
     prefixes = (domain.partition("/") for domain in search)
     paths = ((domain, f"{folder}/{name.path}" if folder else name.path) for domain, _, folder in prefixes)
@@ -67,5 +76,5 @@ class Resolver:
         """Return the candidates of a name, see `candidates`."""
         if name.domain is not None:
             return candidates(name, Registries(), self._mode)
-        registries = await anyio.to_thread.run_sync(self._current.for_names)
+        registries = await finish(anyio.to_thread.run_sync(self._current.for_names))
         return candidates(name, registries, self._mode, pulling=pulling)

@@ -5,34 +5,21 @@ skopeo alone applies it. We look because an image that is here already would esc
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError
-from criimage.files import is_there, read_if_there
+from criimage.files import read_if_there
 from criimage.foreign_json import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from criimage.reference import Reference
 
-__all__ = ["accepts_anything", "find_policy", "read_policy"]
+__all__ = ["accepts_anything", "read_policy"]
 
-_SYSTEM_FILE = Path("/etc/containers/policy.json")
 _ANYTHING = "insecureAcceptAnything"
-
-
-def find_policy(explicit: str, environment: Mapping[str, str]) -> Path:
-    """Return the file that counts: the operator's, the user's, else the system's. Blocks on a stat.
-
-    Raises:
-        UnreadableFile: it cannot be told whether the user has one.
-    """
-    if explicit:
-        return Path(explicit)
-    user_file = Path(environment.get("HOME") or "/") / ".config/containers/policy.json"
-    return user_file if is_there(user_file) else _SYSTEM_FILE
 
 
 def read_policy(file: Path) -> dict[str, Any]:

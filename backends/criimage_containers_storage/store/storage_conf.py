@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError
-from criimage.files import is_there, read_if_there
+from criimage.files import read, read_if_there
 from criimage.foreign_toml import parse_toml
+from criimage_containers_storage.config_files import RuleSet, home_folder, is_of_the_machine, storage_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,10 +20,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "locate"]
 
-_SYSTEM_FILES = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
 _DRIVERS = ("overlay", "vfs", "btrfs", "zfs")
-# These carry commas in practice, which the store's name cannot (T2), and matter to mounting only, which no pull does.
-_MOUNT_ONLY = frozenset({"mountopt"})
+_ALIASES = {"overlay2": "overlay"}
+# What the tools read from a driver's own table; what stands directly in [storage.options] counts for each driver.
+# `mountopt` is not among them: it carries commas in practice, which the store's name cannot (T2), and matters to
+# mounting only, which no pull does.
+_OPTIONS = {
+    "overlay": ("ignore_chown_errors", "mount_program", "size", "inodes", "skip_mount_home", "force_mask"),
+    "vfs": ("ignore_chown_errors",),
+    "btrfs": ("min_space", "size"),
+    "zfs": ("fsname", "size"),
+}
+_NEWER_OPTIONS = {"overlay": ("use_composefs", "sync"), "vfs": ("sync",)}
+_DIRECT = ("size", "mount_program", "skip_mount_home", "ignore_chown_errors", "force_mask")
+# What changes what a pull writes and has no place in the store's name.
+_NOT_FOLLOWED = ("remap-uids", "remap-gids", "remap-user", "remap-group", "additionallayerstores")
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +79,7 @@ class Layout:
         return self.root / f"{self.driver}-images"
 
 
-def locate(settings: Settings, environment: Mapping[str, str]) -> Layout:
+def locate(settings: Settings, environment: Mapping[str, str], rules: RuleSet = RuleSet.OLDER) -> Layout:
     """Find the store.
 
     Blocks on a few small files.
@@ -73,27 +87,33 @@ def locate(settings: Settings, environment: Mapping[str, str]) -> Layout:
     Args:
         settings: what is set here wins.
         environment: CONTAINERS_STORAGE_CONF, STORAGE_DRIVER, STORAGE_OPTS, HOME, XDG_*.
+        rules: by which the skopeo in use finds its files.
 
     Raises:
-        ConfigurationError: storage.conf cannot be read, or names a path that the tools cannot be given.
+        ConfigurationError: storage.conf cannot be read, or says what the tools cannot be given; it is named.
     """
-    conf, source = _read_conf(environment)
     rootless = os.geteuid() != 0
+    conf, source = _read_conf(environment, rules)
     storage = _table(conf, "storage", source)
     options = _table(storage, "options", source)
-    if storage.get("imagestore") and not settings.root:
-        raise ConfigurationError(f"{source} sets imagestore, which this backend cannot follow; set root to one store")
+    _refuse(storage, options, source, own_root=bool(settings.root))
     default_root, default_run = _defaults(environment, rootless=rootless)
-    rootless_path = str(storage.get("rootless_storage_path", "")) if rootless else ""
-    # The machine's own file tells users everything but where: those places are root's.
-    theirs = rootless and source in _SYSTEM_FILES
-    graph_root, state = ("", "") if theirs else (str(storage.get(key, "")) for key in ("graphroot", "runroot"))
-    root = Path(settings.root or _expand(rootless_path or graph_root, environment) or default_root)
+    rootless_path = _text(storage, "rootless_storage_path", source) if rootless else ""
+    # With the older rules the machine's own file tells users everything but where: those places are root's.
+    theirs = rootless and rules is RuleSet.OLDER and is_of_the_machine(Path(source))
+    graph_root, state = ("", "") if theirs else (_text(storage, key, source) for key in ("graphroot", "runroot"))
+    first, second = (graph_root, rootless_path) if rules is RuleSet.NEWER else (rootless_path, graph_root)
+    root = Path(settings.root or _expand(first or second, environment) or default_root)
     run_root = Path(settings.run_root or _expand(state, environment) or default_run)
-    driver = settings.driver or environment.get("STORAGE_DRIVER", "") or str(storage.get("driver", "")) or _found(root)
-    named = [option for option in environment.get("STORAGE_OPTS", "").split(",") if option]
-    given = list(settings.options) or named or list(_driver_options(options, driver))
-    additional = [Path(_expand(str(path), environment)) for path in options.get("additionalimagestores", ()) if path]
+    named = settings.driver or environment.get("STORAGE_DRIVER", "") or _text(storage, "driver", source)
+    driver = _ALIASES.get(named, named) or _found(root)
+    given = list(settings.options)
+    additional = [Path(path) for path in _list(options, "additionalimagestores", source) if path]
+    if not given and "STORAGE_OPTS" in environment:
+        # It stands for all options, and read-only stores are options.
+        given, additional = [option for option in environment["STORAGE_OPTS"].split(",") if option], []
+    elif not given:
+        given = list(_driver_options(options, driver, rules, source))
     for prefix in (f"{driver}.imagestore=", "imagestore="):
         additional += [Path(option.removeprefix(prefix)) for option in given if option.startswith(prefix)]
         given = [option for option in given if not option.startswith(prefix)]
@@ -103,25 +123,45 @@ def locate(settings: Settings, environment: Mapping[str, str]) -> Layout:
     return Layout(root, run_root, driver, tuple(given), tuple(dict.fromkeys(additional)))
 
 
-def _read_conf(environment: Mapping[str, str]) -> tuple[dict[str, Any], str]:
-    chosen = environment.get("CONTAINERS_STORAGE_CONF", "")
-    files = [chosen] if chosen else [*_user_files(environment), *_SYSTEM_FILES]
-    for file in files:
-        content = read_if_there(Path(file))
-        if content is None:
-            continue
+def _refuse(storage: dict[str, Any], options: dict[str, Any], source: str, *, own_root: bool) -> None:
+    for table, name in ((storage, "storage.imagestore"), (options, "storage.options.imagestore")):
+        if table.get("imagestore") and not own_root:
+            raise ConfigurationError(f"{source} sets {name}, which this backend cannot follow; set root to one store")
+    for key in _NOT_FOLLOWED:
+        if options.get(key):
+            raise ConfigurationError(
+                f"{source} sets storage.options.{key}, which this backend cannot follow; "
+                "give it a storage.conf without, by CONTAINERS_STORAGE_CONF"
+            )
+
+
+def _read_conf(environment: Mapping[str, str], rules: RuleSet) -> tuple[dict[str, Any], str]:
+    files = storage_files(environment, rules, uid=os.geteuid())
+    main = read(files.main) if files.chosen else read_if_there(files.main)
+    pieces = [(files.main, main)] if main is not None else []
+    pieces += [(file, read(file)) for file in files.drop_ins()]
+    merged: dict[str, Any] = {}
+    for file, content in pieces:
         try:
-            return parse_toml(content), file
+            _merge(merged, parse_toml(content))
         except ValueError as error:
             raise ConfigurationError(f"cannot read {file}: {error}") from error
-    return {}, "the defaults"
+    return merged, str(pieces[-1][0]) if pieces else "the defaults"
 
 
-def _user_files(environment: Mapping[str, str]) -> Iterator[str]:
-    # Root's own home is not looked at: the tools do so for rootless users only.
-    if os.geteuid() != 0:
-        home = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME', '')}/.config"
-        yield f"{home}/containers/storage.conf"
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
+    for key, value in over.items():
+        known = base.get(key)
+        if isinstance(value, dict):
+            base[key] = known if isinstance(known, dict) else {}
+            _merge(base[key], value)
+        elif isinstance(value, list):
+            # A list may say of itself that it goes on where the earlier one ends: ["/x", {append = true}].
+            appends = any(isinstance(one, dict) and one.get("append") is True for one in value)
+            plain = [one for one in value if not isinstance(one, dict)]
+            base[key] = [*(known if appends and isinstance(known, list) else []), *plain]
+        else:
+            base[key] = value
 
 
 def _table(parent: dict[str, Any], name: str, source: str) -> dict[str, Any]:
@@ -131,26 +171,58 @@ def _table(parent: dict[str, Any], name: str, source: str) -> dict[str, Any]:
     return table
 
 
+def _text(table: dict[str, Any], key: str, source: str) -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{source}: {key} is not a text")
+    return value
+
+
+def _list(table: dict[str, Any], key: str, source: str) -> list[str]:
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ConfigurationError(f"{source}: {key} is not a list of texts")
+    return value
+
+
 def _defaults(environment: Mapping[str, str], *, rootless: bool) -> tuple[str, str]:
     if not rootless:
         return "/var/lib/containers/storage", "/run/containers/storage"
-    data = environment.get("XDG_DATA_HOME") or f"{environment.get('HOME', '/')}/.local/share"
+    data = environment.get("XDG_DATA_HOME") or f"{home_folder(environment)}/.local/share"
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     return f"{data}/containers/storage", f"{runtime}/containers"
 
 
 def _expand(path: str, environment: Mapping[str, str]) -> str:
-    return path.replace("$HOME", environment.get("HOME", "")).replace("$UID", str(os.getuid()))
+    """Return a path as the tools expand it: every variable, unknown ones as nothing, links followed."""
+    if not path:
+        return ""
+    path = path.replace("$UID", str(os.getuid()))
+    path = _VARIABLE.sub(lambda found: environment.get(found[1] or found[2], ""), path)
+    try:
+        return os.path.realpath(path, strict=True)
+    except OSError:
+        return os.path.normpath(path)
 
 
 def _found(root: Path) -> str:
     # The tools take the driver whose folders they find, overlay in a new store.
-    return next((driver for driver in _DRIVERS if is_there(root / f"{driver}-images")), "overlay")
+    return next((driver for driver in _DRIVERS if (root / f"{driver}-images").is_dir()), "overlay")
 
 
-def _driver_options(options: dict[str, Any], driver: str) -> Iterator[str]:
-    table = options.get(driver, {})
-    for name, value in table.items() if isinstance(table, dict) else ():
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        if name not in _MOUNT_ONLY and isinstance(value, str | bool | int) and text and not set(",[]") & set(text):
-            yield f"{driver}.{name}={text}"
+def _driver_options(options: dict[str, Any], driver: str, rules: RuleSet, source: str) -> Iterator[str]:
+    table = _table(options, driver, source)
+    newer = _NEWER_OPTIONS.get(driver, ())
+    for name in _OPTIONS.get(driver, ()) + (newer if rules is RuleSet.NEWER else ()):
+        value = table.get(name, "") or (options.get(name, "") if name in _DIRECT else "")
+        if name == "force_mask" and isinstance(value, int) and not isinstance(value, bool):
+            value = f"{value:o}" if value else ""
+        if not isinstance(value, str) or set(",[]") & set(value):
+            raise ConfigurationError(f"{source}: storage.options.{driver}.{name} cannot be given to skopeo")
+        if value:
+            yield f"{driver}.{name}={value}"
+    for name in newer if rules is RuleSet.OLDER else ():
+        if table.get(name) not in (None, "", "false"):
+            raise ConfigurationError(
+                f"{source} sets storage.options.{driver}.{name}, which this backend follows with skopeo 1.23 and later"
+            )
