@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from criimage.errors import ConfigurationError
 from criimage.files import UnreadableFile, is_there
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ def registries_files(explicit: str, environment: Mapping[str, str], rules: RuleS
     own, system = user / "registries.conf.d", _ETC / "registries.conf.d"
     if chosen:
         return ConfigFiles((Path(chosen),), (system, own), chosen=True)
-    if _there(user / "registries.conf"):
+    if is_there(user / "registries.conf"):
         return ConfigFiles((user / "registries.conf",), (own,))
     return ConfigFiles((_ETC / "registries.conf",), (system, own))
 
@@ -249,11 +248,3 @@ def _newer(name: str, chosen: str, environment: Mapping[str, str], variable: str
 
 def _user_folder(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("XDG_CONFIG_HOME") or home_folder(environment) / ".config") / "containers"
-
-
-def _there(file: Path) -> bool:
-    # The older tools take anything but a file that they can see for none.
-    try:
-        return is_there(file)
-    except ConfigurationError:
-        return False

@@ -61,7 +61,7 @@ class CurrentRegistries:
 
     def __init__(self, find: Callable[[], ConfigFiles], alias_cache: Path, folder: Path, judge: _Judge) -> None:
         self._find = find
-        self._files = find()
+        self._files: ConfigFiles | None = None
         self._alias_cache = alias_cache
         self._judge = judge
         self._kept = folder / "registries.conf"
@@ -96,6 +96,7 @@ class CurrentRegistries:
             if self._registries is None or (self._fault is not None and not self._goes_on):
                 assert self._fault is not None  # noqa: S101 - for the type checker
                 raise self._fault.for_another_waiter()
+            assert self._files is not None  # noqa: S101 - for the type checker
             return Configuration(self._registries, self._files, self._kept if self._goes_on else None)
 
     def fault(self) -> tuple[ConfigurationError | None, bool]:
@@ -105,13 +106,13 @@ class CurrentRegistries:
             return self._fault, self._goes_on
 
     def _look(self) -> None:
-        self._files = self._find()
-        signature = _signature(self._files, self._alias_cache)
-        if signature is not None and signature == self._signature:
-            return
-        self._signature = signature
         before = self._fault
         try:
+            self._files = self._find()
+            signature = _signature(self._files, self._alias_cache)
+            if signature is not None and signature == self._signature:
+                return
+            self._signature = signature
             main = read_if_there(self._files.main)
             registries = read_registries(self._files, self._alias_cache)
             if said := self._judge.verdict(self._files, None):
@@ -131,7 +132,7 @@ class CurrentRegistries:
                 _log.info("registries.conf is valid again", file=registries.source)
 
     def _go_on_with_the_last(self) -> bool:
-        if self._registries is None:
+        if self._registries is None or self._files is None:
             return False
         try:
             # Is it the main file alone, then its last content goes well with the drop-ins as they are now.
