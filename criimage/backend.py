@@ -300,12 +300,13 @@ class Backend(Protocol):
         ...
 
     async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
-        """Return the image that the lookup finds, or None.
+        """Return the image that the lookup finds, or None: then whoever really knows has said that it is not there.
 
         ID, prefix of an ID, tag and digest all find it and give equal answers. An ambiguous prefix finds nothing.
 
         Args:
-            lookup: tried as its docstring says: ID, prefix, name; a name by its candidates in order.
+            lookup: a full ID, else a name and the prefix of an ID, in the order of the runtime beside the store (see
+                Lookup); a name by its candidates in order.
             verbose: fill `ImageDetails.info`.
 
         Raises:

@@ -66,8 +66,9 @@ def _is_id(text: str) -> bool:
 
 
 def _has_domain(first: str) -> bool:
-    # N1: anything else before the first slash is part of a short name.
-    return "." in first or ":" in first or first == "localhost"
+    # N1: anything else before the first slash is part of a short name. A path has no capital letters, so what has one
+    # can only be a host: so read docker and containerd (distribution/reference since 2.8), CRI-O does not.
+    return "." in first or ":" in first or first == "localhost" or first != first.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +230,10 @@ class ImageID:
 class Lookup:
     """What a client asks a store for, with every way in which the text can be read.
 
-    A store tries them in this order (cri-o S16): the full ID alone if there is one, else the ID prefix, else the name.
-    All three may be None: the text is hexadecimal in upper case, which can be no ID and no name, and matches nothing
-    (N7).
+    A full ID stands alone. In which order a store tries the other two is that of the runtime beside it, so that both
+    mean the same image by one text: CRI-O the prefix, then the name (cri-o N6, S16); docker the name, then the prefix
+    (docker, Corrections). All three may be None: the text is hexadecimal in upper case, which can be no ID and no name,
+    and matches nothing (N7).
 
     Attributes:
         text: as the client wrote it.

@@ -14,9 +14,10 @@ from criimage.errors import BackendUnavailable, InvalidRequest, OperationFailed
 from criimage_docker.engine.address import find_address
 from criimage_docker.engine.api import NOT_FOUND, Engine, Refusal
 from criimage_docker.engine.names import familiar_filter, qualified
-from criimage_docker.engine.records import user_of
 from criimage_docker.pulling.puller import Puller
 from criimage_docker.removal import Remover
+from criimage_docker.view.facts import FactsKeeper
+from criimage_docker.view.finder import Finder, refused
 from criimage_docker.view.following import follow
 from criimage_docker.view.info import verbose_info
 from criimage_docker.view.usage import UsageMeter
@@ -25,9 +26,9 @@ from criimage_docker.view.view import View
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from criimage.backend import Image, ProgressReporter, PullContext, Usage, User
+    from criimage.backend import Image, ProgressReporter, PullContext, Usage
     from criimage.credentials import Credentials
-    from criimage.reference import ImageID, Lookup, Name, Pattern, Reference
+    from criimage.reference import Lookup, Name, Pattern, Reference
     from criimage_docker.settings import Settings
     from criimage_docker.view.snapshot import Snapshot
 
@@ -47,7 +48,11 @@ async def open_backend(settings: Settings) -> AsyncIterator[DockerBackend]:
     meter = UsageMeter(engine, view, settings.mountpoint)
     following = asyncio.create_task(follow(engine, view), name="follow the engine") if settings.cache else None
     try:
-        yield DockerBackend(engine, view, meter)
+        backend = DockerBackend(engine, view, meter)
+        try:
+            yield backend
+        finally:
+            await backend.finish()
     finally:
         if following is not None:
             following.cancel()
@@ -64,11 +69,15 @@ class DockerBackend:
         self._engine = engine
         self._view = view
         self._meter = meter
-        self._puller = Puller(engine, view)
-        self._remover = Remover(engine, view)
-        # What an ID stands for never changes.
-        self._users: dict[ImageID, User | None] = {}
+        self._finder = Finder(engine, view)
+        self._facts = FactsKeeper(view)
+        self._puller = Puller(engine, view, self._finder, self._facts)
+        self._remover = Remover(engine, view, self._finder)
         self._filtered: tuple[Snapshot, dict[str, tuple[Image, ...]]] | None = None
+
+    async def finish(self) -> None:
+        """Wait for what must end: names that a stopped removal gives back."""
+        await self._remover.finish()
 
     @property
     def reports_progress(self) -> bool:
@@ -100,16 +109,17 @@ class DockerBackend:
         if pattern is None:
             return snapshot.images
         if pattern.lookup is not None and pattern.lookup.id is not None:
-            found = snapshot.with_id(pattern.lookup.id.hex)
-            return () if found is None else (found,)
+            found = await self._finder.find(pattern.lookup)
+            return () if found is None else (found.image,)
         if self._filtered is None or self._filtered[0] is not snapshot:
             self._filtered = (snapshot, {})
         kept = self._filtered[1]
-        if pattern.text not in kept:
+        matches = kept.get(pattern.text)
+        if matches is None:
             matches = await self._matches(snapshot, pattern)
             if len(kept) < _FILTERS_KEPT:
                 kept[pattern.text] = matches
-        return kept.get(pattern.text) or ()
+        return matches
 
     async def _matches(self, snapshot: Snapshot, pattern: Pattern) -> tuple[Image, ...]:
         lookup = pattern.lookup
@@ -130,32 +140,44 @@ class DockerBackend:
                     raise InvalidRequest(f"the filter is no valid pattern: {pattern.text}") from refusal
                 raise OperationFailed(f"the Docker engine cannot list its images: {refusal.message}") from refusal
             matched = {str(one.get("Id")).removeprefix("sha256:") for one in listed}
+            if matched - {image.id.hex for image in snapshot.images}:
+                # New without an event.
+                self._view.changed()
+                snapshot = await self._view.snapshot()
             # The containerd store lets `*` match what has no name; elsewhere no filter does (L8).
             wanted |= {image.id.hex for image in snapshot.images if image.id.hex in matched and _named(image)}
         return tuple(image for image in snapshot.images if image.id.hex in wanted)
 
     async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
-        """Return one image; asks the engine for what its list does not tell, once for each image unless verbose."""
-        image = (await self._view.snapshot()).find(lookup)
-        if image is None:
+        """Return one image, read as the engine reads the text: full ID, name, prefix of an ID.
+
+        "Absent" is always the engine's own answer; "present" too, where an image can go without an event.
+        """
+        generation = self._view.generation
+        found = await self._finder.find(lookup)
+        if found is None:
             return None
-        if not verbose and image.id in self._users:
-            return ImageDetails(image, self._users[image.id])
+        image, inspected = found.image, found.inspected
+        if inspected is None and not verbose:
+            facts = self._facts.of(image.id)
+            if facts is not None:
+                return ImageDetails(image, facts.user)
         try:
-            inspected = await self._engine.inspect(image.id)
+            inspected = inspected or await self._engine.inspect(image.id)
             history = await self._engine.history(image.id) if verbose else []
         except Refusal as refusal:
             if refusal.status != NOT_FOUND:
-                raise OperationFailed(f"the Docker engine cannot inspect the image: {refusal.message}") from refusal
-            # Removed since it was listed.
+                raise refused(refusal, "inspect the image") from refusal
+            # Removed since it was listed; the name may be another image's by now.
             self._view.changed()
-            image = (await self._view.snapshot()).find(lookup)
-            return None if image is None else ImageDetails(image)
-        user = user_of(inspected)
-        if len(self._users) >= _USERS_KEPT:
-            self._users.clear()
-        self._users[image.id] = user
-        return ImageDetails(image, user, info=verbose_info(inspected, history) if verbose else {})
+            again = await self._finder.find(lookup, ask=True)
+            return None if again is None else ImageDetails(again.image)
+        facts = self._facts.learn(image.id, inspected, generation)
+        try:
+            info = verbose_info(inspected, history) if verbose else {}
+        except ValueError as error:
+            raise OperationFailed(f"what the Docker engine tells about the image cannot be shown: {error}") from error
+        return ImageDetails(image, facts.user, info=info)
 
     async def pull(
         self,
@@ -181,4 +203,3 @@ def _named(image: Image) -> bool:
 
 
 _FILTERS_KEPT = 100
-_USERS_KEPT = 10_000

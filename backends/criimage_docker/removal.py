@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from criimage.backend import waiting_for
 from criimage.errors import CriimageError, ImageInUse, OperationFailed
 from criimage_docker.engine.api import CONFLICT, NOT_FOUND, Refusal
+from criimage_docker.engine.records import convert, unreadable_names
 from criimage_docker.engine.words import tidy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from criimage.backend import Image
     from criimage.reference import ImageID, Lookup, Reference
     from criimage_docker.engine.api import Engine
+    from criimage_docker.view.finder import Finder
     from criimage_docker.view.view import View
 
 __all__ = ["Remover"]
 
 _log = structlog.get_logger(__name__)
 
-RESTORE_SECONDS = 3.0
-"""How long the names of an image whose removal was cancelled may take to come back: its caller waits for that."""
+_ROUNDS = 3
+"""How often an image is removed that others name again meanwhile."""
 
-_HAS_CHILDREN = "has dependent child images"
+RESTORE_SECONDS = 3.0
+"""How long whoever waited for a removal that was cancelled waits for the names to come back."""
 
 
 class Remover:
@@ -36,30 +39,48 @@ class Remover:
 
     Args:
         engine: does it.
-        view: finds the image, and is told.
+        view: is told.
+        finder: asks the engine for the image.
     """
 
-    def __init__(self, engine: Engine, view: View) -> None:
+    def __init__(self, engine: Engine, view: View, finder: Finder) -> None:
         self._engine = engine
         self._view = view
+        self._finder = finder
         self._locks: dict[ImageID, tuple[asyncio.Lock, int]] = {}
+        self._restoring: set[asyncio.Task[None]] = set()
 
     async def remove(self, lookup: Lookup) -> None:
         """Remove the image that the lookup finds; none is no error (R4, R11).
 
+        When it returns, the engine itself has said that the image is gone. After an error the image has its tags; after
+        a cancel they come back in a task of their own, for which the caller waits some seconds.
+
         Raises:
-            ImageInUse: a container, running or not, was made of it; nothing was removed (R9).
+            ImageInUse: a container, running or not, was made of it (R9), or an image was built on it here; nothing was
+                removed.
             OperationFailed: the engine refused.
         """
-        found = (await self._view.snapshot()).find(lookup)
+        found = await self._finder.find(lookup, ask=True)
         if found is None:
             return
-        async with self._alone(found.id):
-            # Whoever was first may have removed it, or given it other names.
-            image = (await self._view.snapshot()).with_id(found.id.hex)
-            if image is not None:
+        async with self._alone(found.image.id):
+            for _ in range(_ROUNDS):
+                # Whoever was first may have removed it, or given it other names.
+                inspected = await self._inspect(found.image.id)
+                if inspected is None:
+                    return
                 with waiting_for("the Docker engine"):
-                    await self._remove(image)
+                    await self._remove(found.image.id, inspected)
+            if await self._inspect(found.image.id) is not None:
+                raise OperationFailed(f"image {found.image.id} was given new names each time it was removed")
+
+    async def finish(self) -> None:
+        """Wait until names that a stopped removal had taken are given back, seconds at most."""
+        if self._restoring:
+            _, late = await asyncio.wait(self._restoring, timeout=RESTORE_SECONDS)
+            for restoring in late:
+                restoring.cancel()
 
     @contextlib.asynccontextmanager
     async def _alone(self, image: ImageID) -> AsyncIterator[None]:
@@ -79,39 +100,76 @@ class Remover:
             else:
                 del self._locks[image]
 
-    async def _remove(self, image: Image) -> None:
+    async def _inspect(self, image: ImageID) -> Mapping[str, Any] | None:
+        try:
+            return await self._engine.inspect(image)
+        except Refusal as refusal:
+            if refusal.status != NOT_FOUND:
+                raise _failure(refusal) from refusal
+            self._view.changed()
+            return None
+
+    async def _remove(self, found: ImageID, inspected: Mapping[str, Any]) -> None:
+        # All that the engine could refuse for is looked at before anything changes: a graph driver's engine takes the
+        # repository's digests away with its last tag, and nothing but a pull can give those back.
+        unreadable = unreadable_names(inspected)
+        if unreadable:
+            raise OperationFailed(f"image {found} has names that cannot be read, nothing was removed: {unreadable[0]}")
+        try:
+            image = convert(inspected)
+            users = await self._engine.containers_of(found)
+            children = () if users else await self._children(found)
+        except ValueError as error:
+            raise OperationFailed(f"what the Docker engine tells about {found} cannot be read: {error}") from error
+        except Refusal as refusal:
+            if refusal.status == NOT_FOUND:
+                return
+            raise _failure(refusal) from refusal
+        if users:
+            raise ImageInUse(f"image {found} is used by container {', '.join(users)}")
+        if children:
+            raise ImageInUse(f"image {found} is the parent of image {', '.join(children)}")
+        await self._remove_names(image)
+
+    async def _remove_names(self, image: Image) -> None:
         removed: list[Reference] = []
         try:
-            users = await self._users(image)
-            if users:
-                raise ImageInUse(f"image {image.id} is used by container {', '.join(users)}")
             # Tag by tag, because the engine refuses an ID with several names unless it is forced, and force would take
-            # the image away under a stopped container (R3, R7, R9). The last name takes the image with it (R6).
-            for name in (*image.tags, *image.digests):
-                await self._deleted(name)
+            # the image away under a stopped container (R3, R7, R9). The last repository goes with the ID: then the
+            # engine looks for users before it takes the names.
+            for name in _all_but_the_last(image):
                 removed.append(name)
-            await self._delete_rest(image)
-        except asyncio.CancelledError:
-            # It took too long, or the operator has ended it: no name is lost for that, if the engine answers at all.
-            restoring = asyncio.create_task(self._restore(image, removed), name=f"restore the names of {image.id}")
-            await asyncio.wait({restoring}, timeout=RESTORE_SECONDS)
-            restoring.cancel()
+                await self._deleted(name)
+            await self._deleted(image.id)
+        except Refusal as refusal:
+            if refusal.status == CONFLICT and _NAMED_AGAIN in refusal.message:
+                return  # by somebody else, meanwhile: the next round
+            await asyncio.wait({self._give_back(image, removed)})
+            raise _failure(refusal) from refusal
+        except BaseException:
+            # It took too long, the operator has ended it, or the engine does not answer: no name is lost for that, as
+            # soon as the engine answers again.
+            await asyncio.wait({self._give_back(image, removed)}, timeout=RESTORE_SECONDS)
             raise
-        except (CriimageError, Refusal) as error:
-            await self._restore(image, removed)
-            if isinstance(error, CriimageError):
-                raise
-            raise _failure(error) from error
         finally:
             self._view.changed()
 
-    async def _users(self, image: Image) -> list[str]:
-        try:
-            return await self._engine.containers_of(image.id)
-        except Refusal as refusal:
-            if refusal.status == NOT_FOUND:
-                return []
-            raise _failure(refusal) from refusal
+    def _give_back(self, image: Image, removed: list[Reference]) -> asyncio.Task[None]:
+        """Give back the tags: a container can be made between the look at the containers and the last removal (R9)."""
+        restoring = asyncio.create_task(self._restore(image, removed), name=f"give back the tags of {image.id}")
+        self._restoring.add(restoring)
+        restoring.add_done_callback(self._restoring.discard)
+        return restoring
+
+    async def _children(self, image: ImageID) -> tuple[str, ...]:
+        """Return the images that were built on this one, where the engine would not remove it for them.
+
+        The containerd store removes an image whatever was built on it.
+        """
+        if (await self._engine.features()).containerd_store:
+            return ()
+        found = await self._engine.images(hidden=True)
+        return tuple(sorted(str(one.get("Id")) for one in found if one.get("ParentId") == str(image)))
 
     async def _deleted(self, what: Reference | ImageID) -> None:
         """Delete a name or an ID; one that is gone already is as good (R5)."""
@@ -121,23 +179,27 @@ class Remover:
             if refusal.status != NOT_FOUND:
                 raise
 
-    async def _delete_rest(self, image: Image) -> None:
-        """Delete an image that has no name, or none that could be told."""
-        try:
-            await self._deleted(image.id)
-        except Refusal as refusal:
-            # Without names, and with images built on it, it is in no list any more; its layers are the children's.
-            if refusal.status != CONFLICT or _HAS_CHILDREN not in refusal.message:
-                raise
-
     async def _restore(self, image: Image, removed: list[Reference]) -> None:
-        """Give back the tags: a container can be made between the look at the containers and the last removal (R9)."""
         for name in removed:
             if name.tag is not None:
                 try:
                     await self._engine.tag(image.id, name)
                 except (CriimageError, Refusal) as error:
                     _log.warning("a removed tag could not be restored", name=str(name), reason=str(error))
+        self._view.changed()
+
+
+_NAMED_AGAIN = "referenced in multiple repositories"
+
+
+def _all_but_the_last(image: Image) -> tuple[Reference, ...]:
+    """Return the names to delete one by one, so that one tag at most, and one repository, are left for the ID."""
+    names = (*image.digests, *image.tags)
+    if not names:
+        return ()
+    last = (image.tags or image.digests)[-1]
+    kept = {last, *(name for name in image.digests if name.repository == last.repository)}
+    return tuple(name for name in (*image.tags, *image.digests) if name not in kept)
 
 
 def _failure(refusal: Refusal) -> CriimageError:

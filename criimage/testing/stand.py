@@ -27,8 +27,8 @@ __all__ = ["Capability", "ConformanceRegistry", "OpenStand", "Published", "Stand
 class Capability(enum.Flag):
     """What a backend, or the registry it is tried on, need not have; a test that needs it is skipped without.
 
-    All but IN_USE is expected unless a suite's class says otherwise: holding an image takes a tool that only the
-    backend's author knows.
+    All but the last three is expected unless a suite's class says otherwise: holding and naming an image takes a tool
+    that only the backend's author knows, and the order in which a text is read is that of the runtime beside it.
     """
 
     PRIVATE = enum.auto()
@@ -43,6 +43,11 @@ class Capability(enum.Flag):
     """The store is there when the backend is opened again."""
     IN_USE = enum.auto()
     """The suite's class holds images as a container does: it has a fixture `hold`."""
+    NAMING = enum.auto()
+    """The suite's class names images as another tool would: it has a fixture `give_name`."""
+    NAME_FIRST = enum.auto()
+    """A text that can be both is read as a name before it is read as the beginning of an ID, as docker does; without
+    this the other way round, as CRI-O does."""
 
     EXPECTED = PRIVATE | WITHDRAW | STALL | UNREACHABLE | PERSISTENT
 
@@ -145,6 +150,7 @@ class Stand:
         open_backend: opens the backend under test, in one test always on the same store, empty at first.
         registry: where images come from.
         hold: holds an image as a container does, by its ID, while the block runs.
+        give_name: gives an image a name without a registry and a tag, as another tool would.
         leftovers: tells, once every image is removed and the backend is closed, what is left of them.
     """
 
@@ -152,6 +158,7 @@ class Stand:
     registry: ConformanceRegistry
     hold: Callable[[ImageID], AbstractAsyncContextManager[None]]
     leftovers: Callable[[], Awaitable[Sequence[str]]]
+    give_name: Callable[[ImageID, str], Awaitable[None]]
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[OpenStand]:

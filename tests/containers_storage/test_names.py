@@ -18,6 +18,12 @@ from criimage_containers_storage.registries.registries_conf import read_registri
 DIGEST = "sha256:" + "a" * 64
 
 
+def test_a_host_of_capital_letters_is_none_here() -> None:
+    """N1, N2: what is a registry to docker is a repository in upper case to this store's tools."""
+    with pytest.raises(InvalidRequest, match="must be lowercase"):
+        candidates(Name.parse("MYREG/app:1"), Registries())
+
+
 def files(folder: Path, main: str = "", aliases: str = "", **drop_ins: str) -> ConfigFiles:
     """Configuration files in a folder; a drop-in's name is its file's."""
     (folder / "registries.conf").write_text(main)

@@ -10,15 +10,16 @@ import pytest
 
 from criimage.backend import User
 from criimage.credentials import Credentials
+from criimage.reference import DEFAULT_DOMAIN, Reference
 from criimage.testing.conformance import BackendConformance, Capability
 from criimage.testing.memory import MemoryBackend, Registry, RemoteImage
 from criimage.testing.stand import Published
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from criimage.reference import ImageID, Reference
+    from criimage.reference import ImageID
 
 STALLED = RemoteImage("stalled")
 
@@ -61,10 +62,17 @@ class StallingBackend(MemoryBackend):
         await (asyncio.Event().wait() if remote == STALLED else asyncio.sleep(0))
 
 
+def add_name(backend: MemoryBackend, image: ImageID, name: str) -> None:
+    """Gives an image a name, as somebody else with the same store would."""
+    backend._stored[image].tags.add(Reference.parse(name, DEFAULT_DOMAIN))
+    backend._images = None
+
+
 class TestMemory(BackendConformance):
     """Nothing outlives the process, and there is no network."""
 
     capabilities = Capability.EXPECTED & ~Capability.PERSISTENT & ~Capability.UNREACHABLE | Capability.IN_USE
+    capabilities |= Capability.NAMING
 
     @pytest.fixture
     def registry(self) -> MemoryRegistry:
@@ -85,6 +93,15 @@ class TestMemory(BackendConformance):
             yield backend
 
         return opened
+
+    @pytest.fixture
+    def give_name(self, backend: MemoryBackend) -> Callable[[ImageID, str], Awaitable[None]]:
+        """The backend has a table."""
+
+        async def named(image: ImageID, name: str) -> None:
+            add_name(backend, image, name)
+
+        return named
 
     @pytest.fixture
     def hold(self, backend: MemoryBackend) -> Callable[[ImageID], AbstractAsyncContextManager[None]]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contract.test_memory import MemoryRegistry, StallingBackend
+from contract.test_memory import MemoryRegistry, StallingBackend, add_name
 from criimage.backend import ImageDetails, PullProgress
 from criimage.errors import ImageInUse, RemoteImageMissing
 from criimage.reference import Lookup
-from criimage.testing.conformance import BackendConformance
+from criimage.testing.conformance import BackendConformance, Capability
 from criimage.testing.stand import Stand
 
 if TYPE_CHECKING:
@@ -61,6 +61,14 @@ class FirstMatch(StallingBackend):
             if lookup.id_prefix and image.id.hex.startswith(lookup.id_prefix):
                 lookup = Lookup(image.id.hex, id=image.id)
         return await super().status(lookup, verbose=verbose)
+
+
+class NameFirst(StallingBackend):
+    """B18: reads a text as a name before it is read as the beginning of an ID, which nobody has declared."""
+
+    async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
+        by_name = replace(lookup, id_prefix=None) if lookup.name is not None else lookup
+        return await super().status(by_name, verbose=verbose) or await super().status(lookup, verbose=verbose)
 
 
 class Talkative(StallingBackend):
@@ -164,6 +172,7 @@ FAULTS = [
     (StaleList, "test_the_list_is_the_same_while_nothing_changes"),
     (OtherStatus, "test_every_lookup_finds_the_same"),
     (FirstMatch, "test_an_ambiguous_prefix_finds_nothing"),
+    (NameFirst, "test_a_text_that_is_a_name_and_the_beginning_of_an_id"),
     (Talkative, "test_info_is_for_who_asks"),
     (Doubtful, "test_a_full_name_means_itself"),
     (Trusting, "test_the_registry_is_always_asked"),
@@ -179,7 +188,7 @@ FAULTS = [
 
 
 class _Everything(BackendConformance):
-    capabilities = ~BackendConformance.capabilities | BackendConformance.capabilities
+    capabilities = (~BackendConformance.capabilities | BackendConformance.capabilities) & ~Capability.NAME_FIRST
 
 
 def _stand(backend: MemoryBackend, registry: MemoryRegistry, left: Sequence[str] = ()) -> Stand:
@@ -196,7 +205,10 @@ def _stand(backend: MemoryBackend, registry: MemoryRegistry, left: Sequence[str]
     async def leftovers() -> Sequence[str]:
         return left
 
-    return Stand(opened, registry, held, leftovers)
+    async def named(image: ImageID, name: str) -> None:
+        add_name(backend, image, name)
+
+    return Stand(opened, registry, held, leftovers, named)
 
 
 @pytest.mark.parametrize(("faulty", "test"), FAULTS, ids=lambda value: getattr(value, "__name__", None))

@@ -1,4 +1,4 @@
-"""Three real engines, each started once; every test begins with an empty one."""
+"""Real engines, each started once; every test begins with an empty one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from blockbuster import blockbuster_ctx
 
+import criimage_docker.backend  # noqa: F401 - importing blocks, and is over before a test begins
 from criimage.testing.scripted_registry import Auth, ScriptedRegistry, scripted_registry
 from parts.engine import KINDS, Engine, engine
 from parts.registry import Registry, registry

@@ -49,7 +49,7 @@ def registries() -> Iterator[tuple[Registry, Registry]]:
 class TestDocker(BackendConformance):
     """Everything is expected of it, with the cached view and without."""
 
-    capabilities = Capability.EXPECTED | Capability.IN_USE
+    capabilities = Capability.EXPECTED | Capability.IN_USE | Capability.NAMING | Capability.NAME_FIRST
 
     @pytest.fixture
     def registry(self, docker: Engine, registries: tuple[Registry, Registry]) -> RealRegistry:
@@ -74,6 +74,15 @@ class TestDocker(BackendConformance):
             await asyncio.to_thread(docker.ask, "DELETE", "/containers/holder", {"force": "1"})
 
         return held
+
+    @pytest.fixture
+    def give_name(self, docker: Engine) -> Callable[[ImageID, str], Awaitable[None]]:
+        """Tag it; the event is on its way when the engine has answered."""
+
+        async def named(image: ImageID, name: str) -> None:
+            await asyncio.to_thread(docker.tag, str(image), name, "latest")
+
+        return named
 
     @pytest.fixture
     def leftovers(self, docker: Engine) -> Callable[[], Awaitable[Sequence[str]]]:

@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from criimage.backend import User
+from criimage.errors import BackendUnavailable
 from criimage_docker.engine.records import convert, labels_of, user_of
 from criimage_docker.view.info import verbose_info
 from criimage_docker.view.snapshot import SnapshotMaker
@@ -154,6 +155,8 @@ def test_an_image_listed_twice() -> None:
         (str(2**63 - 1), User(uid=2**63 - 1)),
         (str(-(2**63)), User(uid=-(2**63))),
         (str(2**63), User(name=str(2**63))),
+        ("9" * 5000, User(name="9" * 5000)),
+        ("0" * 5000 + "7", User(uid=7)),
         ("nobody:nogroup", User(name="nobody")),
         ("1_000", User(name="1_000")),
         (" 1", User(name=" 1")),
@@ -173,8 +176,10 @@ def test_a_config_with_nothing_in_it(inspected: dict[str, Any]) -> None:
     """C2, C7, section 8: null, empty and left out (API 1.52; replayed) are the same; the seed fails at null."""
     assert user_of(inspected) is None
     assert labels_of(inspected) == {}
-    assert verbose_info(inspected, []) == {
-        "info": '{"imageSpec":{"config":{},"rootfs":{"type":"layers","diff_ids":[]},"history":[]}}'
+    info = verbose_info(inspected, [])
+    assert list(info) == ["info"]
+    assert json.loads(info["info"]) == {
+        "imageSpec": {"config": {}, "rootfs": {"type": "layers", "diff_ids": []}, "history": []}
     }
 
 
@@ -186,10 +191,10 @@ def test_history() -> None:
     ]
     info = verbose_info({}, steps)["info"]
 
-    assert info.endswith(
-        '"history":[{"created":"2020-01-01T00:00:00Z","created_by":"first"},'
-        '{"created":"2020-01-01T00:00:01Z","created_by":"second","comment":"c","empty_layer":true}]}}'
-    )
+    assert json.loads(info)["imageSpec"]["history"] == [
+        {"created": "2020-01-01T00:00:00Z", "created_by": "first"},
+        {"created": "2020-01-01T00:00:01Z", "created_by": "second", "comment": "c", "empty_layer": True},
+    ]
 
 
 def test_a_label_nested_too_deeply() -> None:
@@ -201,12 +206,37 @@ def test_a_label_nested_too_deeply() -> None:
     assert json.loads(info["info"])["labels"]["deep"] == deep
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["{NaN", '{"a": NaN}', '{"a": -Infinity}', '{"a": 1e999}', '{"a": ' + "9" * 400 + "}", '{"a": "\ud800"}', "\udfff"],
+)
+def test_a_label_that_go_refuses(value: str) -> None:
+    """S8: JSON that Python takes and Go refuses is in the object only, and all of `info` can be read by Go."""
+    info = verbose_info({"Config": {"Labels": {"odd": value, "\ud800": "key", "fine": "1"}}}, [])
+    for text in (*info, *info.values()):
+        text.encode()
+    document = json.loads(info["info"], parse_constant=pytest.fail)
+
+    assert info["fine"] == "1"
+    assert "odd" not in info or not info["odd"].startswith("{") or json.loads(info["odd"]) == {"a": "\ufffd"}
+    assert document["labels"]["odd"] == value.replace("\ud800", "\ufffd").replace("\udfff", "\ufffd")
+
+
 @pytest.mark.parametrize("created", [-62167219201, 253402300800, 10**18, -(10**30)])
 def test_a_step_from_no_year_that_is(created: int) -> None:
     """S9: a date before year 1 or after 9999 is left out, and the rest of the step stays."""
     (step,) = json.loads(verbose_info({}, [{"Created": created, "CreatedBy": "x"}])["info"])["imageSpec"]["history"]
 
     assert step == {"created_by": "x", "empty_layer": True}
+
+
+@pytest.mark.parametrize(
+    "account", [{}, {"LayersSize": None}, {"LayersSize": -1}, {"ImagesUsage": {}}, {"LayersSize": "5"}]
+)
+def test_an_account_without_figures(account: dict[str, Any]) -> None:
+    """F6: what the engine does not tell is unknown, and not 0 bytes."""
+    with pytest.raises(BackendUnavailable):
+        image_bytes(account)
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ async def test_the_net_below(docker: Engine, hub: Registry) -> None:
     """A8: were events lost without a trace, the TTL would end the listing."""
     name = hub.push(image(layer({"for": b"net"})), "fresh/net", "1")
     async with docker_backend(docker.host, cache_ttl="200ms") as backend:
-        await until(lambda: backend._view._live)
+        await until(lambda: backend._view.trusted)
         # A view that nobody tells anything any more.
         backend._view.changed = lambda: None  # type: ignore[method-assign]
         docker.pull(name.removesuffix(":1"), "1")
@@ -153,7 +153,7 @@ async def test_switched_off(docker: Engine, hub: Registry) -> None:
             docker.delete(name)
             assert await backend.images() == ()
         assert backend._view.listings == 6
-        assert not backend._view._live
+        assert not backend._view.trusted
 
 
 async def test_without_events_the_engine_is_asked(

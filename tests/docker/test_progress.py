@@ -131,10 +131,10 @@ def test_while_it_unpacks_the_engines_pulse_counts() -> None:
     tracker = Tracker(seen.append, DownloadQueue().enter())
     for one in SEEN[:8]:
         tracker.see(one)
-    unpacking = [tracker.excused(0)]
+    unpacking = [tracker.unpacks]
     for one in SEEN[8:10]:
         tracker.see(one)
-    unpacking.append(tracker.excused(0))
+    unpacking.append(tracker.unpacks)
     before = seen[-1].activity
     tracker.alive()
 
@@ -149,7 +149,7 @@ def test_when_all_is_unpacked_silence_is_no_work() -> None:
     for one in SEEN[:-2]:
         tracker.see(one)
 
-    assert not tracker.excused(0)
+    assert not tracker.unpacks
 
 
 def test_layers_that_nobody_mentions() -> None:
@@ -180,17 +180,37 @@ def test_who_waits_for_anothers_download() -> None:
     queue = DownloadQueue()
     first = announced(queue, "a", "b", waiting=False)
     second = announced(queue, "c", "d", waiting=True)
-    waits = [first.excused(FAR), second.excused(FAR)]
+    waits = [first.waits(FAR), second.waits(FAR)]
     for one in ("a", "b"):
         first.see(message("Download complete", one))
-    waits.append(second.excused(FAR))
+    waits.append(second.waits(FAR))
     third = announced(queue, "e", waiting=True)
     second.see(message("Downloading", "c", 1, 10))
-    waits += [second.excused(FAR), third.excused(FAR)]
+    waits += [second.waits(FAR), third.waits(FAR)]
     second.see(message("Retrying in 5 seconds", "d"))
-    waits.append(second.excused(FAR))
+    waits.append(second.waits(FAR))
 
     assert waits == [False, True, False, False, True, False]
+
+
+def test_waiting_for_others_is_told() -> None:
+    """P21: the phase says that the engine keeps it waiting, not the registry; its own next message ends that."""
+    queue = DownloadQueue()
+    seen: list[Phase] = []
+    first = announced(queue, "a", waiting=False)
+    second = Tracker(lambda progress: seen.append(progress.phase), queue.enter())
+    second.see(message("Pulling fs layer", "b"))
+    second.see(message("Waiting", "b"))
+    second.waits(FAR)
+    second.alive()
+    told = seen[-1]
+    second.see(message("Downloading", "b", 1, 10))
+    begun = seen[-1]
+    second.see(message("Waiting", "c"))
+    first.see(message("Download complete", "a"))
+    second.waits(FAR)
+
+    assert (told, begun, seen[-1]) == (Phase.WAITING_FOR_STORE, Phase.DOWNLOADING, Phase.DOWNLOADING)
 
 
 def test_of_two_that_wait_only_the_later_one_waits_for_the_other() -> None:
@@ -199,7 +219,7 @@ def test_of_two_that_wait_only_the_later_one_waits_for_the_other() -> None:
     first = announced(queue, "a", waiting=True)
     second = announced(queue, "b", waiting=True)
 
-    assert (first.excused(FAR), second.excused(FAR)) == (False, True)
+    assert (first.waits(FAR), second.waits(FAR)) == (False, True)
 
 
 def test_one_that_came_at_the_same_time_counts_while_it_moves() -> None:
@@ -207,10 +227,10 @@ def test_one_that_came_at_the_same_time_counts_while_it_moves() -> None:
     queue = DownloadQueue()
     first = announced(queue, "a", waiting=True)
     second = announced(queue, "b", waiting=False)
-    before = first.excused(0.5)
+    before = first.waits(0.5)
     second.see(message("Downloading", "b", 1, 10))
 
-    assert (before, first.excused(0.5), first.excused(FAR)) == (False, True, False)
+    assert (before, first.waits(0.5), first.waits(FAR)) == (False, True, False)
 
 
 def test_a_layer_of_both_is_one_transfer() -> None:
@@ -218,7 +238,7 @@ def test_a_layer_of_both_is_one_transfer() -> None:
     queue = DownloadQueue()
     announced(queue, "a", waiting=True)
 
-    assert not announced(queue, "a", waiting=True).excused(FAR)
+    assert not announced(queue, "a", waiting=True).waits(FAR)
 
 
 def test_what_is_no_message_of_ours() -> None:

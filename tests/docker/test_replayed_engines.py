@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage.errors import BackendUnavailable, OperationFailed, RegistryUnavailable
+from criimage.errors import AccessDenied, BackendUnavailable, OperationFailed, RegistryUnavailable
 from parts.docker_backend import docker_backend, listed, pull, status
 
 if TYPE_CHECKING:
@@ -142,3 +142,29 @@ async def test_what_is_no_engine(tmp_path: Path) -> None:
                 await backend.images()
             (problem,) = await backend.check()
             assert words in problem.text
+
+
+async def test_an_engine_that_cannot_ask_for_a_proof(tmp_path: Path) -> None:
+    """Issue 10.1: below API 1.30 a pull by digest cannot be proven; such an engine is refused, with the reason."""
+    async with replayed(tmp_path, {}, "1.29") as replay, docker_backend(f"unix://{tmp_path}/docker.sock") as backend:
+        with pytest.raises(BackendUnavailable, match=r"too old.*1\.29.*1\.30"):
+            await pull(backend, TAG)
+
+    assert not [one for one in replay.asked if one.startswith("POST")]
+
+
+async def test_an_engine_that_became_another_meanwhile(tmp_path: Path) -> None:
+    """Issue 10.1: taken for the containerd store, and a graph driver by its answer: the registry is asked still."""
+    digest = "sha256:" + "cd" * 32
+    name = f"reg.example/lib/busybox@{digest}"
+    inspected = {"Id": ID, "RepoTags": [], "RepoDigests": [name], "Size": 5}
+    answers = {
+        "GET /v1.51/info": (200, {"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}),
+        "POST /v1.51/images/create": (200, b'{"status":"Status: Image is up to date for x"}\n'),
+        f"GET /v1.51/images/{name}/json": (200, inspected),
+        "GET /v1.51/images/json": (200, [inspected]),
+        f"GET /v1.51/distribution/{name}/json": (401, {"message": "unauthorized: authentication required"}),
+    }
+    async with replayed(tmp_path, answers), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
+        with pytest.raises(AccessDenied):
+            await pull(backend, name)

@@ -39,11 +39,11 @@ async def docker_backend(host: str, **settings: object) -> AsyncIterator[DockerB
 
 async def following(backend: DockerBackend) -> None:
     """Waits until the backend follows the engine's events, what it missed included, and answers from its cache."""
-    await until(lambda: backend._view._live)
+    await until(lambda: backend._view.trusted)
     # The engine repeats the events of the last seconds; they come at once, but after the first answer.
     before = -1
-    while before != backend._view._generation:
-        before = backend._view._generation
+    while before != backend._view.generation:
+        before = backend._view.generation
         await backend.images()
         await asyncio.sleep(0.2)
 

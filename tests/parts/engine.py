@@ -9,11 +9,13 @@ import contextlib
 import enum
 import gzip
 import http.client
+import io
 import json
 import os
 import shutil
 import signal
 import socket
+import tarfile
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -267,6 +269,60 @@ class Engine:
         """Makes a container of an image without starting it: the image is in use then."""
         reply = self.ask("POST", "/containers/create", {"name": name}, {"Image": image, "Cmd": ["nothing"]})
         assert reply.status == http.client.CREATED, reply.text
+
+    def build(self, base: str, *labels: str, name: str = "") -> str:
+        """Builds an image with one layer of nothing for each label, and returns its ID.
+
+        Args:
+            base: an image that is here.
+            labels: `key=value`; several leave nameless parents behind.
+            name: its tag; none if empty.
+        """
+        text = "\n".join([f"FROM {base}", *(f"LABEL {label}" for label in labels)]).encode()
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            entry = tarfile.TarInfo("Dockerfile")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+        reply = self.ask("POST", "/build", {"t": name} if name else {}, packed.getvalue())
+        made = [json.loads(line).get("aux", {}).get("ID") for line in reply.text.splitlines() if line.strip()]
+        assert any(made), reply.text
+        return str(next(one for one in made if one))
+
+    def commit(self, container: str, name: str = "") -> str:
+        """Makes an image of a container, and returns its ID.
+
+        Args:
+            container: its name.
+            name: `repository:tag` for the image; none if empty.
+        """
+        repository, _, tag = name.partition(":")
+        query = {"container": container} | ({"repo": repository, "tag": tag} if name else {})
+        reply = self.ask("POST", "/commit", query, {})
+        assert reply.status == http.client.CREATED, reply.text
+        made: str = reply.json()["Id"]
+        return made
+
+    def prune(self, *, all_unused: bool = True) -> None:
+        """Deletes the images that no container uses, or of these only the nameless ones."""
+        filters = json.dumps({"dangling": ["false" if all_unused else "true"]})
+        reply = self.ask("POST", "/images/prune", {"filters": filters})
+        assert reply.status == http.client.OK, reply.text
+
+    def push(self, repository: str, tag: str) -> None:
+        """Pushes an image as another client."""
+        reply = self.ask("POST", f"/images/{quote(repository, safe=_SAFE)}/push", {"tag": tag})
+        assert reply.status == http.client.OK, reply.text
+        assert '"error"' not in reply.text, reply.text
+
+    def inspect(self, image: str) -> dict[str, Any] | None:
+        """What it knows of an image, or None."""
+        reply = self.ask("GET", f"/images/{quote(image, safe=_SAFE)}/json")
+        if reply.status == http.client.NOT_FOUND:
+            return None
+        assert reply.status == http.client.OK, reply.text
+        found: dict[str, Any] = reply.json()
+        return found
 
     def containers(self) -> list[str]:
         """The names of all containers."""

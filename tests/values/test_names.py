@@ -77,11 +77,19 @@ def test_a_name_is_not_qualified_by_what_is_no_registry(domain: str) -> None:
         Name.parse("busybox").qualified(domain)
 
 
-@pytest.mark.parametrize("text", ["camelCaseName", "a.b/Foo", "Foo/bar", "localhost/X:tag", f"UP@{SHA256}"])
+@pytest.mark.parametrize("text", ["camelCaseName", "a.b/Foo", "Foo/Bar", "localhost/X:tag", f"UP@{SHA256}"])
 def test_upper_case_is_told(text: str) -> None:
     """N2, N13: an upper-case repository is refused in words that say why."""
     with pytest.raises(InvalidRequest, match="must be lowercase"):
         Name.parse(text)
+
+
+def test_a_host_of_capital_letters() -> None:
+    """Issue 10.5: what has a capital letter can be no path, so it is a host, as in docker and containerd."""
+    name = Name.parse("MYREG/app:1")
+
+    assert (name.domain, name.path, name.tag) == ("MYREG", "app", "1")
+    assert str(name.qualified("MYREG")) == "MYREG/app:1"
 
 
 REFUSED = [

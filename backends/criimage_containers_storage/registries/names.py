@@ -32,6 +32,9 @@ def candidates(name: Name, registries: Registries, mode: str = "", *, pulling: b
         InvalidRequest: there is no registry for a short name (N9), or several where the mode allows one (N11).
     """
     if name.domain is not None:
+        if not set(name.domain) & {".", ":"} and name.domain != name.domain.lower():
+            # A registry to docker and containerd, but not to the tools of this store (containers/image 5).
+            raise InvalidRequest(f"invalid reference {shown(str(name))}: repository name must be lowercase")
         return (name.qualified(name.domain),)
     if registries.aliases_fault:
         # Without them the name could mean something else than its owner chose.

@@ -25,6 +25,7 @@ from aiodocker.exceptions import DockerError
 from criimage.errors import BackendUnavailable
 from criimage.foreign_json import check, parse
 from criimage.foreign_text import keep_start
+from criimage_docker.engine.features import Features
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -40,8 +41,9 @@ NOT_FOUND = 404
 CONFLICT = 409
 
 _NEWEST = (1, 51)
-_OLDEST = (1, 24)
-"""Of the API, what this backend was written for; engines in between are taken at their own version."""
+_OLDEST = (1, 30)
+"""Of the API, what this backend was written for; engines in between are taken at their own version. The least is what
+has the distribution endpoint, without which a pull by digest cannot be proven."""
 
 _CONNECT_SECONDS = 5.0
 _PING_SECONDS = 2.0
@@ -109,6 +111,7 @@ class Engine:
         self._version: tuple[int, int] | None = None
         self._offered: tuple[int, int] | None = None
         self._minimum = _OLDEST
+        self._features: Features | None = None
 
     async def close(self) -> None:
         """Close every connection; what still runs fails."""
@@ -139,7 +142,8 @@ class Engine:
         version = max(min(newest, _NEWEST), self._minimum)
         if newest < _OLDEST:
             raise BackendUnavailable(
-                f"the Docker engine at {self.address.shown} is too old: it speaks API {offered[0]} at most"
+                f"the Docker engine at {self.address.shown} is too old: it speaks API {offered[0]} at most, and"
+                f" {_shown(_OLDEST)} is needed"
             )
         self._speak(version)
         return PingReply(_date(headers.get("Date", "")), version)
@@ -148,16 +152,50 @@ class Engine:
         """Return the API version that is spoken with the engine."""
         return self._version or (await self.ping()).version
 
+    async def features(self) -> Features:
+        """Return what this engine has; asked once until it has not answered or another version answers."""
+        if self._features is None or self._features.version != self._version:
+            info = await self.info()
+            self._features = Features.of(await self.version(), info)
+        return self._features
+
     # -- short calls ------------------------------------------------------------------------------------------------
 
-    async def images(self, reference: str = "") -> list[dict[str, Any]]:
-        """Return the engine's list of images, all of them or those that a reference filter matches (L1, L2)."""
+    async def images(self, reference: str = "", *, hidden: bool = False) -> list[dict[str, Any]]:
+        """Return the engine's list of images (L1, L2).
+
+        Args:
+            reference: a filter; everything if empty.
+            hidden: with the nameless images that others were built on.
+        """
         filters = {"reference": [reference]} if reference else None
-        return _objects(await self._call(lambda docker: docker.images.list(filters=filters)))
+        return _objects(await self._call(lambda docker: docker.images.list(all=hidden, filters=filters)))
 
     async def inspect(self, image: ImageID | Reference) -> dict[str, Any]:
         """Return what the engine knows about one image."""
         return _object(await self._call(lambda docker: docker.images.inspect(str(image))))
+
+    async def inspect_prefix(self, digits: str) -> dict[str, Any]:
+        """Return what the engine knows about the one image whose ID begins so; it looks for a name first.
+
+        Args:
+            digits: hexadecimal (`Lookup.id_prefix`), so nothing that could turn a URL.
+        """
+        return _object(await self._call(lambda docker: docker.images.inspect(digits)))
+
+    async def distribution(self, reference: Reference, auth: str) -> None:
+        """Have the engine ask the registry for a manifest with somebody's credentials.
+
+        Without a time limit, as a pull: whoever cancels it ends the question. A Refusal is the registry's, passed on.
+
+        Args:
+            reference: what to ask for.
+            auth: the X-Registry-Auth header.
+        """
+        path = f"distribution/{reference}/json"
+        async with self.stream("GET", path, {}, {"X-Registry-Auth": auth}) as chunks:
+            async for _ in chunks:
+                pass
 
     async def history(self, image: ImageID) -> list[dict[str, Any]]:
         """Return the image's history, the newest step first."""
@@ -246,7 +284,7 @@ class Engine:
 
         Args:
             method: of HTTP.
-            path: below the version; never made of a client's text.
+            path: below the version; never made of a client's text but for a Reference.
             parameters: of the query, not escaped yet.
             headers: on top of aiohttp's own.
 
@@ -305,6 +343,8 @@ class Engine:
         self._short.api_version = self._long.api_version = f"v{version[0]}.{version[1]}"
 
     def _unavailable(self, error: BaseException) -> BackendUnavailable:
+        # What comes back may be another engine.
+        self._features = None
         where = self.address.shown
         if isinstance(error, TimeoutError):
             return BackendUnavailable(f"the Docker engine at {where} does not answer")
@@ -343,6 +383,10 @@ def _container_name(container: Mapping[str, Any]) -> str:
     names = container.get("Names")
     name = names[0] if isinstance(names, list) and names else container.get("Id", "")
     return str(name).removeprefix("/")
+
+
+def _shown(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
 
 
 def _words(body: bytes, status: int) -> str:

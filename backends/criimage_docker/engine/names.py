@@ -10,7 +10,15 @@ from criimage.reference import DEFAULT_DOMAIN, Name, Reference
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["familiar", "familiar_filter", "familiar_repository", "only_digests", "only_tags", "qualified"]
+__all__ = [
+    "familiar",
+    "familiar_filter",
+    "familiar_repository",
+    "is_reference",
+    "only_digests",
+    "only_tags",
+    "qualified",
+]
 
 _HUB_PREFIXES = ("docker.io/library/", "index.docker.io/library/", "docker.io/", "index.docker.io/")
 
@@ -74,6 +82,11 @@ def only_digests(names: Iterable[str]) -> tuple[Reference, ...]:
     out (C5, C7); it also lists one reference several times.
     """
     return tuple(sorted({found for found in _parsed(names) if found.digest is not None}, key=str))
+
+
+def is_reference(name: str) -> bool:
+    """Tell whether a name of the engine's is one in our grammar."""
+    return any(_parsed((name,)))
 
 
 def _parsed(names: Iterable[str]) -> Iterable[Reference]:

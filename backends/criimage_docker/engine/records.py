@@ -9,16 +9,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from criimage.backend import Image, User
+from criimage.foreign_text import repaired
 from criimage.reference import ImageID
-from criimage_docker.engine.names import only_digests, only_tags
+from criimage_docker.engine.names import is_reference, only_digests, only_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["convert", "created", "is_of_containerd", "labels_of", "section", "user_of"]
+__all__ = ["convert", "created", "is_of_containerd", "labels_of", "section", "unreadable_names", "user_of"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _INT64_LIMIT = 2**63
+_INT64_LENGTH = 20
 
 
 def convert(summary: Mapping[str, Any]) -> Image:
@@ -42,6 +44,12 @@ def convert(summary: Mapping[str, Any]) -> Image:
         # one; its inspect tells all.
         digests += [*tags, *(f"{tag.repository}@{found}" for tag in only_tags(tags))]
     return Image(ImageID.parse(found), only_tags(tags), only_digests(digests), max(1, size))
+
+
+def unreadable_names(record: Mapping[str, Any]) -> list[str]:
+    """Return the names of an image that are no references to us; those that stand for none (C5, C7) are no names."""
+    found = [*_texts(record.get("RepoTags")), *_texts(record.get("RepoDigests"))]
+    return [name for name in found if not name.startswith(("<none>", "sha256:")) and not is_reference(name)]
 
 
 def created(summary: Mapping[str, Any]) -> int:
@@ -72,17 +80,26 @@ def user_of(inspected: Mapping[str, Any]) -> User | None:
     name = text.partition(":")[0] if isinstance(text, str) else ""
     if not name:
         return None
-    if _INTEGER.fullmatch(name) and -_INT64_LIMIT <= int(name) < _INT64_LIMIT:
-        return User(uid=int(name))
-    return User(name=name)
+    # Zeros in front are as good as none, and a number of any length is not worth its reading.
+    short = re.sub(r"^([+-]?)0+(?=\d)", r"\1", name) if _INTEGER.fullmatch(name) else ""
+    if short and len(short) <= _INT64_LENGTH and -_INT64_LIMIT <= int(short) < _INT64_LIMIT:
+        return User(uid=int(short))
+    return User(name=repaired(name))
 
 
 def labels_of(inspected: Mapping[str, Any]) -> dict[str, str]:
-    """Return the labels of an inspected image; none is empty (S7)."""
+    """Return the labels of an inspected image; none is empty (S7).
+
+    Half of a surrogate pair becomes U+FFFD, as in Go.
+    """
     found = section(inspected, "Config").get("Labels")
     if not isinstance(found, dict):
         return {}
-    return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}
+    return {
+        repaired(key): repaired(value)
+        for key, value in found.items()
+        if isinstance(key, str) and isinstance(value, str)
+    }
 
 
 def section(inspected: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["pull_failure"]
 
-_NOT_FOUND = 404
+_WORDS_LIMIT = 4096
+_BY_STATUS: dict[int, type[errors.CriimageError]] = {
+    401: errors.AccessDenied,
+    403: errors.AccessDenied,
+    404: errors.RemoteImageMissing,
+    429: errors.RateLimited,
+}
 _UNAVAILABLE_CODES = frozenset({502, 503, 504})
 
 _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
@@ -38,6 +44,8 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
             (
                 r"received unexpected http status: 50[234]|unexpected status\b.{0,400}\b50[234]\b"
                 r"|error parsing http 50[234] response"
+                # What a proxy answers where a tunnel is wanted; Go passes its status line on.
+                r"|\": (bad gateway|service unavailable|gateway time-?out)\b|\bproxyconnect\b"
             ),
             errors.RegistryUnavailable,
         ),
@@ -101,10 +109,10 @@ def pull_failure(
     if code in _UNAVAILABLE_CODES:
         return errors.RegistryUnavailable(text)
     # Names may spell anything, `denied` too: they are taken out before the words are looked at.
-    plain = message
+    plain = keep_ends(message, _WORDS_LIMIT)
     for name in (str(reference), reference.repository, reference.path, f":{reference.tag}", f"/{reference.tag}"):
         plain = plain.replace(name, "…")
     for pattern, kind in _KINDS:
         if pattern.search(plain):
             return kind(text)
-    return errors.RemoteImageMissing(text) if status == _NOT_FOUND else errors.PullError(text)
+    return _BY_STATUS.get(status, errors.PullError)(text)

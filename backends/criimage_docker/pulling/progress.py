@@ -19,6 +19,7 @@ _WAITING = "Waiting"
 _ANNOUNCED = frozenset({"Pulling fs layer", _WAITING})
 _PRESENT = "Already exists"
 _UP_TO_DATE = "Status: Image is up to date"
+_DIGEST = "Digest: "
 _UNPACKED = "Pull complete"
 _ARRIVED = frozenset({"Verifying Checksum", "Download complete", "Extracting", _UNPACKED})
 _DOWNLOADING = "Downloading"
@@ -34,6 +35,9 @@ class Tracker:
     Args:
         report: takes the snapshots.
         queued: the pull's layers among those of all pulls.
+
+    Attributes:
+        digest: of the manifest that the registry answered; empty while unknown.
     """
 
     def __init__(self, report: ProgressReporter, queued: QueuedPull) -> None:
@@ -46,6 +50,8 @@ class Tracker:
         self._moving = False
         self._present: set[str] = set()
         self._unchanged = False
+        self._waits = False
+        self.digest = ""
         self._reported: PullProgress | None = None
 
     def start(self) -> None:
@@ -62,23 +68,36 @@ class Tracker:
             return
         self._last[layer] = now
         self._activity += 1
+        self._waits = False
         if layer and isinstance(status, str):
             self._of_layer(layer, status, numbers)
+        elif str(status).startswith(_DIGEST):
+            self.digest = str(status).removeprefix(_DIGEST)
         self._unchanged = self._unchanged or str(status).startswith(_UP_TO_DATE)
         self._tell(self._snapshot())
 
-    def excused(self, since: float) -> bool:
-        """Whether silence is no standstill as long as the engine lives.
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the engine has said that nothing is new, and fetched nothing."""
+        return self._unchanged and not self._layers
 
-        That is so while it unpacks, perhaps without a word about it, and while only others' downloads are waited for.
+    @property
+    def unpacks(self) -> bool:
+        """Whether the engine unpacks, perhaps without a word about it: no standstill as long as it lives."""
+        return self._phase() is Phase.UNPACKING
+
+    def waits(self, since: float) -> bool:
+        """Tell whether the engine keeps this pull waiting for other downloads, and report it when that changes.
 
         Args:
             since: the time from which on others must have moved; see `QueuedPull.waits_for_others`.
         """
-        return self._phase() is Phase.UNPACKING or self._queued.waits_for_others(since)
+        self._waits = self._queued.waits_for_others(since)
+        self._tell(self._snapshot())
+        return self._waits
 
     def alive(self) -> None:
-        """Count a sign of life of the engine as work; see `excused`."""
+        """Count a sign of life of the engine as work; see `unpacks`."""
         self._activity += 1
         self._tell(self._snapshot())
 
@@ -137,6 +156,8 @@ class Tracker:
     def _phase(self) -> Phase:
         if not self._layers:
             return Phase.RESOLVING
+        if self._waits:
+            return Phase.WAITING_FOR_STORE
         layers = self._layers.values()
         # With all layers unpacked only the config can be missing, and that is the registry's.
         if not all(layer.arrived for layer in layers) or all(layer.unpacked for layer in layers):

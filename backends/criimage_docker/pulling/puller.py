@@ -12,7 +12,6 @@ from criimage.masking import Secrets
 from criimage_docker.engine.api import Refusal
 from criimage_docker.engine.json_stream import JSONStream
 from criimage_docker.engine.names import familiar, familiar_repository
-from criimage_docker.engine.records import section
 from criimage_docker.pulling.auth import registry_auth
 from criimage_docker.pulling.download_queue import DownloadQueue
 from criimage_docker.pulling.failures import pull_failure
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from criimage.credentials import Credentials
     from criimage.reference import Reference
     from criimage_docker.engine.api import Engine
+    from criimage_docker.view.facts import Facts, FactsKeeper
+    from criimage_docker.view.finder import Finder
     from criimage_docker.view.view import View
 
 __all__ = ["Puller"]
@@ -39,26 +40,34 @@ class Puller:
     Args:
         engine: does it.
         view: is told, and asked for the result.
+        finder: finds the result where the view does not have it.
+        facts: tell how many layers there are.
     """
 
-    def __init__(self, engine: Engine, view: View) -> None:
+    def __init__(self, engine: Engine, view: View, finder: Finder, facts: FactsKeeper) -> None:
         self._engine = engine
         self._view = view
+        self._finder = finder
+        self._facts = facts
         self._queue = DownloadQueue()
 
     async def pull(self, reference: Reference, credentials: Credentials | None, report: ProgressReporter) -> Image:
         """Pull one image, see `criimage.backend.Backend.pull`.
 
-        The engine asks the registry each time, and shares the transfer among pulls of the same layers (P21). After a
-        cancel the connection is closed, which ends the engine's work within half a second (P20).
+        The engine shares the transfer among pulls of the same layers (P21). After a cancel the connection is closed,
+        which ends the engine's work within half a second (P20).
+
+        Success proves that the caller may have the image: the engine asks the registry each time, but for a graph
+        driver's pull by a digest that is here. Then it is made to ask (`_prove`), before it is told to pull anything.
         """
         queued = self._queue.enter()
         tracker = Tracker(report, queued)
         tracker.start()
         event = familiar(reference)
         self._view.expect(event)
-        pulled = False
+        pulled = proven = False
         try:
+            proven = reference.digest is None or await self._prove(reference, credentials)
             await self._follow(reference, credentials, tracker)
             pulled = True
         except Refusal as refusal:
@@ -71,31 +80,68 @@ class Puller:
             if not pulled:
                 # It should have changed nothing; a cancel may have come too late for that.
                 self._view.changed()
-        image, layers = await self._result(reference)
+        image, layers = await self._result(reference, tracker)
+        if not proven and not _is_of_containerd(image, reference):
+            # Another engine answers now than the one that was asked for its store.
+            await self._prove(reference, credentials, certainly=True)
         tracker.finish(layers)
         return image
 
-    async def _result(self, reference: Reference) -> tuple[Image, int]:
+    async def _prove(self, reference: Reference, credentials: Credentials | None, *, certainly: bool = False) -> bool:
+        """Have the engine ask the registry for a manifest with these credentials, unless its pull will.
+
+        The containerd store asks by itself. A graph driver's engine answers a digest that it has from its own store of
+        manifests, whoever asks.
+
+        Returns:
+            whether the registry was asked; if not, the result has to be looked at.
+
+        Raises:
+            CriimageError: the registry did not answer 200: no success without that.
+        """
+        with contextlib.suppress(Refusal):
+            if not certainly and (await self._engine.features()).containerd_store:
+                return False
+        try:
+            await self._engine.distribution(reference, registry_auth(credentials, reference.domain))
+        except Refusal as refusal:
+            raise pull_failure(
+                refusal.message, reference, status=refusal.status, secrets=Secrets.of(credentials)
+            ) from refusal
+        return True
+
+    async def _result(self, reference: Reference, tracker: Tracker) -> tuple[Image, int]:
         """Return the image and how many layers it has.
 
-        The stream's last line is a promise (A4); that the image is there is what counts.
+        The stream's last line is a promise (A4); that the image is there is what counts. Where the engine says that
+        nothing is new, and no event has told of a change, the image is the one that was there.
         """
-        layers = 0
+        known = self._view.unchanged(reference, tracker.digest) if tracker.up_to_date else None
+        facts = None if known is None else self._facts.of(known.id)
+        if known is not None and facts is not None:
+            return known, facts.layers
         try:
-            inspected = await self._engine.inspect(reference)
-            layers = len(section(inspected, "RootFS").get("Layers") or ())
-            image = self._view.pulled(reference, inspected)
-        except Refusal:
+            image, facts = await self._inspected(reference)
+        except Refusal as refusal:
             self._view.changed()
-            image = None
+            raise OperationFailed(f"the image was removed while it was pulled: {reference}") from refusal
         except BaseException:
             self._view.changed()
             raise
-        if image is None:
-            image = (await self._view.snapshot()).with_name(reference)
-        if image is None:
-            raise OperationFailed(f"the image was removed while it was pulled: {reference}")
-        return image, layers
+        return image, facts.layers
+
+    async def _inspected(self, reference: Reference) -> tuple[Image, Facts]:
+        generation = self._view.generation
+        inspected = await self._engine.inspect(reference)
+        image = self._view.pulled(reference, inspected, same=self._facts.same(inspected))
+        if image is not None:
+            return image, self._facts.learn(image.id, inspected, generation)
+        # Asked for once more, after the view knows of the change: then it belongs to the listing that comes now.
+        generation = self._view.generation
+        inspected = await self._engine.inspect(reference)
+        await self._view.snapshot()
+        image = (await self._finder.listed(inspected)).image
+        return image, self._facts.learn(image.id, inspected, generation)
 
     async def _follow(self, reference: Reference, credentials: Credentials | None, tracker: Tracker) -> None:
         parameters = {
@@ -119,13 +165,14 @@ class Puller:
         """Ping the engine while its silence is no standstill, so that none is seen as long as the engine lives.
 
         Unpacking has no deadline of its own ([cri-dockerd] P18): a large layer takes minutes in which the containerd
-        store says nothing at all. And a pull may wait for others' downloads to end. A frozen engine does not answer.
+        store says nothing at all. A pull that waits for others' downloads to end says so. A frozen engine does not
+        answer.
         """
         before = time.monotonic()
         while True:
             await asyncio.sleep(_PULSE_SECONDS)
             now = time.monotonic()
-            if tracker.excused(before):
+            if tracker.waits(before) or tracker.unpacks:
                 with contextlib.suppress(BackendUnavailable):
                     await self._engine.ping()
                     tracker.alive()
@@ -163,3 +210,8 @@ def _failure(message: Mapping[str, Any]) -> tuple[str, int | None] | None:
     if message.get("error"):
         return str(message["error"]), None
     return None
+
+
+def _is_of_containerd(image: Image, reference: Reference) -> bool:
+    """Tell whether an image's ID is the digest that it was pulled by; a graph driver's is its config's."""
+    return reference.digest == f"sha256:{image.id.hex}"

@@ -25,8 +25,8 @@ __all__ = ["follow"]
 
 _log = structlog.get_logger(__name__)
 
-# These change no image.
-_HARMLESS = frozenset({"save", "push"})
+# This changes no image. A push does: a graph driver's image gets another digest.
+_HARMLESS = "save"
 _FILTERS = '{"type":["image"]}'
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
@@ -46,12 +46,12 @@ async def follow(engine: Engine, view: View) -> None:
             async with engine.stream("GET", "events", {"filters": _FILTERS, **since}) as chunks:
                 _log.debug("following the engine's events")
                 pause = _FIRST_PAUSE
-                view.live(True)
+                view.live(await engine.features())
                 await _tell(chunks, view)
         except (BackendUnavailable, Refusal, ValueError) as error:
             _log.debug("the engine's events cannot be followed", reason=str(error))
         finally:
-            view.live(False)
+            view.live(None)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -64,5 +64,5 @@ async def _tell(chunks: AsyncIterator[bytes], view: View) -> None:
             action, actor = event.get("Action"), event.get("Actor")
             if action == "pull" and isinstance(actor, dict):
                 view.pull_event(str(actor.get("ID")))
-            elif action not in _HARMLESS:
+            elif action != _HARMLESS:
                 view.changed()

@@ -54,7 +54,7 @@ def _printable(value: str) -> bool:
     try:
         parse(value)
     except ValueError:
-        # What is too much for a reader here is perhaps for the client's.
+        # What is too much for a reader here is perhaps for the client's; Go refuses NaN, Infinity and 1e999.
         return False
     return True
 

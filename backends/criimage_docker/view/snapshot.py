@@ -82,18 +82,17 @@ class Snapshot:
         return self if after.images == self.images else after
 
     def find(self, lookup: Lookup) -> Image | None:
-        """Return the image that a client means (S5, S6): by ID, by prefix of one, by name, in this order.
+        """Return the image that a client means (S5, S6): by ID, by name, by prefix of an ID, in the engine's order.
 
         Raises:
             InvalidRequest: a name that is too long once it is complete.
         """
         if lookup.id is not None:
             return self.with_id(lookup.id.hex)
-        if lookup.id_prefix is not None:
+        found = None if lookup.name is None else self.with_name(qualified(lookup.name))
+        if found is None and lookup.id_prefix is not None:
             found = self.with_prefix(lookup.id_prefix)
-            if found is not None:
-                return found
-        return None if lookup.name is None else self.with_name(qualified(lookup.name))
+        return found
 
 
 class SnapshotMaker:

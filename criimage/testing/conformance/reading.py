@@ -140,6 +140,21 @@ class Reading(Suite):
                 found == [ImageDetails(image, found[0].user, found[0].annotations)] * len(found) if found[0] else False
             )
 
+    async def test_a_text_that_is_a_name_and_the_beginning_of_an_id(self, stand: Stand) -> None:
+        """B18: read in the declared order; the image that is meant is found, and it alone is removed."""
+        self.need(Capability.NAMING)
+        published = [await stand.registry.put(seed, f"team/{seed}:1") for seed in ("one", "two")]
+        async with stand.opened() as store:
+            begins, named = [(await store.pull(one.reference)).id for one in published]
+            text = begins.hex[:6]
+            await stand.give_name(named, text)
+            meant, other = (named, begins) if self.capabilities & Capability.NAME_FIRST else (begins, named)
+            found = await store.status(text)
+            assert found is not None
+            assert found.image.id == meant
+            await store.remove(text)
+            assert [image.id for image in await store.images()] == [other]
+
     async def test_an_ambiguous_prefix_finds_nothing(self, stand: Stand) -> None:
         """B13: neither for a status nor for a removal; one digit more decides."""
         first, second, length = colliding_seeds(stand.registry.image_id)

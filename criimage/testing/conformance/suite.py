@@ -51,6 +51,15 @@ class Suite:
         return nothing
 
     @pytest.fixture
+    def give_name(self) -> Callable[[ImageID, str], Awaitable[None]]:
+        """Return what names an image as another tool would; to be overridden with NAMING."""
+
+        async def nothing(_image: ImageID, _name: str) -> None:
+            return
+
+        return nothing
+
+    @pytest.fixture
     def leftovers(self) -> Callable[[], Awaitable[Sequence[str]]]:
         """Return what tells of files, layers and processes that are left; overridden where there can be any."""
 
@@ -66,9 +75,10 @@ class Suite:
         registry: ConformanceRegistry,
         hold: Callable[[ImageID], AbstractAsyncContextManager[None]],
         leftovers: Callable[[], Awaitable[Sequence[str]]],
+        give_name: Callable[[ImageID, str], Awaitable[None]],
     ) -> Stand:
         """Put the parts together."""
-        return Stand(open_backend, registry, hold, leftovers)
+        return Stand(open_backend, registry, hold, leftovers, give_name)
 
     def need(self, capability: Capability) -> None:
         """Skip the running test where the class does not declare `capability`."""

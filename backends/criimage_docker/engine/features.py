@@ -1,0 +1,53 @@
+"""What an engine's version and store mean for how far its events and its list can be trusted.
+
+Tried on 20.10, 26.1 and 28.5, with graph drivers and with the containerd store (docker A8 and Corrections).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["UNKNOWN", "Features"]
+
+_CONTAINERD = "io.containerd.snapshotter.v1"
+_TELLS_ALL = (1, 51)
+"""The API of 28.5: a commit or build without a name and each image of a prune have events there. 26.1 (1.45) is silent
+about the former, and in its containerd store about both; what is in between was not tried and is not trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What one engine has.
+
+    Attributes:
+        version: the API version that is spoken.
+        containerd_store: whether containerd keeps the images; None where the engine did not say.
+    """
+
+    version: tuple[int, int]
+    containerd_store: bool | None
+
+    @classmethod
+    def of(cls, version: tuple[int, int], info: Mapping[str, Any]) -> Features:
+        """Read the engine's account of itself."""
+        driver = info.get("DriverStatus")
+        pairs = [pair for pair in driver if isinstance(pair, list)] if isinstance(driver, list) else []
+        return cls(version, any(pair[1:] == [_CONTAINERD] for pair in pairs))
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether every change of an image has an event."""
+        return self.version >= _TELLS_ALL
+
+    @property
+    def tells_removals(self) -> bool:
+        """Whether no image and no name goes away without an event."""
+        return self.tells_all or self.containerd_store is False
+
+
+UNKNOWN = Features((0, 0), None)
+"""Of an engine that was not asked, or did not answer: nothing of it is trusted."""
