@@ -149,6 +149,11 @@ class RuntimeSettings(_Section):
         'kubelet; empty: with backend cri that runtime, otherwise none; "none": image service only',
     )
 
+    sandbox_image: str = Field(
+        default="",
+        description="the image that the runtime's pods begin with, shown pinned; empty: as the runtime's Status tells",
+    )
+
     @field_validator("endpoint")
     @classmethod
     def _is_an_endpoint(cls, endpoint: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from criimage.backend import Limited
 from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
+from criimage.pairs import look_at_pair
 from criimage.plugins import installed, load
 from criimage.settings import Settings
 
@@ -64,21 +65,29 @@ def check(**options: Any) -> None:  # noqa: ANN401
             raise ConfigurationError(f'backends.{name}: no backend "{name}" is installed')
     for plugin in _working_plugins():
         layers.backend_settings(plugin)
-    problems, limits = asyncio.run(_findings(layers, load(settings.backend)))
-    for finding in problems:
-        click.echo(f"{settings.backend}: {finding.text}\n  {finding.remedy}")
-    for finding in limits:
-        click.echo(f"note: {finding.text}\n  {finding.remedy}")
+    problems, notes = asyncio.run(_findings(layers, load(settings.backend)))
+    for problem in problems:
+        click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")
+    for note in notes:
+        click.echo(f"note: {note}")
     if problems:
         raise SystemExit(1)
     click.echo(f"ok: {settings.backend} can work here")
 
 
-async def _findings(layers: Layers, plugin: Plugin[Any]) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """Return what keeps the backend from working, and what its store cannot do."""
-    async with plugin.open(layers.backend_settings(plugin)) as backend:
-        problems = await backend.check()
-        return problems, await backend.limits() if isinstance(backend, Limited) else ()
+async def _findings(layers: Layers, plugin: Plugin[Any]) -> tuple[list[Problem], list[str]]:
+    """Return what keeps the backend from working, or from fitting the runtime beside it, and what is worth knowing."""
+    backend_settings = layers.backend_settings(plugin)
+    settings = layers.settings()
+    runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
+    async with plugin.open(backend_settings) as backend:
+        problems = list(await backend.check())
+        limits = await backend.limits() if isinstance(backend, Limited) else ()
+        notes = [f"{limit.text}\n  {limit.remedy}" for limit in limits]
+        if problems or runtime is None:
+            return problems, notes
+        found, facts = await look_at_pair(backend, plugin.name, runtime, settings.runtime.sandbox_image)
+        return found, [*notes, *facts]
 
 
 @click.command()

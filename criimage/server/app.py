@@ -21,7 +21,6 @@ from criimage.errors import ConfigurationError
 from criimage.lasting import lasting
 from criimage.log_queue import open_closed_descriptors
 from criimage.metrics_page import serve_metrics
-from criimage.pins import Pins
 from criimage.pulls.sharing import Pulls
 from criimage.removals import Removals
 from criimage.server import systemd
@@ -34,6 +33,7 @@ from criimage.server.reflection import ReflectionService
 from criimage.server.relay import Relay, RelayedCalls
 from criimage.server.removal_service import RemovalService
 from criimage.server.runtime import RuntimeService
+from criimage.server.sandbox_pin import SandboxPin
 from criimage.server.server import Server
 from criimage.server.signals import Signals
 from criimage.server.socket import BoundSocket
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.backend import Backend
+    from criimage.pins import Pins
     from criimage.plugins import Plugin
     from criimage.settings import Layers, Settings
 
@@ -81,7 +82,8 @@ class Assembly:
         server: not started.
         pulls: of the backend.
         removals: of the backend.
-        images: the image service, for reloads.
+        images: the image service.
+        pinning: its pins, for reloads.
         relay: to the runtime, not entered; None without one.
     """
 
@@ -98,7 +100,8 @@ class Assembly:
         readiness = Readiness(backend)
         self.pulls = Pulls(backend, work, settings.pulls.policy())
         self.removals = Removals(backend, work, settings.pulls.remove_timeout)
-        pins, image_ref = Pins(settings.pinned_images), ImageRef(settings.image_ref)
+        self.pinning = SandboxPin(settings, lambda pins: self.images.repin(pins))
+        pins, image_ref = self.pinning.pins(settings), ImageRef(settings.image_ref)
         self.images = ImageService(backend, self.pulls, self.removals, pins, image_ref)
         methods = [*self.images.methods(), *RuntimeService(readiness, __version__, shown).methods()]
         methods += PullService(self.pulls, self._stopping).methods()
@@ -164,6 +167,9 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             assembly = Assembly(backend, work, settings, figures, shown, runtime)
             if assembly.relay is not None:
                 await stack.enter_async_context(assembly.relay)
+            if runtime is not None and not settings.runtime.sandbox_image:
+                follow = partial(assembly.pinning.follow, runtime)
+                await stack.enter_async_context(lasting(follow, "ask for the sandbox image"))
             for figure in measured:
                 await stack.enter_async_context(serve_metrics(settings.metrics.address, figure))
             assembly.server.start(bound.socket)
@@ -225,7 +231,7 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
     systemd.reloading()
     try:
         # All of it off the loop: a list of pins may be long.
-        settings, pins = await asyncio.to_thread(lambda: _with_pins(reread().settings()))
+        settings, pins = await asyncio.to_thread(lambda: _with_pins(assembly, reread().settings()))
         policy = settings.pulls.policy()
     except ConfigurationError as error:
         _not_reloaded(error.text)
@@ -235,7 +241,7 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
         _not_reloaded("a fault in the image service, the log says more")
         raise
     logs.set_level(settings.log.level)
-    assembly.images.repin(pins)
+    assembly.pinning.use(settings, pins)
     assembly.pulls.set_policy(policy)
     assembly.removals.set_timeout(settings.pulls.remove_timeout)
     systemd.reloaded("settings reloaded")
@@ -244,8 +250,8 @@ async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
     )
 
 
-def _with_pins(settings: Settings) -> tuple[Settings, Pins]:
-    return settings, Pins(settings.pinned_images)
+def _with_pins(assembly: Assembly, settings: Settings) -> tuple[Settings, Pins]:
+    return settings, assembly.pinning.pins(settings)
 
 
 def _not_reloaded(text: str) -> None:
