@@ -1,4 +1,4 @@
-"""crictl and critest, where the set-up has built them."""
+"""crictl, critest and a kubelet, where the set-up has built them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from parts.missing import lacking
-from setup.clients import CRICTL, CRITEST, folder
+from setup.clients import CLIENTS, CRICTL, CRITEST, KUBELET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +22,13 @@ def critest() -> Path:
     return _client(CRITEST)
 
 
+def kubelet() -> Path:
+    """The path of a kubelet; skips or fails the running test where it is not there."""
+    return _client(KUBELET)
+
+
 def _client(name: str) -> Path:
-    path = folder() / name
+    path = CLIENTS[name].path
     if not path.exists():
         # Without any Go there is no way to build it, and CI has nothing to repair.
         lacking(f"{name} is not built: `make test` builds it, with Go", also_in_ci=shutil.which("go") is not None)

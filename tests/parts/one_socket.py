@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from criimage.testing.oci import Config, File, Link, image, layer
+from criimage.testing.oci import Config, File, Image, Link, image, layer
 from parts.clients import crictl
 from parts.containerd import Containerd, containerd
 from parts.criimage_process import Criimage, criimage
@@ -88,6 +88,17 @@ class Node:
         return made
 
 
+def shell_image(*command: str) -> Image:
+    """An image with a shell and `sleep` that runs a command."""
+    files: dict[str, bytes | File | Link] = {"bin/busybox": File(_busybox(), 0o755)}
+    files |= {f"bin/{name}": Link("busybox") for name in ("sh", "sleep")}
+    return image(layer(files), config=Config(cmd=command))
+
+
+def _busybox() -> bytes:
+    return Path(shutil.which("busybox") or "").read_bytes()
+
+
 @contextlib.contextmanager
 def one_socket(more: str = "") -> Iterator[Node]:
     """Runs such a node until the block is left.
@@ -102,11 +113,9 @@ def one_socket(more: str = "") -> Iterator[Node]:
     folder = Path(tempfile.mkdtemp(prefix="criimage-node-"))
     try:
         with registry() as images:
-            busybox = Path(shutil.which("busybox") or "").read_bytes()
-            push_all(images, busybox=busybox)
+            push_all(images, busybox=_busybox())
             # An image of its own: critest counts the names of those that it pulls.
-            files: dict[str, bytes | File | Link] = {"bin/busybox": File(busybox, 0o755), "bin/sleep": Link("busybox")}
-            pause = images.push(image(layer(files), config=Config(cmd=("sleep", "36000"))), "node/pause", "1")
+            pause = images.push(shell_image("sleep", "36000"), "node/pause", "1")
             hosts = dict.fromkeys(HOSTS, images.address)
             with containerd(sandbox_image=pause, hosts=hosts) as runtime:
                 # With this backend its runtime is the one that is relayed to.

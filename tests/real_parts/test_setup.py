@@ -46,16 +46,17 @@ def test_the_cache_is_where_the_user_has_it(monkeypatch: pytest.MonkeyPatch, val
 
 
 def test_clients_that_work_are_not_built_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(clients, "folder", lambda: tmp_path)
+    monkeypatch.setattr(clients, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(clients, "_go", lambda: pytest.fail("would build"))
-    for name in (clients.CRICTL, clients.CRITEST):
-        (tmp_path / name).write_text(f"#!/bin/sh\necho version {clients.VERSION}\n")
-        (tmp_path / name).chmod(0o755)
+    for client in clients.CLIENTS.values():
+        client.path.parent.mkdir(parents=True, exist_ok=True)
+        client.path.write_text(f"#!/bin/sh\necho version {client.version}\n")
+        client.path.chmod(0o755)
     assert clients.build_clients()
 
 
 def test_without_go_the_clients_are_left_out_and_nothing_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(clients, "folder", lambda: tmp_path)
+    monkeypatch.setattr(clients, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(clients, "_go", lambda: None)
     assert not clients.build_clients()
 

