@@ -63,7 +63,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
     parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
     with ExitStack() as stack:
         try:
-            work = await anyio.to_thread.run_sync(WorkFolder, parent)
+            work = await anyio.to_thread.run_sync(WorkFolder, parent, layout)
         except OSError as error:
             raise ConfigurationError(f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir") from error
         stack.callback(work.close)

@@ -223,9 +223,14 @@ async def enter(access: StoreAccess) -> None:
         pass
 
 
+def work_in(folder: Path) -> WorkFolder:
+    """A work folder of a server on a store that is not there."""
+    return WorkFolder(folder, Layout(folder / "store", folder, "vfs"))
+
+
 async def test_folders_for_downloads(tmp_path: Path) -> None:
     """Ours alone, and gone with what is in them, after a cancel too (T14)."""
-    work = WorkFolder(tmp_path)
+    work = work_in(tmp_path)
     assert work.path.stat().st_mode & 0o777 == 0o700
     async with work.for_one_pull() as one:
         (one / "storage1").mkdir()
@@ -250,11 +255,14 @@ async def hold(work: WorkFolder) -> None:
 
 async def test_a_folder_that_was_swept_is_made_again(tmp_path: Path) -> None:
     """Whoever takes it away does no lasting harm, and it is locked and gone in the end as before (E18)."""
-    work, other = WorkFolder(tmp_path), WorkFolder(tmp_path)
+    work, other = (
+        work_in(tmp_path),
+        work_in(tmp_path),
+    )
     shutil.rmtree(work.path)
     async with work.for_one_pull() as one:
         (one / "file").write_bytes(b"x")
-        WorkFolder(tmp_path).close()
+        work_in(tmp_path).close()
         assert (one / "file").exists(), "another server's sweep goes by the lock"
         assert other.path.exists()
     for one_of_them in (work, other):
@@ -271,7 +279,10 @@ def test_the_sweep_takes_what_a_killed_server_left(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "lock").touch()
     (tmp_path / "criimage-work-link").symlink_to(outside)
-    living, second = WorkFolder(tmp_path).path, WorkFolder(tmp_path).path
+    living, second = (
+        work_in(tmp_path).path,
+        work_in(tmp_path).path,
+    )
     assert not dead.exists()
     assert living.exists()
     assert second.exists()

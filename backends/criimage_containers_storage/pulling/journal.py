@@ -53,6 +53,7 @@ class Entry:
         ended: when it came to nothing, in seconds since 1970; None while it runs.
         tries: how often what it left could not be given back.
         made: images that were made only to be deleted with the layers they hold.
+        process: of the copy that runs; 0 in another server's.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class Entry:
     ended: float | None = None
     tries: int = 0
     made: list[str] = field(default_factory=list)
+    process: int = 0
 
     @property
     def lines(self) -> Path:

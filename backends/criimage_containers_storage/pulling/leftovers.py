@@ -91,7 +91,7 @@ class Leftovers:
     async def take_over(self) -> None:
         """Take over what a killed server has left; its tools are ended first."""
         for entry in await anyio.to_thread.run_sync(self._journal.take_over):
-            await anyio.to_thread.run_sync(end_orphans, Path(entry.work))
+            await anyio.to_thread.run_sync(end_orphans, Path(entry.work), self._layout)
             if entry.ended is None:
                 await anyio.to_thread.run_sync(self._journal.end, entry)
 
@@ -220,7 +220,7 @@ class Leftovers:
         return await anyio.to_thread.run_sync(read_in_use, self._layout)
 
     async def _others(self) -> bool:
-        found = await anyio.to_thread.run_sync(other_tools, self._layout)
+        found = await anyio.to_thread.run_sync(other_tools, self._layout, self._skopeo.running)
         if found:
             _log.debug("what a failed pull left stays while others are at work on the store", others=found)
         return bool(found)

@@ -9,21 +9,31 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from criimage_containers_storage.store.busy import lock_use
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["end_orphans"]
 
 _GONE_SECONDS = 2.0
+_LAYER_SECONDS = 10.0
 
 
-def end_orphans(work: Path) -> None:
+def end_orphans(work: Path, layout: Layout) -> None:
     """End every copy whose downloads are in this folder, with its children, and wait for its end. Blocks.
 
     Args:
         work: of a server that lives no more; its name is like no other's.
+        layout: the store that they write to, as far as is known.
     """
     found = list(_copies(work))
+    # While one writes a layer, others may wait for the same one, see `Skopeo.copy`.
+    end = time.monotonic() + _LAYER_SECONDS
+    while set(found) & lock_use(layout).writers and time.monotonic() < end:
+        time.sleep(0.01)
     for process in found:
         # Each copy leads a group of its own.
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ import anyio
 from criimage_containers_storage.finishing import settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 __all__ = ["Outcome", "run"]
 
@@ -48,7 +48,7 @@ async def run(
     *,
     environment: Mapping[str, str],
     descriptors: Sequence[int] = (),
-    patience: float | Callable[[], float] = 0.0,
+    patience: float | Callable[[], Coroutine[None, None, None]] = 0.0,
     started: Callable[[int], None] | None = None,
     heard: Callable[[str], None] | None = None,
     out: Path | None = None,
@@ -65,7 +65,7 @@ async def run(
         command: program and arguments; never a secret among them.
         environment: all of the tool's.
         descriptors: open files that the tool inherits.
-        patience: seconds, for what had better not be interrupted; asked for when it is cancelled if it is a function.
+        patience: seconds, for what had better not be interrupted, or what ends when it may be.
         started: told the process ID.
         heard: told the end of what the tool has said on standard error, some times a second while that changes.
         out: an existing file that standard output is appended to; `Outcome.out` is empty then.
@@ -80,9 +80,9 @@ async def run(
         return await asyncio.shield(life)
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
-            seconds = patience() if callable(patience) else patience
-            if seconds:
-                await settled(asyncio.create_task(asyncio.wait({life}, timeout=seconds)))
+            waiting = asyncio.create_task(patience() if callable(patience) else asyncio.sleep(patience))
+            await settled(asyncio.create_task(asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)))
+            waiting.cancel()
             stop.set()
             await settled(asyncio.create_task(asyncio.wait({life})))
         # Whatever it ended with, nobody waits for it any more; looking at it keeps asyncio from complaining.

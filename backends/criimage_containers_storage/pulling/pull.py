@@ -309,6 +309,8 @@ class Puller:
         stored = _holder(snapshot, reference)
         if stored is None:
             return None
+        if not stored.whole:
+            return None  # a layer that it counted on is gone: another copy brings it
         if stored.facts.unread:
             # It may be good: nothing is deleted because it could not be read now.
             raise OperationFailed(f"what came cannot be read now ({stored.facts.fault}): {reference}")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 
 from criimage.errors import ConfigurationError
 from criimage_containers_storage.pulling.process import run
 from criimage_containers_storage.registries.auth_files import in_memory
+from criimage_containers_storage.store.busy import lock_use, other_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from criimage.reference import ImageID, Reference
@@ -30,6 +33,8 @@ __all__ = ["Skopeo"]
 _DELETE_PATIENCE = 2.0
 _TRY_OUT_PATIENCE = 2.0
 _COMMIT_PATIENCE = 2.0
+_LAYER_PATIENCE = 30.0
+_LOOK_SECONDS = 0.005
 
 # skopeo lives for a moment and reads the whole store's records in it: collecting garbage less often saves a fifth of
 # a copy's CPU on a store of some hundred images and costs ten megabytes at most, however large the layers. What the
@@ -49,6 +54,7 @@ class Skopeo:
         self._program = program
         self._trying_out = asyncio.Lock()
         self._tried_out = asyncio.Event()
+        self._running: set[int] = set()
 
     async def top_manifest(
         self,
@@ -121,8 +127,8 @@ class Skopeo:
             return await self._run(
                 command,
                 descriptors,
-                patience=lambda: _COMMIT_PATIENCE if entry.commits() else 0.0,
-                started=started,
+                patience=functools.partial(self._until_it_may_be_stopped, entry),
+                started=functools.partial(_notice, entry, started),
                 heard=heard,
                 out=entry.lines,
                 told=rules.told.environment,
@@ -142,6 +148,28 @@ class Skopeo:
         command = [self._program, "delete", self.stored(f"@{identity.hex}")]
         return await self._run(command, (), patience=_DELETE_PATIENCE)
 
+    @property
+    def running(self) -> frozenset[int]:
+        """The process groups of the calls that run now."""
+        return frozenset(self._running)
+
+    async def _until_it_may_be_stopped(self, entry: Entry) -> None:
+        """Wait until a copy can be stopped without harm to anybody, within limits.
+
+        A commit that has begun is nearly done. While a layer is written, whoever waits for the same one finds it in the
+        store as soon as the writer is gone, and skopeo 1.9 counts on it although it is not whole (seen: an image that
+        has lost a layer). So with others at work on the store the layer is finished first.
+        """
+        if await anyio.to_thread.run_sync(entry.commits):
+            await asyncio.sleep(_COMMIT_PATIENCE)
+            return
+        leader = entry.process
+        if not leader or not await anyio.to_thread.run_sync(other_tools, self._layout, (leader,)):
+            return
+        with anyio.move_on_after(_LAYER_PATIENCE):
+            while leader in (await anyio.to_thread.run_sync(lock_use, self._layout)).writers:  # noqa: ASYNC110 - a kernel's file
+                await asyncio.sleep(_LOOK_SECONDS)
+
     def stored(self, name: str) -> str:
         """Return what skopeo calls an image of our store (T2)."""
         return f"containers-storage:{self._layout.spec}{name}"
@@ -155,25 +183,36 @@ class Skopeo:
         command: Sequence[str],
         descriptors: Sequence[int],
         *,
-        patience: float | Callable[[], float] = 0.0,
+        patience: float | Callable[[], Coroutine[None, None, None]] = 0.0,
         started: Callable[[int], None] | None = None,
         heard: Callable[[str], None] | None = None,
         out: Path | None = None,
         more: Mapping[str, str] = _NOTHING,
         told: Mapping[str, str] = _NOTHING,
     ) -> Outcome:
+        leader = 0
+
+        def notice(process: int) -> None:
+            nonlocal leader
+            leader = process
+            self._running.add(process)
+            if started is not None:
+                started(process)
+
         try:
             return await run(
                 command,
                 environment={**more, **self._environment, **told},
                 descriptors=descriptors,
                 patience=patience,
-                started=started,
+                started=notice,
                 heard=heard,
                 out=out,
             )
         except FileNotFoundError:
             raise ConfigurationError("skopeo is not installed; install the package skopeo") from None
+        finally:
+            self._running.discard(leader)
 
 
 @contextlib.contextmanager
@@ -186,3 +225,8 @@ def _login(rules: Rules, credentials: ResolvedCredentials, side: str) -> Iterato
         yield [*flags, f"--{side}no-creds"], ()
     else:
         yield flags + ([f"--{side}authfile", credentials.auth_file] if credentials.auth_file else []), ()
+
+
+def _notice(entry: Entry, started: Callable[[int], None], process: int) -> None:
+    entry.process = process
+    started(process)

@@ -20,6 +20,8 @@ from criimage_containers_storage.pulling.orphans import end_orphans
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from criimage_containers_storage.store.storage_conf import Layout
+
 __all__ = ["WorkFolder", "lock_folder"]
 
 _PREFIX = "criimage-work-"
@@ -34,14 +36,15 @@ class WorkFolder:
 
     Args:
         parent: an existing folder; what servers that live no more have left there is deleted first.
+        layout: the store.
 
     Raises:
         OSError: `parent` is not there or not writable.
     """
 
-    def __init__(self, parent: Path) -> None:
+    def __init__(self, parent: Path, layout: Layout) -> None:
         self._making = threading.Lock()
-        _sweep(parent)
+        _sweep(parent, layout)
         for _ in range(_ATTEMPTS):
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             lock = lock_folder(self.path)
@@ -95,14 +98,14 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _sweep(parent: Path) -> None:
+def _sweep(parent: Path, layout: Layout) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             # The parent may be open to everyone: only what is our own is touched, and rmtree follows no link.
             if folder.lstat().st_uid != os.geteuid() or (lock := lock_folder(folder)) is None:
                 continue
             try:
-                end_orphans(folder)
+                end_orphans(folder, layout)
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)

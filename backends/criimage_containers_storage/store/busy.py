@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from criimage_containers_storage.store.storage_conf import Layout
 
@@ -61,17 +61,19 @@ def lock_use(layout: Layout) -> LockUse:
     return use
 
 
-def other_tools(layout: Layout) -> list[str]:
+def other_tools(layout: Layout, ours: Collection[int]) -> list[str]:
     """Return the other tools that are or may be at work on this store now. Blocks on many small files.
 
-    Tools that this process has started, and theirs, are not among them.
+    Args:
+        layout: the store.
+        ours: groups of processes that are not meant.
     """
-    parents = dict(_parents())
+    groups = dict(_groups())
     use = lock_use(layout)
-    holders = {one for one in use.writers | use.waiting if not _is_ours(one, parents)}
+    holders = {one for one in use.writers | use.waiting if groups.get(one) not in ours}
     found = [f"process {one}" for one in holders]
-    for process in parents:
-        if process in holders or _is_ours(process, parents):
+    for process, group in groups.items():
+        if process in holders or group in ours:
             continue
         with contextlib.suppress(OSError):
             name = (_PROC / str(process) / "comm").read_text("utf-8", "replace").strip()
@@ -80,23 +82,13 @@ def other_tools(layout: Layout) -> list[str]:
     return found
 
 
-def _parents() -> Iterator[tuple[int, int]]:
+def _groups() -> Iterator[tuple[int, int]]:
     for folder in _PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             stat = (folder / "stat").read_text("ascii", "replace")
-            state, parent = stat.rpartition(")")[2].split()[:2]
+            state, _, group = stat.rpartition(")")[2].split()[:3]
             if state != "Z":
-                yield int(folder.name), int(parent)
-
-
-def _is_ours(process: int, parents: dict[int, int]) -> bool:
-    seen = set()
-    while process in parents and process not in seen:
-        if process == os.getpid():
-            return True
-        seen.add(process)
-        process = parents[process]
-    return False
+                yield int(folder.name), int(group)
 
 
 def _may_use(process: int, layout: Layout) -> bool:
