@@ -1,4 +1,4 @@
-"""`python3 -m setup test|check|long|demo|serve`, called by the Makefile from the folder `tests`."""
+"""`python3 -m setup test|check|long|attack|demo|serve`, called by the Makefile from the folder `tests`."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def _prepare(target: str) -> list[str]:
             return [str(tools() / "tox"), "run"]
         case "check":
             return [str(tools() / "tox"), "run", "-e", _QUICK]
-        case "long":
+        case "long" | "attack":
             install(TESTS)
             build_clients()
-            return [str(tools() / "tox"), "run", "-e", "long"]
+            return [str(tools() / "tox"), "run", "-e", target]
         case "demo" | "serve":
             install(DEMO)
             return [str(project() / "python"), _DEMO, target]
         case _:
-            raise SetupError("the target is one of: test check long demo serve")
+            raise SetupError("the target is one of: test check long attack demo serve")
 
 
 if __name__ == "__main__":

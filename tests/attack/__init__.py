@@ -1,0 +1,1 @@
+"""Attacks on a running server: `python -m attack`."""
