@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socketserver
+import ssl
+import subprocess
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,12 +79,16 @@ class Scene:
         rejected: a repository that a policy is to refuse.
         unsigned: a repository for which a policy is to want signatures.
         full_disks: more causes, each with the settings whose place is to have little space.
+        machines: more causes, each with the settings and the environment of a machine of its own.
+        registries: tables that some causes need in registries.conf.
     """
 
     causes: list[Cause]
     rejected: str = ""
     unsigned: str = ""
     full_disks: tuple[tuple[Cause, tuple[str, ...]], ...] = ()
+    machines: tuple[tuple[Cause, dict[str, str], dict[str, str]], ...] = ()
+    registries: str = ""
 
 
 # What the registry does: at which stage, and what. The image is a good one otherwise.
@@ -110,6 +118,7 @@ _HANGS: tuple[tuple[str, Stage, Act], ...] = (
     ("no answer to the request for a token", Stage.TOKEN, Hang()),
     ("no answer to the request for the manifest", Stage.MANIFEST, Hang()),
     ("no answer to the request for a layer", Stage.LAYER, Hang()),
+    ("429 with a long Retry-After", Stage.MANIFEST, Answer(429, HTML, {"Retry-After": "120"})),
     ("no more bytes in the middle of a layer", Stage.LAYER, Hang(after=50_000)),
 )
 
@@ -149,7 +158,9 @@ def scene(folder: Path) -> Iterator[Scene]:
             (Cause("no space for the download", large[0]), ("tmp_dir",)),
             (Cause("no space in the store", large[1]), ("root",)),
         )
-        yield Scene(causes, rejected, unsigned, full_disks)
+        mirrors, tables = _mirrors(plain, stack.enter_context(nobody()))
+        machines = tuple(_machines(stack, folder, hub))
+        yield Scene([*causes, *mirrors], rejected, unsigned, full_disks, machines, tables)
 
 
 def _credentials(hub: Callable[..., ScriptedRegistry]) -> Iterator[Cause]:
@@ -163,6 +174,10 @@ def _credentials(hub: Callable[..., ScriptedRegistry]) -> Iterator[Cause]:
     refused = hub(Auth.BEARER, accounts)
     yield Cause("403 instead of a token", refused.put(BIG, "team/app", "1"), user="bob")
     refused.script(Stage.TOKEN, Answer(403, HTML))
+    for code, text in ((404, "404 instead of a token"), (503, "503 instead of a token")):
+        lost = hub(Auth.BEARER)
+        yield Cause(text, lost.put(BIG, "team/app", "1"))
+        lost.script(Stage.TOKEN, Answer(code, HTML))
 
 
 def _acts(hub: Callable[..., ScriptedRegistry]) -> Iterator[Cause]:
@@ -202,6 +217,100 @@ def _put(hub: ScriptedRegistry, repository: str, media_type: str, document: Mapp
     data = json.dumps({"schemaVersion": 2, "mediaType": media_type, **document}).encode()
     hub.put_manifest(Blob.of(media_type, data), repository, "1")
     return f"{hub.address}/{repository}:1"
+
+
+def _mirrors(mirror: ScriptedRegistry, closed: str) -> tuple[list[Cause], str]:
+    """A source that is down and one that is blocked, each with a mirror that lacks the tag; and their tables."""
+    tables, causes = "", []
+    for host, blocked, text in (
+        ("down.example.org", "false", "the mirror lacks it, and nobody listens at the registry itself"),
+        ("barred.example.org", "true", "blocked, and the mirror lacks it"),
+    ):
+        tables += (
+            f'[[registry]]\nprefix = "{host}"\nlocation = "{closed}"\nblocked = {blocked}\ninsecure = true\n'
+            f'[[registry.mirror]]\nlocation = "{mirror.address}/copy"\ninsecure = true\n'
+        ).replace(f'location = "{closed}"', f'location = "{closed if blocked == "false" else host}"')
+        causes.append(Cause(text, f"{host}/team/app:1"))
+    return causes, tables
+
+
+@contextlib.contextmanager
+def demanding(certificates: Certificates) -> Iterator[str]:
+    """Runs a server that talks to nobody without a certificate of the same authority; yields `localhost:PORT`.
+
+    It keeps the connection after it has said so: a client that writes to a closed one may never read why.
+    """
+    context = certificates.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificates.ca_folder / "ca.crt")
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with self.request.dup() as kept, contextlib.suppress(OSError):
+                with contextlib.suppress(ssl.SSLError):
+                    context.wrap_socket(self.request, server_side=True).recv(1)
+                while kept.recv(65536):
+                    pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"localhost:{server.server_address[1]}"
+        server.shutdown()
+
+
+def _machines(
+    stack: contextlib.ExitStack, folder: Path, hub: Callable[..., ScriptedRegistry]
+) -> Iterator[tuple[Cause, dict[str, str], dict[str, str]]]:
+    places = {name: folder / name for name in ("expired", "demanding", "folder.json")}
+    for place in places.values():
+        place.mkdir()
+    made = Certificates.make(places["expired"])
+    command = "openssl req -new -key server.key -subj /CN=localhost | openssl x509 -req -signkey server.key -days -1"
+    old = subprocess.run(["sh", "-c", command], cwd=places["expired"], check=True, capture_output=True).stdout
+    (places["expired"] / "old.crt").write_bytes(old)
+    expired = Certificates(made.ca_folder, places["expired"] / "old.crt", made.key)
+    one = stack.enter_context(scripted_registry(certificates=expired))
+    name = one.put(BIG, "team/app", "1").replace("127.0.0.1", "localhost")
+    yield Cause("the certificate has expired", name), {"certs_dir": str(expired.ca_folder)}, {}
+    asking = Certificates.make(places["demanding"])
+    address = stack.enter_context(demanding(asking))
+    cause = Cause("the registry wants a client certificate", f"{address}/team/app:1")
+    yield cause, {"certs_dir": str(asking.ca_folder)}, {}
+    for line in ("407 Proxy Authentication Required", "503 Service Unavailable"):
+        proxy = stack.enter_context(answering(f"HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n".encode()))
+        environment = {"https_proxy": f"http://{proxy}", "no_proxy": ""}
+        yield Cause(f"a proxy answers {line}", "registry.example.com/team/app:1"), {}, environment
+    down = {"https_proxy": f"http://{stack.enter_context(nobody())}", "no_proxy": ""}
+    yield Cause("nobody listens where the proxy should be", "registry.example.com/team/app:1"), {}, down
+    wanting = hub(Auth.BASIC, {"bob": "secret"})
+    for text, content in (
+        ("an auth file that is torn", "{"),
+        ("an auth file that names a helper which is not there", {"credHelpers": {wanting.address: "not-there"}}),
+        ("an auth file with an entry that is no base64", {"auths": {wanting.address: {"auth": "!secret!"}}}),
+    ):
+        file = folder / f"{len(text)}.json"
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        yield Cause(text, wanting.put(BIG, "team/app", str(len(text)))), {"auth_file": str(file)}, {}
+    yield (
+        Cause("an auth file that cannot be read", wanting.put(BIG, "team/app", "folder")),
+        {"auth_file": str(places["folder.json"])},
+        {},
+    )
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Runs a server that says the same to everybody; yields `127.0.0.1:PORT`."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 def _with_tls(stack: contextlib.ExitStack, folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 
 from criimage import errors
 from criimage.masking import Secrets
@@ -14,7 +15,7 @@ NAME = "127.0.0.1:5000/denied/unauthorized:x509"
 
 def fatal(message: str, code: int = 1) -> Outcome:
     """What skopeo leaves behind when it fails so."""
-    quoted = message.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = message.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     line = f'time="2026-01-01T00:00:00Z" level=fatal msg="{quoted}"\n'
     return Outcome(code, b"", 'time="2026-01-01T00:00:00Z" level=warning msg="something else"\n' + line)
 
@@ -22,6 +23,11 @@ def fatal(message: str, code: int = 1) -> Outcome:
 SOURCE = f"initializing source docker://{NAME}: "
 PING = 'pinging container registry 127.0.0.1:5000: Get "https://127.0.0.1:5000/v2/": '
 
+CONFIGURATION = errors.ConfigurationError
+TUNED = (
+    "writing blob: happened during read: Reading blob body failed (unexpected EOF), reconnecting failed "
+    "(heuristic tuning data: last retry 0, current offset 50000; 503.4 ms total, 429 ms since progress): EOF"
+)
 TABLE = [
     (SOURCE + f"reading manifest x509 in {NAME[:-5]}: manifest unknown: manifest unknown", errors.RemoteImageMissing),
     (SOURCE + "unable to retrieve auth token: invalid username/password: unauthorized", errors.AccessDenied),
@@ -40,6 +46,7 @@ TABLE = [
     (SOURCE + PING + "tls: failed to verify certificate: x509: certificate has expired", errors.PullError),
     (SOURCE + "reading manifest a in b: toomanyrequests: slow down", errors.RateLimited),
     ('writing blob: storing blob to file "/t/storage1/2": happened during read: unexpected EOF', errors.ContentInvalid),
+    (TUNED, errors.ContentInvalid),
     ("copying system image: writing blob: layer: flate: corrupt input before offset 5", errors.ContentInvalid),
     ("Manifest does not match provided manifest digest sha256:0", errors.ContentInvalid),
     ("choosing image: no image found in image index for architecture amd64, variant", errors.PlatformMissing),
@@ -50,6 +57,15 @@ TABLE = [
     ("Source image rejected: Running image docker://x is rejected by policy.", errors.SignatureRejected),
     ("Source image rejected: A signature was required, but no signature exists", errors.SignatureRejected),
     ("Error loading trust policy: open /x/policy.json: no such file or directory", errors.ConfigurationError),
+    ('invalid policy in "/x/policy.json": Unknown key "keyPaths"', errors.ConfigurationError),
+    (SOURCE + 'getting username and password: reading JSON file "/a": unexpected end of JSON input', CONFIGURATION),
+    (SOURCE + "getting username and password: error getting credentials - err: exit status 1, out: ``", CONFIGURATION),
+    (SOURCE + "Requesting bearer token: invalid status code from registry 404 (Not Found)", errors.PullError),
+    (SOURCE + "Requesting bearer token: invalid status code from registry 503 (Busy)", errors.RegistryUnavailable),
+    (SOURCE + PING + "Proxy Authentication Required", errors.PullError),
+    (SOURCE + PING + "Bad Gateway", errors.RegistryUnavailable),
+    (SOURCE + PING + "proxyconnect tcp: dial tcp 10.0.0.1:3128: i/o timeout", errors.RegistryUnavailable),
+    (SOURCE + PING + "remote error: tls: certificate required", errors.PullError),
     ('unsupported image-specific operation on artifact with type "x"', errors.ContentInvalid),
 ]
 
@@ -76,6 +92,31 @@ def test_the_registry_itself_decides_not_its_mirrors() -> None:
         "unauthorized: authentication required]): a.io/x:1: reading manifest 1 in a.io/x: manifest unknown"
     )
     assert isinstance(pull_failure(fatal(words), "a.io/x:1"), errors.RemoteImageMissing)
+
+
+def test_what_mirrors_said_is_told_as_well() -> None:
+    """Each mirror's cause stands behind the registry's own; of a blocked one the last mirror's kind counts (E4, C5)."""
+    mirrors = (
+        "initializing source docker://a.io/x:1: (Mirrors also failed: [m.io:5/x:1: reading manifest 1 in m.io/x: "
+        "manifest unknown]\n[n.io/x:1: pinging container registry n.io: connection refused]): a.io/x:1: "
+    )
+    told = "(mirror m.io:5/x:1: manifest unknown; mirror n.io/x:1: connection refused)"
+    down = pull_failure(fatal(mirrors + "registry a.io is blocked in /etc/x or /etc/y"), "a.io/x:1")
+    assert type(down) is errors.RegistryUnavailable
+    assert down.text == f"the registry is blocked by the machine's registries.conf: a.io/x:1 {told}"
+    missing = pull_failure(fatal(mirrors + "reading manifest 1 in a.io/x: manifest unknown"), "a.io/x:1")
+    assert type(missing) is errors.RemoteImageMissing
+    assert missing.text == f"manifest unknown: a.io/x:1 {told}"
+
+
+def test_the_whole_line_is_in_the_log_masked() -> None:
+    """At debug, mirrors and all; a secret that a registry sent back is not in it (T12)."""
+    words = SOURCE + "(Mirrors also failed: [m.io/x:1: hunter2 is wrong]): a.io/x:1: unauthorized"
+    with structlog.testing.capture_logs() as logs:
+        pull_failure(fatal(words), NAME, secrets=Secrets(["hunter2"]))
+    (entry,) = logs
+    assert entry["log_level"] == "debug"
+    assert "Mirrors also failed: [m.io/x:1: … is wrong]" in entry["said"]
 
 
 def test_the_second_exit_code_of_newer_tools() -> None:

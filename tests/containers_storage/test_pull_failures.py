@@ -138,6 +138,16 @@ async def outcomes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, S
             status, message = status_of(error)
             made.causes.append(cause)
             seen.append(Seen(status.name, *(anonymous(text, local) for text in (message, tidy(said[cause.name])))))
+        for cause, settings, environment in made.machines:
+            with monkeypatch.context() as machine:
+                for name, value in environment.items():
+                    machine.setenv(name, value)
+                async with opened(local, **settings) as under_test, Work() as work:
+                    error = await failure(Pulls(under_test.backend, work), cause)
+            status, message = status_of(error)
+            made.causes.append(cause)
+            words = [tidy(said.pop(cause.name, "")).replace(str(folder), "…"), message.replace(str(folder), "…")]
+            seen.append(Seen(status.name, *(anonymous(text, local) for text in reversed(words))))
         assert [path.name for path in local.tmp.iterdir()] == []
     return {cause.text: one for cause, one in zip(made.causes, seen, strict=True)}
 
@@ -153,7 +163,9 @@ async def failure(pulls: Pulls, cause: Cause) -> errors.CriimageError:
 def configure(local: Store, made: Scene) -> None:
     """Writes the machine's files that some causes need."""
     local.write_registries(
-        insecure_registries("127.0.0.1") + '[[registry]]\nlocation = "blocked.example.org"\nblocked = true\n'
+        insecure_registries("127.0.0.1")
+        + '[[registry]]\nlocation = "blocked.example.org"\nblocked = true\n'
+        + made.registries
     )
     key = local.folder / "key.gpg"
     key.write_bytes(b"")
@@ -168,6 +180,7 @@ def anonymous(text: str, local: Store) -> str:
     text = text.replace(str(local.registries_conf), "/etc/containers/registries.conf").replace(str(local.folder), "…")
     text = re.sub(r"(127\.0\.0\.1|localhost):\d{4,5}", "registry.example.com", text)
     text = re.sub(r"sha256:[0-9a-f]{64}", "sha256:…", text)
+    text = re.sub(r"current time \S+ is after \S+", "current time … is after …", text)
     text = text.replace(f"architecture {machine_architecture()}", "architecture amd64")
     text = text.replace(f'architecture "{machine_architecture()}"', 'architecture "amd64"')
     text = re.sub(r"on \S+:53", "on 192.0.2.1:53", text)

@@ -10,14 +10,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import structlog
+
 from criimage import errors
 from criimage.foreign_json import parse
-from criimage.foreign_text import keep_end, keep_ends, readable
+from criimage.foreign_text import keep_end, keep_ends, readable, without_own_places
 from criimage.masking import NO_SECRETS, Secrets
 from criimage_containers_storage.pulling.rate_limits import seconds_to_wait
+from criimage_containers_storage.pulling.subjects import subject_failure
 
 if TYPE_CHECKING:
     from criimage_containers_storage.pulling.process import Outcome
+
+_log = structlog.get_logger(__name__)
 
 __all__ = ["LAYER_GONE", "last_words", "pull_failure", "store_failure", "tidy"]
 
@@ -27,6 +32,8 @@ _FATAL = "level=fatal msg="
 _QUOTED = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)')
 _MIRRORS = ("(Mirrors also failed: ", "]): ")
 _LENGTH_LIMIT = 400
+_MIRRORS_LIMIT = 5
+_BLOCKED = "is blocked in"
 # Names may spell anything, `denied` too: they are taken out before the words are looked at.
 _NAMES = re.compile(
     r"reading manifest \S+ in \S+|container registry \S+|lookup \S+"
@@ -39,9 +46,8 @@ _NOT_FOUND_CODE = 2
 _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tuple(
     (re.compile(words, re.IGNORECASE), kind, text)
     for words, kind, text in (
-        (r"trust policy|invalid policy in", errors.ConfigurationError, "the signature policy cannot be used"),
         (r"no space left on device|disk quota exceeded", errors.StorageFull, "no space left on device"),
-        (r"is blocked in", errors.PullError, "the registry is blocked by the machine's registries.conf"),
+        (_BLOCKED, errors.PullError, "the registry is blocked by the machine's registries.conf"),
         (
             r"rejected by policy|source image rejected|signature was required",
             errors.SignatureRejected,
@@ -137,13 +143,23 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
 
 def last_words(outcome: Outcome) -> str:
     """Return the last fatal message of a tool that logs as skopeo does, without the errors of mirrors (E4)."""
-    lines = [line for line in outcome.err.split("\n") if line.strip() and not _is_debug(line)]
-    for line in reversed(lines):
-        _, fatal, message = line.partition(_FATAL)
-        if fatal:
-            return _without_mirrors(keep_ends(_unquoted(message)))
+    if whole := _fatal_words(outcome):
+        return _without_mirrors(whole)
+    lines = _lines(outcome)
     how = f"was killed by signal {-outcome.code}" if outcome.code < 0 else f"ended with code {outcome.code}"
     return f"{how}{': ' + keep_end(lines[-1], _LENGTH_LIMIT) if lines else ''}"
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    return [line for line in outcome.err.split("\n") if line.strip() and not _is_debug(line)]
+
+
+def _fatal_words(outcome: Outcome) -> str:
+    for line in reversed(_lines(outcome)):
+        _, fatal, message = line.partition(_FATAL)
+        if fatal:
+            return keep_ends(_unquoted(message))
+    return ""
 
 
 def _is_debug(line: str) -> bool:
@@ -166,6 +182,15 @@ def _without_mirrors(words: str) -> str:
     return words[:begin] + words[end + len(_MIRRORS[1]) :] if 0 <= begin < end else words
 
 
+def _mirrors(words: str) -> list[tuple[str, str]]:
+    """Return each mirror's name and what it said, in order."""
+    begin, end = words.find(_MIRRORS[0]), words.rfind(_MIRRORS[1])
+    if not 0 <= begin < end:
+        return []
+    pieces = words[begin + len(_MIRRORS[0]) : end].removeprefix("[").split("]\n[")
+    return [(mirror, said) for mirror, _, said in (piece.partition(": ") for piece in pieces)]
+
+
 def pull_failure(outcome: Outcome, name: str, *, secrets: Secrets = NO_SECRETS) -> errors.CriimageError:
     """Return the error for a failed copy or inspection.
 
@@ -174,8 +199,23 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Secrets = NO_SECRETS) 
         name: the image, for the text.
         secrets: never to be seen in the text.
     """
-    words = last_words(outcome)
-    plain = _NAMES.sub("…", _QUOTATION.sub(_without_quoted_name, words))
+    whole, words = _fatal_words(outcome), last_words(outcome)
+    _log.debug("skopeo has failed", image=name, said=secrets.mask(keep_ends(whole or words)))
+    error = _of_words(words, outcome, name, secrets)
+    mirrors = [(mirror, _of_words(said, outcome, mirror, secrets)) for mirror, said in _mirrors(whole)[:_MIRRORS_LIMIT]]
+    if not mirrors:
+        return error
+    told = "; ".join(f"mirror {mirror}: {one.text.removesuffix(f': {mirror}')}" for mirror, one in mirrors)
+    # Where the source must not be asked the mirrors' own failure is what can be mended.
+    return (mirrors[-1][1] if _BLOCKED in words else error).with_text(f"{error.text} ({told})")
+
+
+def _of_words(words: str, outcome: Outcome, name: str, secrets: Secrets) -> errors.CriimageError:
+    error = subject_failure(words)
+    if error is not None:
+        return error.with_text(f"{tidy(error.text, secrets)}: {name}")
+    # Without the milliseconds that skopeo counts between two reads, too: 503 of them are no answer of a registry.
+    plain = _NAMES.sub("…", _QUOTATION.sub(_without_quoted_name, without_own_places(words)))
     for pattern, kind, text in _PULL:
         if pattern.search(plain):
             if kind is errors.RateLimited:

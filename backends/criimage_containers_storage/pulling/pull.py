@@ -22,6 +22,7 @@ from criimage.errors import (
     RateLimited,
     StorageFull,
 )
+from criimage.foreign_text import without_own_places
 from criimage.reference import DEFAULT_DOMAIN
 from criimage_containers_storage.finishing import BackgroundTasks, finish, settled
 from criimage_containers_storage.pulling.failures import LAYER_GONE, last_words, pull_failure
@@ -162,7 +163,9 @@ class Puller:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull(f"no space left on device: {reference}") from error
-            raise OperationFailed(f"cannot pull {reference}: {error.strerror or type(error).__name__}") from error
+            where = f"{without_own_places(str(error.filename))}: " if error.filename else ""
+            reason = error.strerror or type(error).__name__
+            raise OperationFailed(f"cannot pull {reference}: {where}{reason}") from error
         watch.tell(Phase.DONE)
         return image
 
