@@ -50,6 +50,9 @@ TESTS = (
     *DEMO,
     Part("containers-storage", "containers-storage"),
     Part("buildah", "buildah"),
+    Part("podman", "podman"),
+    # podman makes no container without a runtime, though it starts none here.
+    Part("runc", "runc"),
     Part("containerd", "containerd"),
     Part("dockerd", "docker.io"),
     # Makes the Debian 13 whose newer engine the tests use besides.
