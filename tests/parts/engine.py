@@ -242,6 +242,12 @@ class Engine:
             answer = connection.getresponse()
             return Reply(answer.status, answer.read().decode("utf-8", "replace"))
 
+    def ask_bytes(self, method: str, path: str) -> bytes:
+        """One request whose answer is no text, such as a saved image."""
+        with contextlib.closing(_UnixConnection(self.socket, 60)) as connection:
+            connection.request(method, path)
+            return connection.getresponse().read()
+
     def pull(self, name: str, tag: str) -> str:
         """Pulls an image as another client, and returns the stream's text."""
         reply = self.ask("POST", "/images/create", {"fromImage": name, "tag": tag})
