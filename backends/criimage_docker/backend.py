@@ -46,17 +46,15 @@ async def open_backend(settings: Settings) -> AsyncIterator[DockerBackend]:
     engine = Engine(address, settings.request_timeout)
     view = View(engine, enabled=settings.cache, ttl=settings.cache_ttl)
     meter = UsageMeter(engine, view, settings.mountpoint)
-    following = asyncio.create_task(follow(engine, view), name="follow the engine") if settings.cache else None
+    backend = DockerBackend(engine, view, meter)
+    following = asyncio.create_task(backend.follow(), name="follow the engine") if settings.cache else None
     try:
-        backend = DockerBackend(engine, view, meter)
-        try:
-            yield backend
-        finally:
-            await backend.finish()
+        yield backend
     finally:
         if following is not None:
             following.cancel()
             await asyncio.wait({following})
+        await backend.finish()
         await meter.close()
         await view.close()
         await engine.close()
@@ -69,14 +67,19 @@ class DockerBackend:
         self._engine = engine
         self._view = view
         self._meter = meter
-        self._finder = Finder(engine, view)
         self._facts = FactsKeeper(view)
+        self._finder = Finder(engine, view, self._facts)
         self._puller = Puller(engine, view, self._finder, self._facts)
         self._remover = Remover(engine, view, self._finder)
         self._filtered: tuple[Snapshot, dict[str, tuple[Image, ...]]] | None = None
 
+    async def follow(self) -> None:
+        """Follow the engine's events until cancelled."""
+        await follow(self._engine, self._view, self._finder)
+
     async def finish(self) -> None:
-        """Wait for what must end: names that a stopped removal gives back."""
+        """Stop what goes on by itself, and wait for what must end: names that a stopped removal gives back."""
+        await self._puller.close()
         await self._remover.finish()
 
     @property

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from criimage.errors import RemoteImageMissing
 from criimage.testing.oci import Config, image, index, layer
+from criimage_docker.engine.api import Engine as Client
 from parts.docker_backend import docker_backend, following, listed, pull, remove, status
 from parts.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from criimage.testing.oci import Image, Index
     from criimage_docker.backend import DockerBackend
@@ -280,3 +282,74 @@ async def test_a_failed_pull_leaves_no_expectation(docker: Engine, hub: Registry
         await asyncio.to_thread(docker.pull, name.removesuffix(":1"), "1")
         await shows(backend, name)
         hub.client.delete("fresh/failed", image(layer({"for": b"failed"})).digest)
+
+
+async def test_a_change_before_the_subscription(docker: Engine, hub: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 10.11: the engine subscribes a moment after its headers; what changes in between is asked for by time.
+
+    The moment is made long here: the listing is trusted, and only then the stream is really opened.
+    """
+    name = hub.push(image(layer({"for": b"gap"})), "fresh/gap", "1")
+    docker.pull(name.removesuffix(":1"), "1")
+    # Further back than the events that are asked for again.
+    await asyncio.sleep(4)
+    stream = Client.stream
+    subscribe = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def late(
+        self: Client, method: str, path: str, parameters: dict[str, str], headers: dict[str, str] | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def chunks() -> AsyncIterator[bytes]:
+            await subscribe.wait()
+            async with stream(self, method, path, parameters, headers) as found:
+                async for chunk in found:
+                    yield chunk
+
+        yield chunks()
+
+    monkeypatch.setattr(Client, "stream", late)
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
+        await until(lambda: backend._view.trusted)
+        await shows(backend, name)
+        await asyncio.to_thread(docker.tag, name, "in-the-gap", "1")
+        subscribe.set()
+        await shows(backend, name, "docker.io/library/in-the-gap:1")
+
+
+async def test_an_unchanged_pull_is_one_request(docker: Engine, hub: Registry) -> None:
+    """Issue 10.10: nothing but the engine's own pull by tag, and one question more by digest on a graph driver.
+
+    That somebody else pulls it in between changes nothing about that.
+    """
+    made = image(layer({"for": b"one request"}))
+    tag = hub.push(made, "fresh/request", "1")
+    digest = f"{tag.removesuffix(':1')}@{made.digest}"
+    async with docker_backend(docker.host, cache_ttl="1h") as backend:
+        await following(backend)
+        for name in (tag, digest, tag, digest):
+            await pull(backend, name)
+        await following(backend)
+        asked: list[str] = []
+
+        def counted(before: Callable[..., object], name: str) -> Callable[..., object]:
+            def call(*arguments: object, **named: object) -> object:
+                asked.append(name)
+                return before(*arguments, **named)
+
+            return call
+
+        for method in ("images", "inspect", "distribution", "features"):
+            setattr(backend._engine, method, counted(getattr(backend._engine, method), method))
+        counts = []
+        for name in (tag, digest):
+            asked.clear()
+            pulled = await pull(backend, name)
+            counts.append([one for one in asked if one != "features"])
+            # What the containerd store may not have told is looked at afterwards.
+            await asyncio.gather(*backend._puller._looking)
+            await asyncio.to_thread(docker.pull, f"{hub.address}/fresh/request", "1")
+            await following(backend)
+            assert (pulled,) == await backend.images()
+
+    assert counts == [[], [] if docker.kind.containerd_store else ["distribution"]]

@@ -197,7 +197,7 @@ async def test_what_is_absent_is_asked_for(docker: Engine, hub: Registry) -> Non
     name = hub.push(made, "truth/deaf", "1")
     async with docker_backend(docker.host, cache_ttl="1h") as backend:
         await following(backend)
-        backend._view.pull_event = lambda event: None  # type: ignore[method-assign]
+        backend._view.pull_event = lambda event: False  # type: ignore[method-assign]
         docker.pull(name.removesuffix(":1"), "1")
         digits = identity(docker, made)
         for text in (name, f"{name.removesuffix(':1')}@{made.digest}", f"sha256:{digits}", digits[:12], digits):

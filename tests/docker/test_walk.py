@@ -318,7 +318,7 @@ async def walk(docker: Engine, hub: Registry, seed: int, steps: int) -> None:
 
 async def ours(walking: Walk, backend: DockerBackend) -> None:
     """Pull or remove something ourselves."""
-    text = walking.random.choice(sorted(walking.texts))
+    text = walking.random.choice(sorted(walking.texts) or ["nothing:1"])
     if walking.random.random() < 0.5:
         walking.steps.append(f"our removal of {text}")
         try:

@@ -50,6 +50,7 @@ class Puller:
         self._finder = finder
         self._facts = facts
         self._queue = DownloadQueue()
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def pull(self, reference: Reference, credentials: Credentials | None, report: ProgressReporter) -> Image:
         """Pull one image, see `criimage.backend.Backend.pull`.
@@ -119,6 +120,10 @@ class Puller:
         known = self._view.unchanged(reference, tracker.digest) if tracker.up_to_date else None
         facts = None if known is None else self._facts.of(known.id)
         if known is not None and facts is not None:
+            if tracker.digest == f"sha256:{known.id.hex}":
+                # The containerd store may have fetched another platform's config and nothing else, of which it says
+                # nothing. That is looked at when nobody waits for it any more.
+                self._look_again(reference)
             return known, facts.layers
         try:
             image, facts = await self._inspected(reference)
@@ -130,12 +135,22 @@ class Puller:
             raise
         return image, facts.layers
 
+    def _look_again(self, reference: Reference) -> None:
+        looking = asyncio.create_task(self._finder.mend(str(reference)), name=f"look at {reference} again")
+        self._looking.add(looking)
+        looking.add_done_callback(self._looking.discard)
+
+    async def close(self) -> None:
+        """Stop what goes on after pulls."""
+        for looking in self._looking:
+            looking.cancel()
+        if self._looking:
+            await asyncio.wait(self._looking)
+
     async def _inspected(self, reference: Reference) -> tuple[Image, Facts]:
-        generation = self._view.generation
-        inspected = await self._engine.inspect(reference)
-        image = self._view.pulled(reference, inspected, same=self._facts.same(inspected))
-        if image is not None:
-            return image, self._facts.learn(image.id, inspected, generation)
+        taken = self._finder.take(reference, await self._engine.inspect(reference))
+        if taken is not None:
+            return taken
         # Asked for once more, after the view knows of the change: then it belongs to the listing that comes now.
         generation = self._view.generation
         inspected = await self._engine.inspect(reference)

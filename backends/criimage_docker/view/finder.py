@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from criimage.errors import InvalidRequest, OperationFailed
+from criimage.errors import CriimageError, InvalidRequest, OperationFailed
+from criimage.reference import Name
 from criimage_docker.engine.api import NOT_FOUND, Refusal
 from criimage_docker.engine.names import qualified
 from criimage_docker.engine.records import convert
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from criimage.backend import Image
     from criimage.reference import ImageID, Lookup, Reference
     from criimage_docker.engine.api import Engine
+    from criimage_docker.view.facts import Facts, FactsKeeper
     from criimage_docker.view.view import View
 
 __all__ = ["Finder", "Found", "refused"]
@@ -53,11 +55,13 @@ class Finder:
     Args:
         engine: is asked.
         view: its last listing.
+        facts: tell whether an image is what it was.
     """
 
-    def __init__(self, engine: Engine, view: View) -> None:
+    def __init__(self, engine: Engine, view: View, facts: FactsKeeper) -> None:
         self._engine = engine
         self._view = view
+        self._facts = facts
         # What the engine has and its list of that generation tells otherwise or not at all.
         self._differing: dict[ImageID, tuple[int, Image]] = {}
 
@@ -81,6 +85,34 @@ class Finder:
             if image is not None and certain and (current or self._view.tells_removals):
                 return Found(image)
         return await self._ask(lookup)
+
+    async def mend(self, name: str) -> None:
+        """Find out what a pull has done, and tell the view; a pull that has changed nothing costs no listing.
+
+        Args:
+            name: was pulled, as the engine's event says it: familiar, and without a tag if all tags were pulled.
+        """
+        try:
+            parsed = Name.parse(name)
+            if parsed.tag is None and parsed.digest is None:
+                self._view.changed()
+                return
+            inspected = await self._engine.inspect(qualified(parsed))
+        except (CriimageError, Refusal):
+            self._view.changed()
+            return
+        self.take(qualified(parsed), inspected)
+
+    def take(self, reference: Reference, inspected: Mapping[str, Any]) -> tuple[Image, Facts] | None:
+        """Take over what a pull did, if an inspect tells it all; else the view knows that something has changed.
+
+        Args:
+            reference: was pulled.
+            inspected: the engine's answer, asked for afterwards.
+        """
+        generation = self._view.generation
+        image = self._view.pulled(reference, inspected, same=self._facts.same(inspected))
+        return None if image is None else (image, self._facts.learn(image.id, inspected, generation))
 
     async def _ask(self, lookup: Lookup) -> Found | None:
         if lookup.id is not None:

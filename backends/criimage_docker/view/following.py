@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from criimage_docker.engine.api import Engine
+    from criimage_docker.view.finder import Finder
     from criimage_docker.view.view import View
 
 __all__ = ["follow"]
@@ -34,8 +35,11 @@ _LONGEST_PAUSE = 2.0
 _LOOK_BACK = 2
 
 
-async def follow(engine: Engine, view: View) -> None:
-    """Tell the view about every change, until cancelled; never raises anything else."""
+async def follow(engine: Engine, view: View, finder: Finder) -> None:
+    """Tell the view about every change, until cancelled; never raises anything else.
+
+    Somebody else's pull names what it pulled: one inspect tells what it did, which is far less than a listing.
+    """
     pause = _FIRST_PAUSE
     while True:
         try:
@@ -47,7 +51,7 @@ async def follow(engine: Engine, view: View) -> None:
                 _log.debug("following the engine's events")
                 pause = _FIRST_PAUSE
                 view.live(await engine.features())
-                await _tell(chunks, view)
+                await _tell(chunks, view, finder)
         except (BackendUnavailable, Refusal, ValueError) as error:
             _log.debug("the engine's events cannot be followed", reason=str(error))
         finally:
@@ -56,13 +60,16 @@ async def follow(engine: Engine, view: View) -> None:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _tell(chunks: AsyncIterator[bytes], view: View) -> None:
+async def _tell(chunks: AsyncIterator[bytes], view: View, finder: Finder) -> None:
     stream = JSONStream()
     async for chunk in chunks:
         for event in stream.feed(chunk):
             # Newer engines leave out `status` and `id` (API 1.52), none has left out `Action` and `Actor`.
             action, actor = event.get("Action"), event.get("Actor")
             if action == "pull" and isinstance(actor, dict):
-                view.pull_event(str(actor.get("ID")))
+                name = str(actor.get("ID"))
+                if view.pull_event(name):
+                    with view.mending():
+                        await finder.mend(name)
             elif action != _HARMLESS:
                 view.changed()

@@ -18,6 +18,7 @@ That a listing does not have an image is no proof that the engine has not: see `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from criimage_docker.engine.records import convert, created, is_of_containerd
 from criimage_docker.view.snapshot import Snapshot, SnapshotMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from criimage.backend import Image
     from criimage.reference import ImageID
@@ -74,6 +75,7 @@ class View:
         self._running: asyncio.Task[Snapshot] | None = None
         self._running_generation = -1
         self._next: asyncio.Task[Snapshot] | None = None
+        self._mending = 0
         self._own_pulls: dict[str, list[float]] = {}
         self.listings = 0
 
@@ -105,16 +107,28 @@ class View:
         if not waiting:
             self._own_pulls.pop(event, None)
 
-    def pull_event(self, event: str) -> None:
-        """Take an event of a pull, ours or another's."""
+    def pull_event(self, event: str) -> bool:
+        """Take an event of a pull, and tell whether it was somebody else's: then what it did is to be found out."""
         now = time.monotonic()
         waiting = [until for until in self._own_pulls.pop(event, []) if until > now]
         if not waiting:
-            self.changed()
-            return
+            return True
         waiting.remove(min(waiting))
         if waiting:
             self._own_pulls[event] = waiting
+        return False
+
+    @contextlib.contextmanager
+    def mending(self) -> Iterator[None]:
+        """While the block runs, the last listing counts for nobody: what a pull did is being found out."""
+        self._mending += 1
+        try:
+            yield
+        except BaseException:
+            self.changed()
+            raise
+        finally:
+            self._mending -= 1
 
     def unchanged(self, reference: Reference, digest: str) -> Image | None:
         """Return the image that a pull has left as it was, if that is certain without asking.
@@ -123,11 +137,7 @@ class View:
             reference: was pulled, and the engine said that nothing is new.
             digest: of the manifest that the registry answered.
         """
-        snapshot = None if self._kept is None or self._age >= self._ttl else self._kept[0]
-        # In the containerd store the same digest may have got another platform's content.
-        if snapshot is None or self._features is None or self._features.containerd_store is not False:
-            return None
-        known = snapshot.with_name(reference)
+        known = None if self._kept is None or self._age >= self._ttl else self._kept[0].with_name(reference)
         return known if known is not None and any(name.digest == digest for name in known.digests) else None
 
     def pulled(self, reference: Reference, inspected: Mapping[str, Any], *, same: bool) -> Image | None:
@@ -248,12 +258,13 @@ class View:
     @property
     def _age(self) -> float:
         """Of the last listing, in seconds; infinite if an event has ended it."""
-        if self._kept is None or not self.trusted or self._kept[1] != self.generation:
+        if self._kept is None or not self.trusted or self._kept[1] != self.generation or self._mending:
             return math.inf
         return time.monotonic() - self._kept[2]
 
     def _listing(self) -> asyncio.Task[Snapshot]:
-        if self._running is not None and self.trusted and self._running_generation == self.generation:
+        current = self.trusted and self._running_generation == self.generation and not self._mending
+        if self._running is not None and current:
             return self._running
         # The next one has not begun: it will see whatever is true now.
         if self._next is None:
