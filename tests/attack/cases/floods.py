@@ -86,7 +86,7 @@ async def streams(target: Target) -> None:
         await _cut(client)
 
 
-@case("floods", "5 connections of 900 requests that never come")
+@case("floods", "4 connections of 900 requests that never come")
 async def incomplete(target: Target) -> None:
     """Within bounds they are kept, and others are served."""
     async with target.client() as a, target.client() as b, target.client() as c, target.client() as d:
