@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import http
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from criimage import foreign_json
 from criimage.backend import User
@@ -20,18 +21,19 @@ from criimage.errors import (
     RateLimited,
     RegistryUnavailable,
     RemoteImageMissing,
+    StorageFull,
 )
 from criimage.reference import ImageID, Reference
 from criimage.testing.oci import machine_architecture
 from criimage.testing.registry_client import RegistryClient, RegistryError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from criimage.credentials import Credentials
     from criimage.testing.oci import Blob
 
-__all__ = ["FetchedImage", "RemoteRegistry"]
+__all__ = ["FetchedImage", "RemoteRegistry", "Source", "read_image"]
 
 _UNAVAILABLE = frozenset(
     {http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.GATEWAY_TIMEOUT}
@@ -62,6 +64,22 @@ class FetchedImage:
     layers: frozenset[str]
 
 
+class Source(Protocol):
+    """Where manifests and blobs are read from: a registry, or a folder that has the same. Its calls block."""
+
+    def manifest(self, repository: str, name: str) -> Blob:
+        """Return the manifest or index of a tag or digest."""
+        ...
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        """Return a config or layer."""
+        ...
+
+
+class _NotKept(Exception):
+    """What came could not be stored: no fault of the registry's."""
+
+
 class RemoteRegistry:
     """A registry that is spoken to in plain HTTP.
 
@@ -73,14 +91,19 @@ class RemoteRegistry:
         self._host = address.rpartition(":")[0] or address
 
     async def fetch(
-        self, reference: Reference, credentials: Credentials | None, present: Collection[str]
+        self,
+        reference: Reference,
+        credentials: Credentials | None,
+        present: Collection[str],
+        keep: Callable[[str, bytes], None] = lambda _digest, _data: None,
     ) -> FetchedImage:
-        """Read an image; a cancel closes the connection before it leaves.
+        """Read an image; a cancel closes the connection, and nothing is kept any more when it leaves.
 
         Args:
             reference: what to read.
             credentials: sent where the registry asks for them.
-            present: digests of configs and layers that need not be read again.
+            present: digests of layers that need not be read again.
+            keep: is given the digest and the bytes of each part that was read and checked, in a thread.
 
         Raises:
             PullError: one of its kinds.
@@ -89,11 +112,22 @@ class RemoteRegistry:
             raise RegistryUnavailable(f"no such registry: {reference}")
         user, password = (credentials.username, credentials.password) if credentials else ("", "")
         client = RegistryClient(reference.domain, user, password)
-        reading = asyncio.create_task(asyncio.to_thread(_read, client, reference, present))
+
+        def kept(digest: str, data: bytes) -> None:
+            try:
+                keep(digest, data)
+            except OSError as error:
+                raise _NotKept from error
+
+        reading = asyncio.create_task(asyncio.to_thread(read_image, client, reference, present, kept))
         try:
             return await asyncio.shield(reading)
         except RegistryError as error:
             raise _failure(error, reference) from error
+        except _NotKept as error:
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC
+            kind = StorageFull if full else OperationFailed
+            raise kind(f"a part cannot be stored: {reference}") from error
         except (OSError, http.client.HTTPException) as error:
             raise RegistryUnavailable(f"the registry cannot be reached: {reference}") from error
         except asyncio.CancelledError:
@@ -118,11 +152,30 @@ def _failure(error: RegistryError, reference: Reference) -> PullError | Operatio
     return PullError(f"the registry answers {error.status}: {reference}")
 
 
-def _read(client: RegistryClient, reference: Reference, present: Collection[str]) -> FetchedImage:
+def read_image(
+    client: Source,
+    reference: Reference,
+    present: Collection[str],
+    keep: Callable[[str, bytes], None] = lambda _digest, _data: None,
+) -> FetchedImage:
+    """Read an image and check that each part is what its digest promises. Blocks.
+
+    Args:
+        client: where to read.
+        reference: what to read; its registry is not looked at.
+        present: digests of layers that need not be read.
+        keep: is given each part that was checked.
+
+    Raises:
+        ContentInvalid: something is not what it should be.
+        PlatformMissing: there is nothing for this machine.
+    """
     repository = reference.path
     top = client.manifest(repository, reference.digest or reference.tag or "latest")
     _same(top.digest, reference.digest, reference)
     manifest, instance = _instance(client, repository, top, reference)
+    for one in {top.digest: top, instance.digest: instance}.values():
+        keep(one.digest, one.data)
     try:
         config_digest = manifest["config"]["digest"]
         layers = [one["digest"] for one in manifest["layers"]]
@@ -133,19 +186,22 @@ def _read(client: RegistryClient, reference: Reference, present: Collection[str]
     config_bytes = client.blob(repository, config_digest)
     _same(_digest(config_bytes), config_digest, reference)
     config = _parsed(config_bytes, reference)
+    keep(config_digest, config_bytes)
     diff_ids = _inside(config, "rootfs", "diff_ids")
     if not isinstance(diff_ids, list) or len(diff_ids) != len(layers):
         raise ContentInvalid(f"the config has other layers than the manifest: {reference}")
     for digest, diff_id in dict(zip(layers, diff_ids, strict=True)).items():
         if digest not in present:
-            _check_layer(client.blob(repository, digest), digest, diff_id, reference)
+            data = client.blob(repository, digest)
+            _check_layer(data, digest, diff_id, reference)
+            keep(digest, data)
     digests = tuple(dict.fromkeys((top.digest, instance.digest)))
     user = _user(str(_inside(config, "config", "User") or ""))
     image_id = ImageID.parse(config_digest)
     return FetchedImage(image_id, digests, max(1, sum(sizes)), user, annotations, config, frozenset(layers))
 
 
-def _instance(client: RegistryClient, repository: str, top: Blob, reference: Reference) -> tuple[dict[str, Any], Blob]:
+def _instance(client: Source, repository: str, top: Blob, reference: Reference) -> tuple[dict[str, Any], Blob]:
     """The manifest for this machine, as what it says and as bytes."""
     found = _parsed(top.data, reference)
     entries = found.get("manifests")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from criimage.testing.certificates import Certificates
-    from criimage.testing.scripted_registry import Script, ScriptedRegistry
+    from criimage.testing.scripted_hub import Script, ScriptedRegistry
 
 __all__ = ["serving"]
 

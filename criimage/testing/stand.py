@@ -41,6 +41,8 @@ class Capability(enum.Flag):
     """Registries are on a network, where one can be out of reach."""
     PERSISTENT = enum.auto()
     """The store is there when the backend is opened again."""
+    CORRUPT = enum.auto()
+    """The registry can serve a layer that is not what its digest promises."""
     IN_USE = enum.auto()
     """The suite's class holds images as a container does: it has a fixture `hold`."""
     NAMING = enum.auto()
@@ -49,7 +51,7 @@ class Capability(enum.Flag):
     """A text that can be both is read as a name before it is read as the beginning of an ID, as docker does; without
     this the other way round, as CRI-O does."""
 
-    EXPECTED = PRIVATE | WITHDRAW | STALL | UNREACHABLE | PERSISTENT
+    EXPECTED = PRIVATE | WITHDRAW | STALL | UNREACHABLE | PERSISTENT | CORRUPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,10 @@ class ConformanceRegistry(Protocol):
 
     def stalled(self) -> AbstractAsyncContextManager[Reference]:
         """Yield a reference whose pull begins and does not end while the block runs."""
+        ...
+
+    def corrupted(self) -> AbstractAsyncContextManager[Reference]:
+        """Yield a reference whose layer is not what its digest promises while the block runs."""
         ...
 
 

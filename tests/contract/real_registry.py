@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from criimage.credentials import Credentials
 from criimage.reference import ImageID, Reference
 from criimage.testing.oci import Config, Image, image, layer
+from criimage.testing.scripted_stand import scripted_stand
 from criimage.testing.stand import Published
 from parts.registry import registry
 
@@ -61,6 +62,13 @@ class RealRegistry:
                 yield Reference.parse(name)
             finally:
                 standing.process.process.send_signal(signal.SIGCONT)
+
+    @asynccontextmanager
+    async def corrupted(self) -> AsyncIterator[Reference]:
+        """No real registry does it: a scripted one."""
+        with scripted_stand() as scripted:
+            async with scripted.corrupted() as reference:
+                yield reference
 
 
 def _image(seed: str, user: str) -> Image:

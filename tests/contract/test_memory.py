@@ -10,6 +10,7 @@ import pytest
 
 from criimage.backend import User
 from criimage.credentials import Credentials
+from criimage.errors import ContentInvalid
 from criimage.reference import DEFAULT_DOMAIN, Reference
 from criimage.testing.conformance import BackendConformance, Capability
 from criimage.testing.memory import MemoryBackend, Registry, RemoteImage
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from criimage.reference import ImageID
 
 STALLED = RemoteImage("stalled")
+CORRUPTED = RemoteImage("corrupted")
 
 
 class MemoryRegistry:
@@ -38,7 +40,8 @@ class MemoryRegistry:
 
     async def put(self, seed: str, *names: str, user: str = "", private: bool = False) -> Published:
         """Put it into the dict."""
-        told = (User(uid=int(user)) if user.isdecimal() else User(name=user)) if user else None
+        name = user.partition(":")[0]
+        told = (User(uid=int(name)) if name.isdecimal() else User(name=name)) if name else None
         image = RemoteImage(seed, user=told, owner=self.owner if private else None)
         references = tuple(self.registry.put(f"example.com/{name}", image) for name in names)
         return Published(references, image.id, image.digest)
@@ -53,12 +56,19 @@ class MemoryRegistry:
         """Its download waits for ever."""
         yield self.registry.put("example.com/team/stalled:1", STALLED)
 
+    @asynccontextmanager
+    async def corrupted(self) -> AsyncIterator[Reference]:
+        """Its download is found to be something else."""
+        yield self.registry.put("example.com/team/corrupted:1", CORRUPTED)
+
 
 class StallingBackend(MemoryBackend):
     """Waits for ever for one image."""
 
     async def download(self, remote: RemoteImage) -> None:
-        """Take a turn of the loop, or all of them."""
+        """Take a turn of the loop, or all of them, or find out that it is something else."""
+        if remote == CORRUPTED:
+            raise ContentInvalid("the digests differ")
         await (asyncio.Event().wait() if remote == STALLED else asyncio.sleep(0))
 
 

@@ -1,4 +1,4 @@
-"""Claims: the example of a backend on the page is a backend, and does what the page says."""
+"""Claims: the example of a backend on the page is a backend and keeps the contract."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from criimage.backend import Backend, PullContext
-from criimage.errors import RemoteImageMissing
-from criimage.reference import Lookup, Name, Pattern
+from criimage.errors import ContentInvalid
+from criimage.reference import Reference
+from criimage.testing.conformance import BackendConformance, Capability
+from criimage.testing.oci import image as made_image
+from criimage.testing.oci import index
+from criimage.testing.scripted_registry import scripted_registry
+from criimage.testing.scripted_stand import ScriptedStandRegistry, scripted_stand
 from documentation.pages import DOCS, code, page, rows, sections
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def example() -> Any:  # noqa: ANN401 - a module
+def _example() -> Any:  # noqa: ANN401 - a module
     spec = importlib.util.spec_from_file_location("criimage_folder", DOCS / "examples" / "criimage_folder.py")
     assert spec is not None
     assert spec.loader is not None
@@ -28,31 +34,64 @@ def example() -> Any:  # noqa: ANN401 - a module
     return module
 
 
-async def test_it_lists_finds_pulls_and_removes(example: Any, tmp_path: Path) -> None:  # noqa: ANN401
-    """Archives in the folder are images; the list is the same until one is removed; odd files disturb nobody."""
-    (tmp_path / "web.tar").write_bytes(b"12345")
-    (tmp_path / "NOT A NAME.tar").touch()
-    settings = example.plugin.settings_model(path=tmp_path)
-    async with example.plugin.open(settings) as backend:
-        assert isinstance(backend, Backend)
-        assert await backend.check() == ()
-        (image,) = await backend.images()
-        assert await backend.images() is await backend.images()
-        assert image.size == 5
-        (reference,) = await backend.resolve(Name.parse("web"))
-        assert str(reference) == "folder.local/web:latest"
-        assert await backend.pull(reference, None, PullContext(), lambda _: None) == image
-        for text in ("web", "folder.local/web:latest", str(image.id), image.id.hex[:12]):
-            details = await backend.status(Lookup.parse(text))
-            assert details is not None
-            assert details.image == image
-            assert await backend.images(Pattern.parse(text)) == (image,)
-        assert (await backend.usage()).images[0].used_bytes == 5
-        await backend.remove(Lookup.parse("web"))
-        await backend.remove(Lookup.parse("web"))
-        assert await backend.images() == ()
-        with pytest.raises(RemoteImageMissing):
-            await backend.pull(reference, None, PullContext(), lambda _: None)
+EXAMPLE = _example()
+
+
+class TestTheExample(BackendConformance):
+    """It keeps every behaviour of the contract that a folder can have."""
+
+    capabilities = Capability.EXPECTED
+
+    @pytest.fixture
+    def registry(self) -> Iterator[ScriptedStandRegistry]:
+        """The registry that comes with the suite."""
+        with scripted_stand() as registry:
+            yield registry
+
+    @pytest.fixture
+    def open_backend(self, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Backend]]:
+        """Opens it on a folder of the test."""
+        settings = EXAMPLE.plugin.settings_model(path=tmp_path, registry="127.0.0.1:0")
+        return lambda: EXAMPLE.plugin.open(settings)
+
+    @pytest.fixture
+    def leftovers(self, tmp_path: Path) -> Callable[[], Awaitable[Sequence[str]]]:
+        """Blobs without an image."""
+
+        async def left() -> Sequence[str]:
+            return [file.name for file in (tmp_path / "blobs" / "sha256").iterdir()]
+
+        return left
+
+
+async def test_what_it_has_is_an_image_layout(tmp_path: Path) -> None:
+    """IDs, digests and sizes come from the layout: of an index the index's digest and the instance's."""
+    one = made_image()
+    both = index(one)
+    with scripted_registry() as hub:
+        name = hub.put(both, "team/app", "1")
+        async with EXAMPLE.plugin.open(EXAMPLE.plugin.settings_model(path=tmp_path, registry=hub.address)) as backend:
+            pulled = await backend.pull(Reference.parse(name), None, PullContext(), lambda _: None)
+            assert str(pulled.id) == one.id
+            assert [digest.digest for digest in pulled.digests] == [both.digest, one.digest]
+            assert pulled.size == one.config.size + sum(len(part.data) for part in one.layers)
+
+    assert (tmp_path / "oci-layout").is_file()
+    assert (tmp_path / "blobs" / both.digest.replace(":", "/")).read_bytes() == both.manifest.data
+
+
+async def test_a_damaged_layout_is_told(tmp_path: Path) -> None:
+    """A blob that was changed on the disk is not taken for the image."""
+    with scripted_registry() as hub:
+        name = hub.put(made_image(), "team/app", "1")
+        settings = EXAMPLE.plugin.settings_model(path=tmp_path, registry=hub.address)
+        async with EXAMPLE.plugin.open(settings) as backend:
+            image = await backend.pull(Reference.parse(name), None, PullContext(), lambda _: None)
+        (tmp_path / "blobs" / "sha256" / image.id.hex).write_bytes(b"{}")
+
+        with pytest.raises(ContentInvalid):
+            async with EXAMPLE.plugin.open(settings):
+                pass
 
 
 def test_the_page_names_every_call_of_the_contract() -> None:

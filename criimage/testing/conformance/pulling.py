@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from criimage.credentials import Credentials
-from criimage.errors import AccessDenied, RegistryUnavailable, RemoteImageMissing
+from criimage.errors import AccessDenied, ContentInvalid, RegistryUnavailable, RemoteImageMissing
 from criimage.reference import Reference
 from criimage.testing.conformance.checks import PATIENCE, cancelled, check_image, refused, some_time, unchanged
 from criimage.testing.conformance.suite import Suite
@@ -133,6 +133,14 @@ class Pulling(Suite):
                 at_once = asyncio.create_task(store.pull(reference))
                 await cancelled(at_once)
             assert await store.pull(published.reference) in await store.images()
+
+    async def test_what_a_digest_does_not_promise_is_refused(self, stand: Stand) -> None:
+        """B38, B29: ContentInvalid, and nothing stored."""
+        self.need(Capability.CORRUPT)
+        async with stand.opened() as store, stand.registry.corrupted() as reference:
+            async with unchanged(store):
+                await refused(store.pull(reference), ContentInvalid)
+            assert await store.status(reference) is None
 
     async def test_progress_only_grows(self, stand: Stand) -> None:
         """B30: bytes never become fewer; a backend that says so reports at least once."""

@@ -199,7 +199,15 @@ class Reading(Suite):
                 assert not value.startswith("{") or isinstance(json.loads(value), dict)
 
     @pytest.mark.parametrize(
-        ("user", "uid", "name"), [("0", 0, ""), ("1002", 1002, ""), ("www-data", None, "www-data"), ("", None, "")]
+        ("user", "uid", "name"),
+        [
+            ("0", 0, ""),
+            ("1002", 1002, ""),
+            ("www-data", None, "www-data"),
+            ("", None, ""),
+            ("1003:1004", 1003, ""),
+            ("www-data:1004", None, "www-data"),
+        ],
     )
     async def test_the_user_is_told(self, stand: Stand, user: str, uid: int | None, name: str) -> None:
         """B16: a number or a name, 0 being a number; nothing where the image says nothing."""
