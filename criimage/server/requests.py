@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from criimage import wire
 from criimage.backend import PullContext
 from criimage.credentials import Credentials
-from criimage.cri.runtime.v1 import AuthConfig, ImageSpec, PodSandboxMetadata
 from criimage.errors import InvalidRequest
-from criimage.server.strict import parse
 
 __all__ = ["ImageRequest", "PullRequest", "read_filter", "read_pull", "read_remove", "read_status", "read_verbose"]
 
@@ -69,11 +67,23 @@ def _submessages(data: bytes, *wanted: int) -> list[bytes | None]:
 
 def _spec_text(spec: bytes) -> str:
     """Return field 1 of an ImageSpec."""
-    image = ""
-    for number, _, value in wire.fields(spec):
-        if number == 1:
-            image = wire.text(value)
+    (image,) = _texts(spec, 1)
     return image
+
+
+def _texts(data: bytes, *wanted: int) -> list[str]:
+    """Return the texts that stand in these fields, empty where there is none; the last counts, as protobuf demands."""
+    found = dict.fromkeys(wanted, "")
+    for number, _, value in wire.fields(data):
+        if number in found:
+            found[number] = wire.text(value)
+    return list(found.values())
+
+
+def _map(data: bytes, wanted: int) -> dict[str, str]:
+    """Return the map of texts that stands in a field."""
+    entries = (_texts(_message(value), 1, 2) for number, _, value in wire.fields(data) if number == wanted)
+    return dict(entries)
 
 
 def _required(spec: bytes | None) -> bytes:
@@ -114,28 +124,29 @@ def read_pull(data: bytes) -> PullRequest:
         InvalidRequest: undecodable, without ImageSpec, or with credentials that cannot be decoded.
     """
     spec_bytes, auth, sandbox = _submessages(data, 1, 2, 3)
-    spec = parse(ImageSpec, _required(spec_bytes))
-    (metadata_bytes,) = _submessages(sandbox or b"", 1)
-    metadata = parse(PodSandboxMetadata, metadata_bytes or b"")
+    spec = _required(spec_bytes)
+    image, runtime_handler = _texts(spec, 1, 19)
+    (metadata,) = _submessages(sandbox or b"", 1)
+    pod, namespace = _texts(metadata or b"", 1, 3)
     context = PullContext(
-        namespace=metadata.namespace,
-        pod=metadata.name,
-        annotations=dict(spec.annotations),
-        runtime_handler=spec.runtime_handler,
+        namespace=namespace,
+        pod=pod,
+        annotations=_map(spec, 2),
+        runtime_handler=runtime_handler,
         sandbox=sandbox or b"",
     )
-    return PullRequest(spec.image, _credentials(auth or b""), context)
+    return PullRequest(image, _credentials(auth or b""), context)
 
 
 def _credentials(data: bytes) -> Credentials | None:
-    auth = parse(AuthConfig, data)
+    username, password, auth, server_address, identity_token, registry_token = _texts(data, 1, 2, 3, 4, 5, 6)
     return Credentials.from_request(
-        username=auth.username,
-        password=auth.password,
-        auth=auth.auth,
-        server_address=auth.server_address,
-        identity_token=auth.identity_token,
-        registry_token=auth.registry_token,
+        username=username,
+        password=password,
+        auth=auth,
+        server_address=server_address,
+        identity_token=identity_token,
+        registry_token=registry_token,
     )
 
 

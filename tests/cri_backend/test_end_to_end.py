@@ -6,6 +6,7 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from criimage.testing.oci import image, noise_layer
@@ -34,6 +35,14 @@ def run_crictl(server: Criimage, *arguments: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
+def raw_lists(server: Criimage) -> tuple[list[bytes], bytes]:
+    """What StreamImages sends, and what a client of v1alpha2 gets for ListImages; Debian's containerd has no stream."""
+    with grpc.insecure_channel(server.endpoint) as channel:
+        stream = channel.unary_stream("/runtime.v1.ImageService/StreamImages", bytes, bytes)
+        unary = channel.unary_unary("/runtime.v1alpha2.ImageService/ListImages", bytes, bytes)
+        return list(stream(b"", timeout=30)), bytes(unary(b"", timeout=30))
+
+
 def test_critests_image_specs_pass(registries: tuple[Registry, Registry], tmp_path: Path) -> None:
     """All of critest's image specs but the pods' and the one whose digest cannot be reproduced (cri-protocol 3.2)."""
     program = critest()
@@ -57,6 +66,7 @@ def test_crictl_sees_what_it_has(runtime: Containerd, registries: tuple[Registry
         )
         listed = json.loads(run_crictl(server, "images", "-o", "json").stdout)["images"]
         inspected = json.loads(run_crictl(server, "inspecti", pause).stdout)
+        streamed, old = raw_lists(server)
         usage = json.loads(run_crictl(server, "imagefsinfo", "-o", "json").stdout)["status"]
         refused = [run_crictl(server, "pull", private), run_crictl(server, "pull", "--creds=owner:wrong", private)]
         granted = run_crictl(server, "pull", "--auth=b3duZXI6cmlnaHQ=", private)
@@ -68,6 +78,8 @@ def test_crictl_sees_what_it_has(runtime: Containerd, registries: tuple[Registry
     assert listed[0]["repoTags"] == [pause]
     assert inspected["status"]["id"] == listed[0]["id"]
     assert "imageSpec" in inspected["info"]
+    assert len(streamed) == 1
+    assert streamed[0] == old
     assert usage["imageFilesystems"]
     assert usage["containerFilesystems"]
     assert all("unauthorized" in one.stderr.lower() or "401" in one.stderr for one in refused)

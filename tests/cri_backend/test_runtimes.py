@@ -25,6 +25,7 @@ from parts.cri_backend import cri_backend, listed, pull, remove, status
 from parts.serving import until
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from pathlib import Path
 
 ONE, OTHER = hexadecimal("one"), hexadecimal("other")
@@ -249,6 +250,25 @@ async def test_the_same_bytes_are_the_same_values(socket: Path) -> None:
         details = await status(backend, ONE)
         assert details is not None
         assert details.image == next(image for image in after if image.id.hex == ONE)
+
+
+async def test_what_a_call_costs_the_runtime(socket: Path) -> None:
+    """A list, a status and a usage one call each; a pull the pull and one status; a removal six short ones."""
+    async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
+        runtime.pulls["reg.example/a:1"] = an_image("containerd")
+        await pull(backend, "reg.example/a:1")
+
+        async def cost(work: Awaitable[object]) -> list[str]:
+            before = len(runtime.server.calls)
+            await work
+            return [call.path.rpartition("/")[2] for call in runtime.server.calls[before:]]
+
+        assert await cost(pull(backend, "reg.example/a:1")) == ["PullImage", "ImageStatus"]
+        assert await cost(backend.images()) == ["ListImages"]
+        assert await cost(status(backend, "reg.example/a:1")) == ["ImageStatus"]
+        assert await cost(backend.usage()) == ["ImageFsInfo"]
+        looked = ["ImageStatus", "ImageStatus", "ListContainers", "RemoveImage", "ImageStatus", "ImageStatus"]
+        assert await cost(remove(backend, "reg.example/a:1")) == looked
 
 
 async def test_odd_images_hide_no_other(socket: Path) -> None:
