@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backend",
+    "Examination",
+    "Examined",
     "FilesystemUsage",
     "Image",
     "ImageDetails",
@@ -242,6 +244,31 @@ class Problem:
 
     text: str
     remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a backend found out about its configuration by trying it.
+
+    Attributes:
+        problems: that `check` has not told.
+        facts: worth knowing, one line each, such as the files that were read.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    facts: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A backend that can try out its configuration without touching its store and without any network.
+
+    `criimage config check` asks it after `check`; nothing else does.
+    """
+
+    async def examine(self) -> Examination:
+        """Try it out; may take some seconds, and leaves nothing behind."""
+        ...
 
 
 @runtime_checkable

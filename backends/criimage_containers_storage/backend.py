@@ -15,6 +15,7 @@ from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.lasting import lasting
 from criimage_containers_storage.config_files import alias_cache, registries_files, rule_set
+from criimage_containers_storage.examination import Examiner
 from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.pulling.changes import StoreChanges
 from criimage_containers_storage.pulling.journal import Journal
@@ -38,7 +39,7 @@ from criimage_containers_storage.store.usage import UsageMeter
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from criimage.backend import Image, Problem, ProgressReporter, PullContext
+    from criimage.backend import Examination, Image, Problem, ProgressReporter, PullContext
     from criimage.credentials import Credentials
     from criimage.reference import Lookup, Name, Pattern, Reference
     from criimage_containers_storage.settings import Settings
@@ -58,7 +59,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         ConfigurationError: storage.conf is not usable, or there is no place for downloads.
     """
     environment = dict(os.environ)
-    rules, _ = await anyio.to_thread.run_sync(rule_set, environment)
+    rules, version = await anyio.to_thread.run_sync(rule_set, environment)
     layout = await anyio.to_thread.run_sync(locate, settings, environment, rules)
     parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
     with ExitStack() as stack:
@@ -95,11 +96,12 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         readiness = Readiness(settings, layout, environment, registries, work.path, rules)
         meter = UsageMeter(layout, store)
         remover = Remover(layout, changes, access)
+        examiner = Examiner(settings, layout, environment, rules, version)
         try:
             async with lasting(leftovers.watch, "leftovers"):
                 try:
                     yield ContainersStorageBackend(
-                        store, resolver, puller, remover, readiness, meter, untag=settings.remove == "untag"
+                        store, resolver, puller, remover, readiness, examiner, meter, untag=settings.remove == "untag"
                     )
                 finally:
                     await puller.close()
@@ -118,6 +120,7 @@ class ContainersStorageBackend:
         puller: Puller,
         remover: Remover,
         readiness: Readiness,
+        examiner: Examiner,
         meter: UsageMeter,
         *,
         untag: bool,
@@ -127,6 +130,7 @@ class ContainersStorageBackend:
         self._puller = puller
         self._remover = remover
         self._readiness = readiness
+        self._examiner = examiner
         self._meter = meter
         self._untag = untag
 
@@ -138,6 +142,10 @@ class ContainersStorageBackend:
     async def check(self) -> tuple[Problem, ...]:
         """Tell what is missing."""
         return await finish(anyio.to_thread.run_sync(self._readiness.problems))
+
+    async def examine(self) -> Examination:
+        """Try out skopeo, driver, options and policy in a store that is thrown away, and tell the files that count."""
+        return await self._examiner.examine()
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return what a name may mean, by the machine's registries.conf and aliases."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import BaseModel
 
-from criimage.backend import Limited
+from criimage.backend import Examination, Examined, Limited
 from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
 from criimage.pairs import look_at_pair
@@ -82,8 +82,11 @@ async def _findings(layers: Layers, plugin: Plugin[Any]) -> tuple[list[Problem],
     runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
     async with plugin.open(backend_settings) as backend:
         problems = list(await backend.check())
+        examination = await backend.examine() if isinstance(backend, Examined) else Examination()
+        problems += [problem for problem in examination.problems if problem.text not in {one.text for one in problems}]
         limits = await backend.limits() if isinstance(backend, Limited) else ()
-        notes = [f"{limit.text}\n  {limit.remedy}" for limit in limits]
+        notes = list(examination.facts)
+        notes += [f"{limit.text}\n  {limit.remedy}" for limit in limits]
         if problems or runtime is None:
             return problems, notes
         found, facts = await look_at_pair(backend, plugin.name, runtime, settings.runtime.sandbox_image)

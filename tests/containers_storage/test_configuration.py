@@ -100,6 +100,66 @@ def test_an_unusable_storage_conf_is_named(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ('graphroot = "$HOME/$UID/${NAME}"\nrunroot = "/r/$NOTHING"', "[overlay@{home}/{uid}/n+/r]"),
+        ('driver = "overlay2"\ngraphroot = "/g"\nrunroot = "/r"', "[overlay@/g+/r]"),
+        (
+            'graphroot = "/g"\nrunroot = "/r"\n[storage.options]\nignore_chown_errors = "true"\nforce_mask = 0o750',
+            "[overlay@/g+/r:overlay.ignore_chown_errors=true,overlay.force_mask=750]",
+        ),
+        (
+            'graphroot = "/g"\nrunroot = "/r"\n[storage.options]\nsize = "1G"\n[storage.options.overlay]\nsize = "2G"',
+            "[overlay@/g+/r:overlay.size=2G]",
+        ),
+        (
+            'graphroot = "/g"\nrunroot = "/r"\n[storage.options.overlay]\nunknown = "x"\nmountopt = "a,b"',
+            "[overlay@/g+/r]",
+        ),
+    ],
+)
+def test_storage_conf_as_the_tools_read_it(tmp_path: Path, text: str, spec: str) -> None:
+    """Every variable, the old name of a driver, options of all drivers, keys that only mounting needs (L13)."""
+    environment = storage_conf(tmp_path, f"[storage]\n{text}\n") | {"NAME": "n"}
+    assert locate(Settings(), environment).spec == spec.format(home=tmp_path, uid=os.getuid())
+
+
+def test_links_and_variables_of_the_environment(tmp_path: Path) -> None:
+    """A root is followed to where it leads; STORAGE_OPTS stands for all options, read-only stores included (L13)."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    text = '[storage]\ngraphroot = "$HOME/link"\nrunroot = "/r"\n[storage.options]\nadditionalimagestores = ["/more"]\n'
+    environment = storage_conf(tmp_path, text)
+    assert locate(Settings(), environment).root == tmp_path / "real"
+    named = locate(Settings(), environment | {"STORAGE_OPTS": "overlay.size=1G"})
+    assert (named.options, named.additional) == (("overlay.size=1G",), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[storage.options]\nremap-uids = "0:1:2"', "remap-uids"),
+        ('[storage.options]\nadditionallayerstores = ["/l"]', "additionallayerstores"),
+        ('[storage.options.overlay]\nuse_composefs = "true"', "use_composefs"),
+        ('[storage.options.overlay]\nmount_program = "/a,b"', "mount_program"),
+        ("[storage.options.overlay]\nsize = 1", "size"),
+        ('[storage.options]\nimagestore = "/i"', "imagestore"),
+        ('[storage.options]\nadditionalimagestores = "/i"', "additionalimagestores"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    """Nothing of storage.conf that changes what a pull writes is dropped in silence (L13, V4)."""
+    with pytest.raises(ConfigurationError, match=named):
+        locate(Settings(), storage_conf(tmp_path, f'[storage]\ndriver = "overlay"\n{text}\n'))
+
+
+def test_a_named_storage_conf_has_to_exist(tmp_path: Path) -> None:
+    """The tools refuse to go on by anything else then (L13)."""
+    with pytest.raises(ConfigurationError, match=r"none\.conf"):
+        locate(Settings(), {"CONTAINERS_STORAGE_CONF": str(tmp_path / "none.conf")})
+
+
+@pytest.mark.parametrize(
     ("scopes", "accepted"),
     [
         ({}, True),

@@ -1,0 +1,188 @@
+"""What `config check` finds out over and above `check`: which files are read, and whether skopeo works with all of it.
+
+skopeo copies a tiny image into a store in a folder of its own, made beside the real one and gone afterwards: same
+driver, same options, no network. The policy, the registries and the auth files are read by it as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from criimage.backend import Examination, Problem
+from criimage.errors import ConfigurationError, CriimageError
+from criimage.files import is_there, read_if_there
+from criimage.foreign_json import parse_object
+from criimage_containers_storage.config_files import alias_cache, policy_file, registries_files, storage_files
+from criimage_containers_storage.finishing import finish
+from criimage_containers_storage.pulling.failures import last_words, tidy
+from criimage_containers_storage.pulling.process import run
+from criimage_containers_storage.registries.auth_files import default_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from criimage_containers_storage.config_files import RuleSet
+    from criimage_containers_storage.settings import Settings
+    from criimage_containers_storage.store.storage_conf import Layout
+
+__all__ = ["Examiner"]
+
+_FOLDERS = ("policy_dir", "namespaced_auth_dir", "certs_dir")
+_ACCEPTS = '{"default": [{"type": "insecureAcceptAnything"}]}'
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_NAME = "criimage.invalid/check:1"
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Looks at one configuration.
+
+    Attributes:
+        settings: the operator's.
+        layout: the store that they lead to.
+        environment: of the tools.
+        rule_set: by which skopeo finds its files.
+        version: of skopeo, or empty.
+    """
+
+    settings: Settings
+    layout: Layout
+    environment: Mapping[str, str]
+    rule_set: RuleSet
+    version: str
+
+    async def examine(self) -> Examination:
+        """Return what is wrong and what is worth knowing; takes a second."""
+        problems = await anyio.to_thread.run_sync(lambda: tuple(self._places()))
+        facts = await anyio.to_thread.run_sync(lambda: tuple(self._files()))
+        if self.version:
+            problems += await self._try_out()
+        return Examination(problems, facts)
+
+    def _files(self) -> Iterator[str]:
+        uid = os.geteuid()
+        shown = self.version or "none"
+        yield f"skopeo {shown}: its files are found by the {self.rule_set.value} rules"
+        try:
+            registries = registries_files(self.settings.registries_conf, self.environment, self.rule_set, uid=uid)
+            storage = storage_files(self.environment, self.rule_set, uid=uid)
+            read = [registries.main, *registries.drop_ins(), alias_cache(self.environment, uid=uid)]
+            read += [policy_file(self.settings.policy, self.environment, self.rule_set)]
+            read += [storage.main, *storage.drop_ins(), *self._auth_files()]
+            for file in dict.fromkeys(read):
+                if is_there(file):
+                    yield f"read: {file}"
+        except ConfigurationError:
+            # `check` tells it.
+            return
+
+    def _auth_files(self) -> Sequence[Path]:
+        chosen = self.settings.auth_file
+        return [Path(chosen)] if chosen else default_files(self.environment, uid=os.geteuid())
+
+    def _places(self) -> Iterator[Problem]:
+        for key in _FOLDERS:
+            place = getattr(self.settings, key)
+            if place and not os.path.isdir(place):  # noqa: PTH112 - an unsearchable one is as good as none
+                yield Problem(f"{key} is {place}, which is no folder", f"make it, or leave {key} empty")
+        for place in self.layout.additional:
+            if not (place / f"{self.layout.driver}-images").is_dir():
+                yield Problem(
+                    f"the additional store {place} holds no {self.layout.driver} store",
+                    "mount it, or take it out of additionalimagestores",
+                )
+        for file in self._auth_files():
+            try:
+                content = read_if_there(file)
+                if content is not None and file.name != ".dockercfg":
+                    parse_object(content)
+            except CriimageError as error:
+                yield Problem(error.text, "every pull that looks for credentials fails; let the service read it")
+            except ValueError as error:
+                yield Problem(f"the auth file {file} cannot be used: {error}", "mend or delete it")
+        if self.settings.auth_file and not os.path.exists(self.settings.auth_file):  # noqa: PTH110 - told above
+            yield Problem(f"there is no auth file {self.settings.auth_file}", "write it, or leave auth_file empty")
+
+    async def _try_out(self) -> tuple[Problem, ...]:
+        try:
+            folder = await anyio.to_thread.run_sync(self._folder)
+        except OSError as error:
+            return (Problem(f"cannot try out a store: {error.strerror}", "see the places above"),)
+        try:
+            await anyio.to_thread.run_sync(_write_image, folder / "image")
+            (folder / "accepts.json").write_text(_ACCEPTS)
+            return (*await self._store(folder), *await self._policy(folder))
+        finally:
+            await finish(anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True)))
+
+    def _folder(self) -> Path:
+        # Where the store is, if that can be: what an overlay can do depends on the file system below it.
+        place = self.layout.root.parent
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            place = Path(self.settings.tmp_dir or tempfile.gettempdir())
+        return Path(tempfile.mkdtemp(prefix="criimage-check-", dir=place))
+
+    async def _store(self, folder: Path) -> tuple[Problem, ...]:
+        there = tuple(place for place in self.layout.additional if place.is_dir())
+        # Without a mount of its own, which would outlive the run.
+        options = self.layout.options + (("overlay.skip_mount_home=true",) if self.layout.driver == "overlay" else ())
+        options = tuple(dict.fromkeys(options))
+        layout = replace(self.layout, root=folder / "root", run_root=folder / "run", additional=there, options=options)
+        target = f"containers-storage:{layout.spec}{_NAME}"
+        said = await self._skopeo(folder, folder / "accepts.json", target)
+        if said:
+            where = f"driver {layout.driver}" + (f", options {' '.join(self.layout.options)}" if layout.options else "")
+            return (
+                Problem(f"skopeo cannot fill a store here ({where}): {said}", "set driver and options to what can"),
+            )
+        return ()
+
+    async def _policy(self, folder: Path) -> tuple[Problem, ...]:
+        policy = await anyio.to_thread.run_sync(policy_file, self.settings.policy, self.environment, self.rule_set)
+        said = await self._skopeo(folder, policy, f"dir:{folder / 'copied'}")
+        # That it rejects an image from a folder is its good right.
+        if said and "policy" in said.lower() and "rejected" not in said.lower():
+            return (Problem(f"skopeo cannot use {policy}: {said}", "see containers-policy.json(5)"),)
+        return ()
+
+    async def _skopeo(self, folder: Path, policy: Path, target: str) -> str:
+        command = ["skopeo", "--policy", str(policy), "--tmpdir", str(folder), "copy", "-q"]
+        outcome = await run([*command, f"dir:{folder / 'image'}", target], environment=self.environment)
+        return tidy(last_words(outcome)) if outcome.code else ""
+
+
+def _write_image(folder: Path) -> None:
+    """Write an image of one tiny layer as skopeo's `dir:` has it."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("check"), io.BytesIO(b""))
+    layer = content.getvalue()
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        }
+    ).encode()
+    folder.mkdir()
+    described = []
+    for kind, data in ((_CONFIG, config), (_LAYER, layer)):
+        digest = hashlib.sha256(data).hexdigest()
+        (folder / digest).write_bytes(data)
+        described.append({"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)})
+    manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": described[0], "layers": described[1:]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "version").write_text("Directory Transport Version: 1.1\n")

@@ -1,0 +1,78 @@
+"""What `config check` finds by trying, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from containers_storage.opened import Opened, opened
+from criimage.backend import Examination, Examined
+from parts.store import Store, store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
+
+
+@pytest.fixture
+def local() -> Iterator[Store]:
+    """A store of the test's own."""
+    with store() as made:
+        yield made
+
+
+async def examined(under_test: Opened) -> Examination:
+    """What the backend finds out."""
+    assert isinstance(under_test.backend, Examined)
+    return await under_test.backend.examine()
+
+
+async def test_what_works_leaves_nothing_and_names_its_files(local: Store) -> None:
+    """The files that were read are told with the rules that found them; the real store is not even made (C2)."""
+    before = {path for path in local.folder.rglob("*") if "criimage-work" not in str(path)}
+    async with opened(local) as under_test:
+        found = await examined(under_test)
+    assert found.problems == ()
+    assert found.facts[0].endswith("its files are found by the older rules")
+    assert {f"read: {local.registries_conf}", f"read: {local.policy}"} <= set(found.facts)
+    after = {path for path in local.folder.rglob("*") if "criimage-work" not in str(path)}
+    assert after == before
+    assert str(local.folder) not in Path("/proc/self/mountinfo").read_text()  # noqa: ASYNC240
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"driver": "nosuch"}, "driver nosuch"),
+        ({"options": ["overlay.nosuch=1"]}, "nosuch"),
+        ({"options": ["overlay.imagestore=/no/such/store"]}, "/no/such/store"),
+        ({"certs_dir": "/no/such/folder"}, "certs_dir is /no/such/folder"),
+        ({"auth_file": "/no/such/file"}, "there is no auth file /no/such/file"),
+    ],
+)
+async def test_what_cannot_work_is_told_once(local: Store, settings: dict[str, object], told: str) -> None:
+    """Settings under which every pull would fail, each with one problem and a remedy (issue 14, A3)."""
+    async with opened(local, **settings) as under_test:
+        found = await examined(under_test)
+    (problem,) = found.problems
+    assert told in problem.text
+    assert problem.remedy
+
+
+async def test_files_that_skopeo_would_stumble_over(local: Store, tmp_path: Path) -> None:
+    """A torn auth file and a policy of an unknown kind; the kind of policy that rejects is no fault (C6, A9)."""
+    torn = tmp_path / "auth.json"
+    torn.write_text("{")
+    local.policy.write_text(json.dumps({"default": [{"type": "nosuch"}]}))
+    async with opened(local, auth_file=str(torn)) as under_test:
+        texts = [problem.text for problem in (await examined(under_test)).problems]
+    assert len(texts) == 2
+    assert str(torn) in texts[0]
+    assert "nosuch" in texts[1]
+    local.policy.write_text(json.dumps({"default": [{"type": "reject"}]}))
+    async with opened(local) as under_test:
+        assert (await examined(under_test)).problems == ()
