@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from criimage.testing.oci import Config, image, layer
 from criimage.testing.scripted_registry import ScriptedRegistry, scripted_registry
+from parts.containerd import Containerd, containerd
 from parts.criimage_process import Criimage, criimage, store_config
 from parts.engine import Engine, Kind, engine
 from parts.raw_client import Answer, RawClient, raw_client
@@ -52,6 +53,7 @@ class Target:
         image: the name of an image there.
         store: of containers-storage, else None.
         engine: of docker, else None.
+        runtime: of cri, else None.
         images: how many fresh ones have been made.
     """
 
@@ -61,6 +63,7 @@ class Target:
     image: str
     store: Store | None = None
     engine: Engine | None = None
+    runtime: Containerd | None = None
     images: int = 0
 
     @asynccontextmanager
@@ -107,10 +110,19 @@ def _docker(stack: ExitStack) -> Iterator[tuple[str, dict[str, object]]]:
     yield f'backend = "docker"\n[backends.docker]\nhost = {json.dumps(made.host)}\n', {"engine": made}
 
 
+@contextlib.contextmanager
+def _cri(stack: ExitStack) -> Iterator[tuple[str, dict[str, object]]]:
+    made = stack.enter_context(containerd())
+    # Without the relay, so that Version is the server's own answer, as on the other backends.
+    relay = '[runtime]\nendpoint = "none"\n'
+    yield f'backend = "cri"\n{relay}[backends.cri]\nendpoint = {json.dumps(made.endpoint)}\n', {"runtime": made}
+
+
 BACKENDS: dict[str, Callable[[ExitStack], contextlib.AbstractContextManager[tuple[str, dict[str, object]]]]] = {
     "memory": _memory,
     "containers-storage": _containers_storage,
     "docker": _docker,
+    "cri": _cri,
 }
 """By name: prepares a backend's store, and yields the settings and what a target has of it."""
 
