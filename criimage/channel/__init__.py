@@ -37,7 +37,7 @@ class Channel:
     Args:
         path: of the unix socket.
         told: is called, in the event loop, with what is wrong with the peer (nobody listens, a PING is not answered),
-            or with None once it works; only when that changes.
+            or with None if it works: once that is known, and when it changes.
         message_limit: largest message of an answer in bytes.
     """
 

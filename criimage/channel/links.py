@@ -73,7 +73,7 @@ class Links:
 
     Args:
         path: of the socket.
-        told: is called with what is wrong now, or with None once it works; only when that changes.
+        told: is called with what is wrong now, or with None if it works: once that is known, and when it changes.
 
     Attributes:
         generation: grows with every connection that is made: it may be another server's.
@@ -87,6 +87,7 @@ class Links:
         self._dialling: asyncio.Task[None] | None = None
         self._closed = False
         self._problem: str | None = None
+        self._known = False
         self._lost = asyncio.Event()
         self.generation = 0
 
@@ -211,7 +212,7 @@ class Links:
             self._tell(None)
 
     def _tell(self, problem: str | None) -> None:
-        if problem != self._problem:
-            self._problem = problem
+        if problem != self._problem or not self._known:
+            self._problem, self._known = problem, True
             if self._told is not None and not self._closed:
                 self._told(problem)

@@ -15,8 +15,9 @@ import grpc
 import pytest
 from grpclib.const import Status
 
-from criimage import problems
+from criimage import problems, wire
 from criimage.channel import links
+from criimage.metrics import PrometheusMetrics
 from criimage.testing.scripted_runtime import Script, ScriptedRuntime
 from parts.google_client import google_client
 from parts.raw_client import RawClient, framed, grpc_headers, raw_client
@@ -111,6 +112,44 @@ async def test_all_four_kinds_of_call(tmp_path: Path) -> None:
         there.client.h2.end_stream(call.stream)
         await there.client.flush()
         assert (await call.finished()).status == 0
+
+
+async def test_an_environment_that_is_no_text_passes_byte_for_byte(tmp_path: Path) -> None:
+    """CRI 1.37 makes such values of KeyValue lawful; who decodes and encodes them changes them (relay-and-cri 1)."""
+    variable = wire.text_field(1, "K") + wire.length_delimited(2, b"\xff\xfe\0\x80")
+    config = wire.length_delimited(1, wire.text_field(1, "c")) + wire.length_delimited(6, variable)
+    request = wire.text_field(1, "pod") + wire.length_delimited(2, config) + wire.length_delimited(999, b"unknown")
+    async with relayed(tmp_path) as there:
+        there.runtime.on(f"{SERVICE}/CreateContainer", Script(messages=(b"\x0a\x02id",)))
+        assert (await there.client.call(f"{SERVICE}/CreateContainer", request)).messages == [b"\x0a\x02id"]
+        (call,) = there.runtime.called("CreateContainer")
+        assert call.messages == [request]
+
+
+async def test_figures_of_relayed_calls(tmp_path: Path) -> None:
+    """Counted by method and code under names of their own; a method that nobody knows yet is `other`."""
+    figures = PrometheusMetrics("memory", ["ListImages"], ["internal"])
+    path = tmp_path / "runtime.sock"
+    async with (
+        ScriptedRuntime(path) as runtime,
+        serving(tmp_path, figures=figures, runtime={"endpoint": f"unix://{path}"}) as server,
+        raw_client(server.path) as client,
+    ):
+        runtime.on(STATUS, Script())
+        await client.call(STATUS)
+        await client.call(UNKNOWN_METHOD)
+        await client.call("/runtime.v1.ImageService/ListImages")
+
+        def value(name: str, **labels: str) -> float | None:
+            return figures.registry.get_sample_value(f"criimage_{name}", {"backend": "memory", **labels})
+
+        assert value("relayed_calls_total", method="Status") == 1
+        assert value("relayed_calls_total", method="other") == 1
+        assert value("relayed_calls_errors_total", code="UNIMPLEMENTED") == 1
+        assert value("operations_total", operation="ListImages") == 1
+        assert value("runtime_connected") == 1
+        await runtime.stop()
+        await until(lambda: value("runtime_connected") == 0)
 
 
 async def test_large_messages(tmp_path: Path) -> None:
