@@ -29,6 +29,7 @@ _COMMANDS = {
     "rmi": ("criimage.cli.client:rmi", "Remove images."),
     "fsinfo": ("criimage.cli.client:fsinfo", "Show where images lie and what they take."),
     "pulls": ("criimage.cli.pulls:pulls", "Show the pulls that run, or end one."),
+    "status": ("criimage.cli.status:status", "Show whether the service can do its work."),
     "removals": ("criimage.cli.removals:removals", "Show the removals that run, or end one."),
     "version": ("criimage.cli.client:version", "Show what answers at the endpoint."),
     "conformance": ("criimage.cli.conformance:conformance", "Judge any CRI image service."),

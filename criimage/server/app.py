@@ -38,6 +38,7 @@ from criimage.server.server import Server
 from criimage.server.signals import Signals
 from criimage.server.socket import BoundSocket
 from criimage.server.socket_watch import watch_socket
+from criimage.server.status_service import StatusService
 from criimage.server.stopping import Stopping
 from criimage.work import Work
 
@@ -77,6 +78,7 @@ class Assembly:
         figures: takes what is measured.
         shown: the effective settings without secrets, for a verbose Status.
         runtime: socket of the runtime whose RuntimeService is relayed; None to answer for it ourselves.
+        backend_name: for our own status.
 
     Attributes:
         server: not started.
@@ -95,6 +97,7 @@ class Assembly:
         figures: Callable[[list[str]], metrics.Metrics],
         shown: dict[str, Any],
         runtime: Path | None = None,
+        backend_name: str = "",
     ) -> None:
         self._stopping = Stopping()
         readiness = Readiness(backend)
@@ -106,6 +109,7 @@ class Assembly:
         methods = [*self.images.methods(), *RuntimeService(readiness, __version__, shown).methods()]
         methods += PullService(self.pulls, self._stopping).methods()
         methods += RemovalService(self.removals).methods()
+        methods += StatusService(readiness, backend_name, runtime, shown).methods()
         services = sorted({method.service for method in methods})
         methods += HealthService(readiness, services, self._stopping).methods()
         methods += ReflectionService(services).methods()
@@ -164,7 +168,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
                 measured.append(metrics.PrometheusMetrics(plugin.name, operations, metrics.error_kinds()))
                 return measured[0]
 
-            assembly = Assembly(backend, work, settings, figures, shown, runtime)
+            assembly = Assembly(backend, work, settings, figures, shown, runtime, plugin.name)
             if assembly.relay is not None:
                 await stack.enter_async_context(assembly.relay)
             if runtime is not None and not settings.runtime.sandbox_image:

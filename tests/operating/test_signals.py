@@ -198,3 +198,22 @@ def test_a_taken_socket_is_a_configuration_error() -> None:
 
     assert second.returncode == 2
     assert second.stderr == f"Error: {server.socket} is in use by another criimage, which holds {server.socket}.lock\n"
+
+
+def test_status_says_what_is_wrong_and_ends_with_it() -> None:
+    """Exit code 0 while all is well; 1 with the problem, its source and its remedy, as text and as JSON."""
+    with staged_server() as server:
+        well = CliRunner().invoke(main, ["status", "--endpoint", server.endpoint])
+    with staged_server("[backends.staged]\nproblem = 'no disk'") as server:
+        ill = CliRunner().invoke(main, ["status", "--endpoint", server.endpoint])
+        told = CliRunner().invoke(main, ["status", "--output", "json", "--endpoint", server.endpoint])
+
+    assert well.exit_code == 0
+    assert "serving" in well.stdout
+    assert "staged" in well.stdout
+    assert (ill.exit_code, told.exit_code) == (1, 1)
+    assert "problem:  backend: no disk (do something)" in ill.stdout
+    found = json.loads(told.stdout)
+    assert found["serving"] is False
+    assert found["problems"] == [{"source": "backend", "text": "no disk", "remedy": "do something"}]
+    assert found["settings"]["backend"] == "staged"

@@ -514,6 +514,7 @@ SERVICES = [
     *(f"runtime.{version}.{name}" for version in VERSIONS for name in ("ImageService", "RuntimeService")),
     "criimage.v1.PullService",
     "criimage.v1.RemovalService",
+    "criimage.v1.StatusService",
 ]
 
 
