@@ -17,6 +17,7 @@ from criimage.lasting import lasting
 from criimage_containers_storage.config_files import alias_cache, registries_files, rule_set
 from criimage_containers_storage.examination import Examiner
 from criimage_containers_storage.finishing import finish
+from criimage_containers_storage.limits import limits
 from criimage_containers_storage.pulling.changes import StoreChanges
 from criimage_containers_storage.pulling.journal import Journal
 from criimage_containers_storage.pulling.leftovers import Leftovers
@@ -37,7 +38,7 @@ from criimage_containers_storage.store.storage_conf import locate
 from criimage_containers_storage.store.usage import UsageMeter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from criimage.backend import Examination, Image, Problem, ProgressReporter, PullContext
     from criimage.credentials import Credentials
@@ -95,13 +96,14 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         )
         readiness = Readiness(settings, layout, environment, registries, work.path, rules)
         meter = UsageMeter(layout, store)
+        warn = functools.partial(limits, layout, version)
         remover = Remover(layout, changes, access)
         examiner = Examiner(settings, layout, environment, rules, version)
         try:
             async with lasting(leftovers.watch, "leftovers"):
                 try:
                     yield ContainersStorageBackend(
-                        store, resolver, puller, remover, readiness, examiner, meter, untag=settings.remove == "untag"
+                        store, resolver, puller, remover, readiness, examiner, meter, warn, untag=settings.remove == "untag"
                     )
                 finally:
                     await puller.close()
@@ -122,6 +124,7 @@ class ContainersStorageBackend:
         readiness: Readiness,
         examiner: Examiner,
         meter: UsageMeter,
+        limits_here: Callable[[], tuple[Problem, ...]],
         *,
         untag: bool,
     ) -> None:
@@ -132,6 +135,7 @@ class ContainersStorageBackend:
         self._readiness = readiness
         self._examiner = examiner
         self._meter = meter
+        self._limits_here = limits_here
         self._untag = untag
 
     @property
@@ -146,6 +150,10 @@ class ContainersStorageBackend:
     async def examine(self) -> Examination:
         """Try out skopeo, driver, options and policy in a store that is thrown away, and tell the files that count."""
         return await self._examiner.examine()
+
+    async def limits(self) -> tuple[Problem, ...]:
+        """Tell what cannot be safe with the tools that are here, see `criimage.backend.Limited`."""
+        return await anyio.to_thread.run_sync(self._limits_here)
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return what a name may mean, by the machine's registries.conf and aliases."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,7 @@ from containers_storage.opened import opened
 from criimage import errors
 from criimage.reference import Reference
 from criimage.testing.oci import image, layer, noise_layer
+from criimage_containers_storage.limits import limits
 from criimage_containers_storage.pulling.changes import StoreChanges
 from criimage_containers_storage.pulling.skopeo import Skopeo
 from criimage_containers_storage.store.access import StoreAccess
@@ -19,7 +21,10 @@ from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.storage_conf import Layout
 from parts.registry import registry
 from parts.store import Store as LocalStore
-from parts.store import store
+from parts.store import store, unmount_below
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
 
@@ -147,3 +152,39 @@ async def test_an_undo_takes_its_own_name_only(moment: int) -> None:
             other: {kept, name} if moment == 2 else {kept},
             **({refused.record.id: {f"{name}-new"}} if moment == 3 else {}),
         }
+
+
+@pytest.mark.parametrize("how", ["image", "untag"])
+async def test_an_image_of_both_stores_stays(how: str) -> None:
+    """Its removal is refused with nothing changed; a name of the writable record goes alone with "untag" (C15, R7)."""
+    with registry() as hub, store() as shared, store() as local:
+        name, second = hub.push(SMALL, "app", "1"), hub.push(SMALL, "app", "2")
+        await asyncio.to_thread(shared.pull, name)
+        unmount_below(shared.folder)
+        async with opened(local, options=[f"overlay.imagestore={shared.root}"], remove=how) as under_test:
+            (before,) = await under_test.backend.images()
+            assert before.pinned
+            both = await under_test.pull(second)
+            assert both.pinned
+            assert [str(one) for one in both.tags] == [name, second]
+            with pytest.raises(errors.ReadOnlyImage):
+                await under_test.remove(str(both.id))
+            if how == "image":
+                with pytest.raises(errors.ReadOnlyImage):
+                    await under_test.remove(second)
+                assert await under_test.backend.images() == (both,)
+            else:
+                await under_test.remove(second)
+                (left,) = await under_test.backend.images()
+                assert [str(one) for one in left.tags] == [name]
+                assert left.pinned
+
+
+@pytest.mark.parametrize(("version", "warned"), [("1.9.3", 2), ("1.10.0", 2), ("1.11.0", 0), ("1.18.0", 0), ("", 2)])
+def test_what_cannot_be_safe_is_told(tmp_path: Path, version: str, warned: int) -> None:
+    """An old skopeo, and an additional store that is not there, are what `config check` tells (A1, E18)."""
+    (tmp_path / "there/overlay-images").mkdir(parents=True)
+    layout = Layout(tmp_path, tmp_path, "overlay", (), (tmp_path / "there", tmp_path / "gone"))
+    told = limits(layout, version)
+    assert len(told) == warned + 1
+    assert str(tmp_path / "gone") in told[-1].text

@@ -205,7 +205,7 @@ async def test_then_every_image_is_whole_and_every_layer_has_an_owner(
 ) -> None:
     """Whatever was pulled, removed, cancelled and killed: no image is half, and no layer is nobody's (A1 to A5)."""
     need("buildah", "podman")
-    seed = int(os.environ.get("CRIIMAGE_SEED", "5"))
+    seed = int(os.environ.get("STORE_TEST_SEED", "5"))
     with registry() as hub, store() as local:
         names = [hub.push(made, f"app{number}", "1") for number, made in enumerate(IMAGES)]
         servers = [Server(local), Server(local)]
