@@ -103,7 +103,15 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
             async with lasting(leftovers.watch, "leftovers"):
                 try:
                     yield ContainersStorageBackend(
-                        store, resolver, puller, remover, readiness, examiner, meter, warn, untag=settings.remove == "untag"
+                        store,
+                        resolver,
+                        puller,
+                        remover,
+                        readiness,
+                        examiner,
+                        meter,
+                        warn,
+                        untag=settings.remove == "untag",
                     )
                 finally:
                     await puller.close()
