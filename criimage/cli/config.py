@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import click
 from pydantic import BaseModel
@@ -33,13 +33,24 @@ def config() -> None:
 
 @config.command()
 def default() -> None:
-    """Print every key with its default as TOML, explained."""
-    click.echo(
-        "# Settings of criimage. Drop-ins lie in conf.d beside this file; then CRIIMAGE_* (nested by __) and flags win."
-    )
-    click.echo("\n".join(_tables(Settings, "")))
-    for plugin in _working_plugins():
-        click.echo("\n".join(_tables(plugin.settings_model, f"backends.{plugin.name}")))
+    """Print every key with its default as TOML, explained, and each line a comment."""
+    click.echo("\n".join(example_settings()))
+
+
+def example_settings() -> Iterator[str]:
+    """Yield the lines of a settings file that sets nothing: every key with its default, explained and commented out.
+
+    Table headers are comments too, so that whatever is appended to such a file cannot meet a table that is there, and
+    an upgrade may change a default.
+    """
+    yield "# Settings of criimage. Drop-ins lie in conf.d beside this file; CRIIMAGE_* (nested by __), then flags, win."
+    yield "# To change a key take the # away from it and from the header of its table, or write both below."
+    models: list[tuple[str, type[BaseModel]]] = [("", Settings)]
+    models += [(f"backends.{plugin.name}", plugin.settings_model) for plugin in _working_plugins()]
+    for name, model in models:
+        for line in _tables(model, name, examples=True):
+            # What explains has a space behind the #, what can be made live has none.
+            yield line if not line or line.startswith("#") else f"#{line}"
 
 
 @config.command()
@@ -122,11 +133,15 @@ def _working_plugins() -> Iterator[Plugin[Any]]:
             click.echo(f"# {error.text}", err=True)
 
 
-def _tables(model: type[BaseModel], name: str, values: BaseModel | None = None) -> Iterator[str]:
-    """Yield TOML for a model: its keys first, its tables after them."""
+def _tables(
+    model: type[BaseModel], name: str, values: BaseModel | None = None, *, examples: bool = False
+) -> Iterator[str]:
+    """Yield TOML for a model: its keys, then its tables; on request an example of those with free names."""
     tables: list[tuple[str, type[BaseModel]]] = []
+    named: list[tuple[str, str, type[BaseModel]]] = []
     if name:
-        yield f"\n[{name}]"
+        yield ""
+        yield f"[{name}]"
     # As JSON, because that is how a model masks its secrets and writes lengths of time.
     shown = (values if values is not None else model.model_construct()).model_dump(mode="json", warnings=False)
     for key, field in model.model_fields.items():
@@ -137,11 +152,32 @@ def _tables(model: type[BaseModel], name: str, values: BaseModel | None = None) 
         value = shown.get(key)
         if isinstance(value, dict) and not name:
             continue  # the backends' tables are printed by their own models
+        entry = _entry_model(kind)
+        if examples and entry is not None:
+            named.append((f'{name}.{key}."HOST"', field.description or "", entry))
+            continue
         for line in (field.description or "").splitlines():
             yield f"# {line}"
         yield f"{key} = {_toml(value)}" if value is not None else f"# {key} ="
     for key, kind in tables:
-        yield from _tables(kind, f"{name}.{key}" if name else key, getattr(values, key) if values is not None else None)
+        below = getattr(values, key) if values is not None else None
+        yield from _tables(kind, f"{name}.{key}" if name else key, below, examples=examples)
+    for title, description, entry in named:
+        yield ""
+        yield f"# {description}"
+        yield f"[{title}]"
+        for key, field in entry.model_fields.items():
+            yield f"# {field.description}"
+            # Unset means as in the table above: its default is the example.
+            yield f"{key} = {_toml(shown[key] if key in shown else shown[f'{key}_per_registry'])}"
+
+
+def _entry_model(kind: object) -> type[BaseModel] | None:
+    """Return the model of the entries of a table with free names, or None for any other kind of key."""
+    if get_origin(kind) is not dict:
+        return None
+    entry = get_args(kind)[1]
+    return entry if isinstance(entry, type) and issubclass(entry, BaseModel) else None
 
 
 def _toml(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from cli.command import at_once, fail, run, succeed
 from criimage import plugins
 from criimage.settings import Settings, read_layers
+from documentation.pages import DOCS
 from operating.staged import CANARY, installed
 
 if TYPE_CHECKING:
@@ -37,23 +39,40 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_defaults_are_live_toml(config: Path) -> None:
-    """Design section 7: read as a settings file, `config default` is valid and changes nothing, for any backend."""
-    config.write_text(succeed("config", "default"))
+def live(lines: list[str]) -> list[str]:
+    """The lines as they are when everything is made live: the # goes that has no space behind it."""
+    return [line.removeprefix("#") if line[1:2] != " " else line for line in lines]
+
+
+def test_the_defaults_set_nothing() -> None:
+    """Every line is empty or a comment, table headers too, so an upgrade may change a default."""
+    text = succeed("config", "default")
+
+    assert tomllib.loads(text) == {}
+    assert all(not line or line.startswith("#") for line in text.splitlines())
+
+
+def test_the_defaults_made_live_are_the_defaults(config: Path) -> None:
+    """Design section 7: with each # taken away it is a valid file that changes nothing, for any backend."""
+    config.write_text("\n".join(live(succeed("config", "default").splitlines())))
 
     layers = read_layers(config, environment={})
+    settings = layers.settings()
 
-    assert layers.settings().model_copy(update={"backends": {}}) == Settings()
+    (example,) = settings.pulls.registry
+    assert settings.pulls.policy().registries[example] == settings.pulls.policy().default
+    pulls = settings.pulls.model_copy(update={"registry": {}})
+    assert settings.model_copy(update={"backends": {}, "pulls": pulls}) == Settings()
     for backend in plugins.installed():
         plugin = plugins.load(backend.name)
         assert layers.backend_settings(plugin) == plugin.settings_model()
-    assert set(layers.settings().backends) == {backend.name for backend in plugins.installed()}
+    assert set(settings.backends) == {backend.name for backend in plugins.installed()}
 
 
 def test_the_defaults_show_every_key_and_explain_it() -> None:
     """Design section 7: every key of the core stands there, with a comment above it."""
     lines = succeed("config", "default").splitlines()
-    found = tomllib.loads("\n".join(lines))
+    found = tomllib.loads("\n".join(live(lines)))
 
     def check(keys: dict[str, object], table: dict[str, object]) -> None:
         assert set(keys) <= set(table)
@@ -62,8 +81,23 @@ def test_the_defaults_show_every_key_and_explain_it() -> None:
     for section in ("log", "metrics", "pulls"):
         check(getattr(Settings(), section).model_dump(), found[section])
     for before, line in itertools.pairwise(lines):
-        if "=" in line and not line.startswith("#"):
+        if line.startswith("#") and line[1:2] not in {" ", "["}:
             assert before.startswith("# "), line
+
+
+def test_every_table_of_the_pages_can_be_appended_to_the_defaults(config: Path) -> None:
+    """`config default > FILE`, then any table or key of the docs behind it: valid TOML, and the key counts."""
+    text = succeed("config", "default")
+    seen = 0
+    for page in sorted(DOCS.rglob("*.md")):
+        for block in re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            try:
+                alone = tomllib.loads(block)
+            except tomllib.TOMLDecodeError:
+                continue  # what is no settings file is judged elsewhere
+            assert tomllib.loads(f"{text}\n{block}") == alone
+            seen += 1
+    assert seen >= 10
 
 
 def test_the_defaults_go_on_without_a_broken_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +112,7 @@ def test_the_defaults_go_on_without_a_broken_backend(tmp_path: Path, monkeypatch
 
     assert ended.returncode == 0
     assert 'backend "broken" of bad 1 cannot be imported' in ended.stderr
-    assert "memory" in tomllib.loads(ended.stdout)["backends"]
+    assert "#[backends.memory]" in ended.stdout.splitlines()
 
 
 AWKWARD = [
