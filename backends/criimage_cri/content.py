@@ -12,6 +12,7 @@ from grpclib.const import Status
 
 from criimage import foreign_json, wire
 from criimage.channel import CallError
+from criimage.errors import OperationFailed
 from criimage_cri.records import fields_of, messages, number, text
 
 if TYPE_CHECKING:
@@ -95,8 +96,10 @@ class ContentService:
         try:
             await self.downloads()
         except CallError as error:
-            if not error.reached and error.status is not Status.DEADLINE_EXCEEDED:
+            if error.status is Status.UNAVAILABLE:
                 raise
+            return False
+        except OperationFailed:
             return False
         return True
 

@@ -24,18 +24,22 @@ if TYPE_CHECKING:
 
 __all__ = ["is_in_use", "pull_failure"]
 
+# Whatever may lie between two words has a bound, so that a long text costs no more than its length.
 _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
     (re.compile(words, re.IGNORECASE), kind)
     for words, kind in (
         # The runtime's own, first in the text.
-        (r"^(rpc error: [^:]*: )?RegistryUnavailable\b", errors.RegistryUnavailable),
-        (r"^(rpc error: [^:]*: )?SignatureValidationFailed\b", errors.SignatureRejected),
+        (r"^(rpc error: [^:]{0,100}: )?RegistryUnavailable\b", errors.RegistryUnavailable),
+        (r"^(rpc error: [^:]{0,100}: )?SignatureValidationFailed\b", errors.SignatureRejected),
         # Not cancelled by us: then nobody would be reading. The runtime is going down.
         (r"context canceled$|transport is closing|grpc: the client connection is closing", errors.BackendUnavailable),
         (r"no space left on device|disk quota exceeded", errors.StorageFull),
-        (r"rejected by policy|signature required|signature for identity .* not accepted", errors.SignatureRejected),
         (
-            r"status\b[^\"]*\b50[234]\b|\b50[234] (bad gateway|service unavailable|gateway time-?out)",
+            r"rejected by policy|signature required|signature for .{0,200} not accepted",
+            errors.SignatureRejected,
+        ),
+        (
+            r"status\b[^\"]{0,100}\b50[234]\b|\b50[234] (bad gateway|service unavailable|gateway time-?out)",
             errors.RegistryUnavailable,
         ),
         (
@@ -50,19 +54,19 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
             r"no match(ing manifest)? for (linux|windows|platform)|no image found in (image index|manifest list)",
             errors.PlatformMissing,
         ),
-        (r"toomanyrequests|too many requests|\bstatus\b[^\"]*\b429\b", errors.RateLimited),
+        (r"toomanyrequests|too many requests|\bstatus\b[^\"]{0,100}\b429\b", errors.RateLimited),
         (
             (
                 r"unauthorized|no basic auth credentials|authentication required|authorization failed"
-                r"|insufficient_scope|invalid username/password|\bstatus\b[^\"]*\b401\b"
+                r"|insufficient_scope|invalid username/password|\bstatus\b[^\"]{0,100}\b401\b"
             ),
             errors.AccessDenied,
         ),
-        (r"(?<!permission )denied|forbidden|\bstatus\b[^\"]*\b403\b", errors.AccessDenied),
+        (r"(?<!permission )denied|forbidden|\bstatus\b[^\"]{0,100}\b403\b", errors.AccessDenied),
         # A page in place of a manifest, which containerd then looks for under the page's digest.
         (r"\(text/html[^)]*\) from remote", errors.ContentInvalid),
         (
-            r"manifest unknown|name unknown|repository name not known|not found|\bstatus\b[^\"]*\b404\b",
+            r"manifest unknown|name unknown|repository name not known|not found|\bstatus\b[^\"]{0,100}\b404\b",
             errors.RemoteImageMissing,
         ),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from grpclib.const import Status
@@ -69,11 +70,19 @@ class Upstream:
             # An image service without a runtime may have no Version.
             runtime = UNKNOWN
         if not self._serves_images or runtime != self._runtime or runtime is UNKNOWN:
-            await self.images("ImageFsInfo", b"", seconds)
-            self.tells_downloads = runtime.name == "containerd" and await self._content.exists()
+            # The service is there if it answers at all, though it be with an error of its own.
+            with contextlib.suppress(OperationFailed):
+                await self.images("ImageFsInfo", b"", seconds)
+            self.tells_downloads = runtime.name == "containerd" and await self._has_content()
             self._serves_images = True
         self._runtime = runtime
         return runtime
+
+    async def _has_content(self) -> bool:
+        try:
+            return await self._content.exists()
+        except CallError as error:
+            raise failure(error) from error
 
     async def images(self, method: str, request: bytes, seconds: float | None = None) -> bytes:
         """Call the image service; raises as `call` does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -150,3 +151,20 @@ def test_words_have_kinds(words: str, kind: type[CriimageError]) -> None:
 def test_codes_count_where_words_say_nothing(error: CallError, kind: type[CriimageError]) -> None:
     """And what the channel itself says is about the runtime, not about a registry."""
     assert type(pull_failure(error, X)) is kind
+
+
+@pytest.mark.parametrize(
+    "piece", ["status ", "dial ", "signature for ", "lookup a", "<html", "1.1.1.1:1->", "no match "]
+)
+def test_a_long_text_costs_no_more_than_its_length(piece: str) -> None:
+    """Ten times the text takes no hundred times the work; what is looked at has an end anyway."""
+
+    def cost(size: int) -> float:
+        error = CallError(Status.UNKNOWN, (piece * size)[:size])
+        begin = time.process_time()
+        for _ in range(3):
+            pull_failure(error, X)
+        return time.process_time() - begin
+
+    cost(100)
+    assert cost(16_000) < 30 * max(cost(1600), 0.001)

@@ -356,6 +356,17 @@ async def test_a_runtime_without_an_image_service_is_a_problem(socket: Path) -> 
         assert "disabled_plugins" in problem.remedy
 
 
+async def test_a_runtime_that_cannot_tell_its_usage_still_has_images(socket: Path) -> None:
+    """An error of ImageFsInfo is one of that call only."""
+    async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
+        runtime.images = [an_image("containerd")]
+        runtime.server.on("/runtime.v1.ImageService/ImageFsInfo", refusing("statfs: input/output error"))
+        assert await backend.check() == ()
+        assert len(await backend.images()) == 1
+        with pytest.raises(OperationFailed, match="input/output error"):
+            await backend.usage()
+
+
 async def test_equal_failures_have_equal_texts(socket: Path) -> None:
     """Ports, resolvers and names of unfinished work are left out; passwords never come through."""
     name = "reg.example/a:1"
