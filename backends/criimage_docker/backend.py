@@ -95,6 +95,13 @@ class DockerBackend:
             return (Problem(error.text, "start the engine, or set host to where it listens"),)
         return ()
 
+    async def limits(self) -> tuple[Problem, ...]:
+        """Tell what this engine cannot be brought to do; nothing where it does not answer."""
+        try:
+            return (await self._engine.features()).limits
+        except (BackendUnavailable, Refusal):
+            return ()
+
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return the one reference that a name means; a short name is docker.io's (P6)."""
         return (qualified(name),)

@@ -9,7 +9,7 @@ from blockbuster import blockbuster_ctx
 
 import criimage_docker.backend  # noqa: F401 - importing blocks, and is over before a test begins
 from criimage.testing.scripted_registry import Auth, ScriptedRegistry, scripted_registry
-from parts.engine import KINDS, Engine, engine
+from parts.engine import KINDS, STABLE, Engine, Kind, engine
 from parts.registry import Registry, registry
 
 if TYPE_CHECKING:
@@ -26,10 +26,27 @@ class Scripted(Protocol):
         """Run one until the block is left."""
 
 
-@pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.value)
+@pytest.fixture(scope="session", params=Kind, ids=lambda kind: kind.value)
 def running_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with engine(request.param) as running:
         yield running
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the newest engines but where a test asks for them."""
+    left_out = [item for item in items if _kind(item) not in {None, *KINDS} and not _wants_newest(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _kind(item: pytest.Item) -> Kind | None:
+    call = getattr(item, "callspec", None)
+    kind = None if call is None else call.params.get("running_engine")
+    return kind if isinstance(kind, Kind) and kind not in STABLE else None
+
+
+def _wants_newest(item: pytest.Item) -> bool:
+    return item.get_closest_marker("newest") is not None or item.get_closest_marker("long") is not None
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ def names_and_digests(docker: Engine, text: str) -> tuple[list[str], list[str]]:
     return sorted(found["RepoTags"]), sorted(set(found["RepoDigests"]))
 
 
+@pytest.mark.newest
 async def test_a_host_of_capital_letters(docker: Engine, hub: Registry) -> None:
     """Issue 10.5: `MYREG/app:1` is an image of the registry MYREG: listed, found, and removed with all its names."""
     name = hub.push(image(layer({"for": b"capital"})), "odd/capital", "1")
@@ -180,6 +181,7 @@ def put_artifact(hub: ScriptedRegistry, name: str) -> str:
     return digest
 
 
+@pytest.mark.newest
 async def test_an_artifact(docker: Engine, scripted: Scripted) -> None:
     """Issue 10.6: refused by the graph drivers, nothing left; in the containerd store seen by all means and removed."""
     async with docker_backend(docker.host) as backend:

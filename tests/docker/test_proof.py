@@ -47,6 +47,7 @@ def private(scripted: Scripted, request: pytest.FixtureRequest) -> Iterator[Scri
         yield hub
 
 
+@pytest.mark.newest
 async def test_a_digest_that_is_here_needs_the_right_credentials(docker: Engine, private: ScriptedRegistry) -> None:
     """Issue 10.1: a pull by digest of an image that is here fails for whoever may not have it, and changes nothing."""
     made = image(layer({"for": b"proof"}))

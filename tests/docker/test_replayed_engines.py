@@ -144,6 +144,26 @@ async def test_what_is_no_engine(tmp_path: Path) -> None:
             assert words in problem.text
 
 
+@pytest.mark.parametrize(
+    ("api", "store", "told"),
+    [
+        ("1.41", "overlay", ["cri-dockerd", "without a name"]),
+        ("1.42", "overlay", ["without a name"]),
+        ("1.45", "io.containerd.snapshotter.v1", ["prunes"]),
+        ("1.51", "io.containerd.snapshotter.v1", []),
+    ],
+)
+async def test_what_an_engine_cannot_do_is_told(tmp_path: Path, api: str, store: str, told: list[str]) -> None:
+    """Issue 10.9: `config check` says which engine cri-dockerd refuses, and which does not tell of every change."""
+    answers = {f"GET /v{api}/info": (200, {"DriverStatus": [["driver-type", store]]})}
+    async with replayed(tmp_path, answers, api), docker_backend(f"unix://{tmp_path}/docker.sock") as backend:
+        limits = await backend.limits()
+
+    assert len(limits) == len(told)
+    for limit, words in zip(limits, told, strict=True):
+        assert words in limit.text
+
+
 async def test_an_engine_that_cannot_ask_for_a_proof(tmp_path: Path) -> None:
     """Issue 10.1: below API 1.30 a pull by digest cannot be proven; such an engine is refused, with the reason."""
     async with replayed(tmp_path, {}, "1.29") as replay, docker_backend(f"unix://{tmp_path}/docker.sock") as backend:

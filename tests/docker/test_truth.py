@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from parts.engine import Engine
     from parts.registry import Registry
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.newest, pytest.mark.timeout(600)]
 
 LAG = 5.0
 """Seconds that a list may be behind a change that has no event."""

@@ -334,6 +334,7 @@ async def ours(walking: Walk, backend: DockerBackend) -> None:
     walking.texts.add(name)
 
 
+@pytest.mark.newest
 @pytest.mark.timeout(300)
 async def test_a_short_walk(docker: Engine, hub: Registry) -> None:
     """Issue 10: after each change from outside our statuses are the engine's at once, our lists after their lag."""

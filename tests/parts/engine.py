@@ -89,9 +89,10 @@ class Kind(enum.Enum):
         return unstable() if self in {Kind.UNSTABLE, Kind.UNSTABLE_CONTAINERD} else debian13()
 
 
-_STABLE = (Kind.DEBIAN12, Kind.DEBIAN13, Kind.DEBIAN13_CONTAINERD)
-KINDS = tuple(Kind) if os.environ.get("TEST_UNSTABLE_ENGINE") == "1" else _STABLE
-"""The engines that every test is run with. Unstable's changes from day to day, so it is asked for by a variable."""
+STABLE = (Kind.DEBIAN12, Kind.DEBIAN13, Kind.DEBIAN13_CONTAINERD)
+KINDS = tuple(Kind) if os.environ.get("TEST_UNSTABLE_ENGINE") == "1" else STABLE
+"""The engines that every test is run with. Unstable's two are for the tests marked `newest` or `long`, and for all if a
+variable asks for it: two engines more would take too long each time."""
 
 
 @dataclass(slots=True)
@@ -104,12 +105,14 @@ class Engine:
         socket: where it listens.
         options: what dockerd is started with, besides its places.
         hosts: a file in place of /etc/hosts, for the engine alone; the machine's own if None.
+        environment: variables that it gets besides ours.
     """
 
     kind: Kind
     folder: Path
     options: tuple[str, ...] = ()
     hosts: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     _running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _process: Child | None = None
 
@@ -166,6 +169,7 @@ class Engine:
         if system is not None:
             before = [_ELSEWHERE, "sh", self.folder, self.hosts or "", system]
         return [
+            *("env", *(f"{key}={value}" for key, value in self.environment.items())),
             *namespaces,
             *("sh", "-euc", *before),
             *("--bridge=none", "--iptables=false"),
@@ -391,13 +395,21 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 @contextlib.contextmanager
-def engine(kind: Kind, *, options: Sequence[str] = (), hosts: str = "", started: bool = True) -> Iterator[Engine]:
+def engine(
+    kind: Kind,
+    *,
+    options: Sequence[str] = (),
+    hosts: str = "",
+    environment: Mapping[str, str] | None = None,
+    started: bool = True,
+) -> Iterator[Engine]:
     """Runs an engine until the block is left; everything it had is gone afterwards.
 
     Args:
         kind: which one; Debian 13's is made first where it has not been.
         options: more arguments for dockerd.
         hosts: the text of an /etc/hosts for it alone.
+        environment: variables that it gets besides ours.
         started: whether it runs already when the block begins.
 
     Yields:
@@ -413,7 +425,7 @@ def engine(kind: Kind, *, options: Sequence[str] = (), hosts: str = "", started:
         file = folder / "hosts" if hosts else None
         if file is not None:
             file.write_text(hosts)
-        made = Engine(kind, folder, tuple(options), file)
+        made = Engine(kind, folder, tuple(options), file, environment or {})
         with made._running:
             if started:
                 made.start()

@@ -45,7 +45,7 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
                 r"received unexpected http status: 50[234]|unexpected status\b.{0,400}\b50[234]\b"
                 r"|error parsing http 50[234] response"
                 # What a proxy answers where a tunnel is wanted; Go passes its status line on.
-                r"|\": (bad gateway|service unavailable|gateway time-?out)\b|\bproxyconnect\b"
+                r"|\": (bad gateway|service unavailable|gateway time-?out|unexpected eof)\b|\bproxyconnect\b"
             ),
             errors.RegistryUnavailable,
         ),
