@@ -7,6 +7,7 @@ Every key is declared here or in the chosen backend's own model; an unknown one 
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from criimage.duration import Duration
 from criimage.endpoint import DEFAULT_ENDPOINT, PASSED_SOCKET, socket_path
-from criimage.errors import ConfigurationError
+from criimage.errors import ConfigurationError, CriimageError
 from criimage.files import files_in, is_there, read
 from criimage.foreign_text import keep_start
 from criimage.foreign_toml import parse_toml
 from criimage.plugins import installed
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
+from criimage.reference import Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +62,8 @@ class MetricsSettings(_Section):
         host, _, port = address.rpartition(":")
         if address and not (host and port.isascii() and port.isdecimal() and int(port) <= _PORT_LIMIT):
             raise ValueError("not of the form HOST:PORT")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(f"an IPv6 address stands in brackets: [{host}]:{port}")
         return address
 
 
@@ -93,6 +97,19 @@ class PullSettings(_Section):
     registry: dict[str, RegistryPullSettings] = Field(
         default_factory=dict, description='a table [pulls.registry."HOST"] sets any of these for one registry'
     )
+
+    @field_validator("registry")
+    @classmethod
+    def _can_match(cls, registry: dict[str, RegistryPullSettings]) -> dict[str, RegistryPullSettings]:
+        for host in registry:
+            try:
+                name = Name.parse(f"{host}/x")
+                fits = name.domain is not None and name.qualified(name.domain).domain == host
+            except CriimageError:
+                fits = False
+            if not fits:
+                raise ValueError(f'"{host}" is the registry of no image; HOST or HOST:PORT as in full names of images')
+        return registry
 
     def policy(self) -> PullPolicy:
         """Return the limits as pulls keep them."""
@@ -244,7 +261,7 @@ class Layers:
         try:
             return Settings.model_validate(self.merged)
         except ValidationError as error:
-            raise self._explained(error, ()) from None
+            raise self._explained(error, (), Settings) from None
 
     def backend_settings(self, plugin: Plugin[Any]) -> Any:  # noqa: ANN401 - of the plugin's own model
         """Validate the table `[backends.NAME]` of one backend.
@@ -256,13 +273,15 @@ class Layers:
         try:
             return plugin.settings_model.model_validate(table)
         except ValidationError as error:
-            raise self._explained(error, ("backends", plugin.name)) from None
+            raise self._explained(error, ("backends", plugin.name), plugin.settings_model) from None
 
-    def _explained(self, error: ValidationError, above: tuple[str, ...]) -> ConfigurationError:
+    def _explained(self, error: ValidationError, above: tuple[str, ...], model: type[BaseModel]) -> ConfigurationError:
         lines = []
         for fault in error.errors(include_url=False, include_input=False):
             key = ".".join((*above, *(str(part) for part in fault["loc"])))
-            text = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+            text = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                text = f"no such key{_nearest(model, [str(part) for part in fault['loc']])}"
             lines.append(f"{self._origin(key)}: {key}: {text}")
         return ConfigurationError("\n".join(lines))
 
@@ -270,6 +289,18 @@ class Layers:
         while key not in self.origins and "." in key:
             key = key.rpartition(".")[0]
         return self.origins.get(key, "settings")
+
+
+def _nearest(model: type[BaseModel], path: list[str]) -> str:
+    """Return what may have been meant, in words, or nothing."""
+    *tables, key = path
+    for table in tables:
+        kind = model.model_fields[table].annotation if table in model.model_fields else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return ""
+        model = kind
+    close = difflib.get_close_matches(key, model.model_fields, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def read_layers(
@@ -289,8 +320,14 @@ def read_layers(
     """
     merged: Table = {}
     origins: dict[str, str] = {}
+    faults: list[str] = []
     for path in _files(config):
-        _merge(merged, _read(path), str(path), origins)
+        try:
+            _merge(merged, _read(path), str(path), origins)
+        except ConfigurationError as error:
+            faults.append(error.text)
+    if faults:
+        raise ConfigurationError("\n".join(faults))
     for name, text in sorted(environment.items()):
         if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
             keys = _keys(name.removeprefix(_ENVIRONMENT_PREFIX))

@@ -74,8 +74,14 @@ def check(**options: Any) -> None:  # noqa: ANN401
     for name in settings.backends:
         if name not in known:
             raise ConfigurationError(f'backends.{name}: no backend "{name}" is installed')
+    faults = []
     for plugin in _working_plugins():
-        layers.backend_settings(plugin)
+        try:
+            layers.backend_settings(plugin)
+        except ConfigurationError as error:
+            faults.append(error.text)
+    if faults:
+        raise ConfigurationError("\n".join(faults))
     problems, notes = asyncio.run(_findings(layers, load(settings.backend)))
     for problem in problems:
         click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")

@@ -202,7 +202,20 @@ def test_check_tells_what_keeps_a_backend_from_working(config: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("bakend = 1\n", "{config}: bakend: no such key"),
+        ("bakend = 1\n", "{config}: bakend: no such key; did you mean backend?"),
+        (
+            "[pulls]\nprogres_timeout = 1\n",
+            "{config}: pulls.progres_timeout: no such key; did you mean progress_timeout?",
+        ),
+        (
+            '[metrics]\naddress = "::1:9477"\n',
+            "{config}: metrics.address: an IPv6 address stands in brackets: [::1]:9477",
+        ),
+        ('[pulls.registry."https://a.io"]\n', '{config}: pulls.registry: "https://a.io" is the registry of no image'),
+        (
+            '[pulls.registry."index.docker.io"]\n',
+            '{config}: pulls.registry: "index.docker.io" is the registry of no image',
+        ),
         ("a = \n", "{config}: Invalid value (at line 1, column 5)"),
         ('backend = "nope"\n', 'no backend "nope" is installed; installed: containers-storage'),
         ('backend = "staged"\n[backends.nope]\n', 'backends.nope: no backend "nope" is installed'),
@@ -215,6 +228,23 @@ def test_check_finds_wrong_settings(config: Path, text: str, told: str) -> None:
     config.write_text(text)
 
     assert fail("config", "check", "--config", str(config), code=2).startswith(told.format(config=config))
+
+
+def test_check_tells_the_errors_of_all_files_at_once(config: Path) -> None:
+    """Each file that is no TOML is named, and each backend's wrong key, so that one run is enough (issue 14, A3)."""
+    drop_ins = config.parent / "conf.d"
+    drop_ins.mkdir()
+    config.write_text("a = \n")
+    (drop_ins / "1.toml").write_text("b = \n")
+    told = run("config", "check", "--config", str(config)).stderr
+    assert f"{config}: " in told
+    assert f"{drop_ins}/1.toml: " in told
+
+    (drop_ins / "1.toml").write_text("[backends.containers-storage]\nrot = 1\n")
+    config.write_text('backend = "staged"\n[backends.memory]\nx = 1\n')
+    told = run("config", "check", "--config", str(config)).stderr
+    assert f"{config}: backends.memory.x: no such key" in told
+    assert f"{drop_ins}/1.toml: backends.containers-storage.rot: no such key; did you mean root?" in told
 
 
 @pytest.mark.parametrize("command", [["config", "dump"], ["config", "check"], ["serve"]])
