@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 class TestCriOnContainerd(BackendConformance):
     """Everything is expected of it."""
 
-    capabilities = Capability.EXPECTED | Capability.IN_USE
+    capabilities = Capability.EXPECTED | Capability.IN_USE | Capability.NAMING | Capability.NAME_FIRST
 
     @pytest.fixture
     def registry(self, registries: tuple[Registry, Registry]) -> RealRegistry:
@@ -57,6 +57,15 @@ class TestCriOnContainerd(BackendConformance):
                     await backend.remove(Lookup.parse(pause))
 
         return held
+
+    @pytest.fixture
+    def give_name(self, runtime: Containerd) -> Callable[[ImageID, str], Awaitable[None]]:
+        """Tag it with containerd's own client, in full."""
+
+        async def named(image: ImageID, name: str) -> None:
+            await asyncio.to_thread(runtime.tag, str(image), f"docker.io/library/{name}:latest")
+
+        return named
 
     @pytest.fixture
     def leftovers(self, runtime: Containerd) -> Callable[[], Awaitable[Sequence[str]]]:

@@ -190,18 +190,31 @@ class Containerd:
 
     def clear(self) -> None:
         """Removes every image, over CRI: what others remove is seen there a moment later only."""
+        for _, _, image in wire.fields(self.image_service("ListImages")):
+            assert isinstance(image, bytes)
+            identity = next(wire.text(value) for number, _, value in wire.fields(image) if number == 1)
+            self.image_service("RemoveImage", wire.length_delimited(1, wire.text_field(1, identity)))
+
+    def tag(self, image: str, name: str) -> None:
+        """Gives an image another name as another client; returns when CRI knows it.
+
+        Args:
+            image: its ID.
+            name: in full.
+        """
+        self.ctr("images", "tag", image, name)
+        asked = wire.length_delimited(1, wire.text_field(1, name))
+        end = time.monotonic() + _START_SECONDS
+        while not self.image_service("ImageStatus", asked):
+            assert time.monotonic() < end, f"CRI does not see {name}"
+            time.sleep(0.005)
+
+    def image_service(self, method: str, request: bytes = b"") -> bytes:
+        """Makes one call of its ImageService, in bytes."""
         with grpc.insecure_channel(self.endpoint) as channel:
-
-            def call(method: str, request: bytes) -> bytes:
-                answer: bytes = channel.unary_unary(f"/runtime.v1.ImageService/{method}", bytes, bytes)(
-                    request, timeout=60
-                )
-                return answer
-
-            for _, _, image in wire.fields(call("ListImages", b"")):
-                assert isinstance(image, bytes)
-                identity = next(wire.text(value) for number, _, value in wire.fields(image) if number == 1)
-                call("RemoveImage", wire.length_delimited(1, wire.text_field(1, identity)))
+            call = channel.unary_unary(f"/runtime.v1.ImageService/{method}", bytes, bytes)
+            answer: bytes = call(request, timeout=60)
+        return answer
 
     def ctr(self, *arguments: str) -> str:
         """Runs containerd's own client in the namespace of pods, which must succeed, and returns what it prints."""
