@@ -124,16 +124,19 @@ class Links:
         pause = 0.1
         while True:
             self._lost.clear()
-            if any(link.is_open and not link.connection.going for link in self._links):
+            if self._is_connected():
                 pause = 0.1
                 await self._lost.wait()
                 continue
             self._dial()
             if self._dialling is not None:
                 await asyncio.wait([self._dialling])
-            if not self._links:
+            if not self._is_connected():
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 3.0)
+
+    def _is_connected(self) -> bool:
+        return any(link.is_open and not link.connection.going for link in self._links)
 
     def close(self) -> None:
         """Hang up; every call under way is told that its connection is lost."""

@@ -404,6 +404,36 @@ async def test_a_runtime_that_says_goodbye(tmp_path: Path) -> None:
         assert (await call.finished()).status == 0
 
 
+async def test_a_goodbye_of_a_runtime_that_takes_no_new_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it still answers what is under way, it is tried now and then, not without a pause."""
+    async with relayed(tmp_path) as there:
+        there.runtime.on(STATUS, Script(messages=(b"answered",), stall_after=1))
+        call = await there.client.send(grpc_headers(STATUS), framed(b""))
+        await until(lambda: call.messages)
+        dialled = 0
+        connect = links.Links._connect
+
+        async def counted(self: links.Links) -> None:
+            nonlocal dialled
+            dialled += 1
+            await connect(self)
+
+        monkeypatch.setattr(links.Links, "_connect", counted)
+        (tmp_path / "runtime.sock").unlink()
+        there.runtime.say_goodbye()
+        await until(lambda: problems.standing())
+        # Far more turns than the pauses leave room for, were there none.
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert dialled <= 2
+        answer = await there.client.call(STATUS)
+        assert answer.status == Status.UNAVAILABLE.value
+        there.runtime.release()
+        assert (await call.finished()).status == 0
+
+
 async def test_stopping_ends_streams_that_have_no_end(tmp_path: Path) -> None:
     """SIGTERM: their clients are told why, and the runtime that nobody listens any more."""
     path = tmp_path / "runtime.sock"
