@@ -312,8 +312,11 @@ async def test_a_change_before_the_subscription(docker: Engine, hub: Registry, m
     async with docker_backend(docker.host, cache_ttl="1h") as backend:
         await until(lambda: backend._view.trusted)
         await shows(backend, name)
+        before = backend._view.generation
         await asyncio.to_thread(docker.tag, name, "in-the-gap", "1")
         subscribe.set()
+        # By its event, not by the lag that a list may have.
+        await until(lambda: backend._view.generation > before)
         await shows(backend, name, "docker.io/library/in-the-gap:1")
 
 
