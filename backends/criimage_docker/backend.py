@@ -118,7 +118,7 @@ class DockerBackend:
         snapshot = await self._view.snapshot()
         if pattern is None:
             return snapshot.images
-        if pattern.lookup is not None and pattern.lookup.id is not None:
+        if pattern.lookup is not None and _means_one(pattern.lookup):
             found = await self._finder.find(pattern.lookup)
             return () if found is None else (found.image,)
         if self._filtered is None or self._filtered[0] is not snapshot:
@@ -137,25 +137,20 @@ class DockerBackend:
         if lookup is not None and lookup.id_prefix is not None:
             found = snapshot.with_prefix(lookup.id_prefix)
             wanted |= set() if found is None else {found.id.hex}
-        if lookup is not None and lookup.name is not None and lookup.name.digest is not None:
-            # The containerd store finds nothing by digest (26.1), the others exactly what has it.
-            found = snapshot.with_name(qualified(lookup.name))
-            wanted |= set() if found is None else {found.id.hex}
-        elif lookup is None or lookup.name is not None:
-            text = familiar_filter(pattern.text, None if lookup is None else lookup.name)
-            try:
-                listed = await self._engine.images(text)
-            except Refusal as refusal:
-                if "syntax error in pattern" in refusal.message:
-                    raise InvalidRequest(f"the filter is no valid pattern: {pattern.text}") from refusal
-                raise OperationFailed(f"the Docker engine cannot list its images: {refusal.message}") from refusal
-            matched = {str(one.get("Id")).removeprefix("sha256:") for one in listed}
-            if matched - {image.id.hex for image in snapshot.images}:
-                # New without an event.
-                self._view.changed()
-                snapshot = await self._view.snapshot()
-            # The containerd store lets `*` match what has no name; elsewhere no filter does (L8).
-            wanted |= {image.id.hex for image in snapshot.images if image.id.hex in matched and _named(image)}
+        text = familiar_filter(pattern.text, None if lookup is None else lookup.name)
+        try:
+            listed = await self._engine.images(text)
+        except Refusal as refusal:
+            if "syntax error in pattern" in refusal.message:
+                raise InvalidRequest(f"the filter is no valid pattern: {pattern.text}") from refusal
+            raise OperationFailed(f"the Docker engine cannot list its images: {refusal.message}") from refusal
+        matched = {str(one.get("Id")).removeprefix("sha256:") for one in listed}
+        if matched - {image.id.hex for image in snapshot.images}:
+            # New without an event.
+            self._view.changed()
+            snapshot = await self._view.snapshot()
+        # The containerd store lets `*` match what has no name; elsewhere no filter does (L8).
+        wanted |= {image.id.hex for image in snapshot.images if image.id.hex in matched and _named(image)}
         return tuple(image for image in snapshot.images if image.id.hex in wanted)
 
     async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
@@ -206,6 +201,14 @@ class DockerBackend:
     async def usage(self) -> Usage:
         """Return what the engine's images take; for containers it has no other place."""
         return await self._meter.usage()
+
+
+def _means_one(lookup: Lookup) -> bool:
+    """Tell whether a filter is an ID, a beginning of one, or a digest, which are answered as a status answers them.
+
+    The containerd store of 26.1 finds nothing by digest.
+    """
+    return lookup.name is None or lookup.name.digest is not None
 
 
 def _named(image: Image) -> bool:

@@ -61,6 +61,10 @@ class Remover:
                 removed.
             OperationFailed: the engine refused.
         """
+        with waiting_for("the Docker engine"):
+            await self._remove_found(lookup)
+
+    async def _remove_found(self, lookup: Lookup) -> None:
         found = await self._finder.find(lookup, ask=True)
         if found is None:
             return
@@ -70,8 +74,7 @@ class Remover:
                 inspected = await self._inspect(found.image.id)
                 if inspected is None:
                     return
-                with waiting_for("the Docker engine"):
-                    await self._remove(found.image.id, inspected)
+                await self._remove(found.image.id, inspected)
             if await self._inspect(found.image.id) is not None:
                 raise OperationFailed(f"image {found.image.id} was given new names each time it was removed")
 

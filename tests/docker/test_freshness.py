@@ -12,6 +12,7 @@ from criimage.errors import RemoteImageMissing
 from criimage.testing.oci import Config, image, index, layer
 from criimage_docker.engine.api import Engine as Client
 from parts.docker_backend import docker_backend, following, listed, pull, remove, status
+from parts.engine import Kind
 from parts.serving import until
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from docker.conftest import Scripted
     from parts.engine import Engine
     from parts.registry import Registry
+
+NEWEST = frozenset({Kind.UNSTABLE, Kind.UNSTABLE_CONTAINERD})
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -248,7 +251,8 @@ async def test_pulling_what_is_here_changes_nothing(docker: Engine, hub: Registr
             await pull(backend, name)
             await asyncio.sleep(0.01)
         assert await backend.images() is listing
-        assert backend._view.listings == before
+        # Where not every change has an event, a list is compared every few seconds.
+        assert backend._view.listings - before <= (0 if docker.kind in NEWEST else 1)
 
 
 async def test_somebody_elses_pull_of_the_same(docker: Engine, scripted: Scripted) -> None:

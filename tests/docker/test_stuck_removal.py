@@ -14,6 +14,7 @@ from criimage.removals import Removals
 from criimage.testing.oci import image, layer
 from criimage.work import Work
 from parts.docker_backend import docker_backend, following, pull
+from parts.engine import Kind
 
 if TYPE_CHECKING:
     from criimage.reference import ImageID, Reference
@@ -50,8 +51,11 @@ async def test_a_frozen_engine(docker: Engine, hub: Registry, monkeypatch: pytes
                 frozen.enter_context(docker.frozen())
             with pytest.raises(RemovalTimeout) as caught:
                 await removals.remove(Lookup.parse(names[0]))
-        what = "the Docker engine" if found else "the store to find the image"
-        state = "whether the image is still there could not be seen" if found else "nothing had been touched"
+        what, state = "the Docker engine", "the image is still there"
+        if docker.kind is Kind.DEBIAN13_CONTAINERD:
+            # Where a removal has no event, nothing is said without the engine.
+            what = "the Docker engine" if found else "the store to find the image"
+            state = "whether the image is still there could not be seen" if found else "nothing had been touched"
         assert caught.value.text == f"removal cut off: waited for {what}, not complete within 1s: {names[0]}; {state}"
         monkeypatch.undo()
         for name in names:
