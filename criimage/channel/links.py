@@ -76,7 +76,7 @@ class Links:
         told: is called with what is wrong now, or with None if it works: once that is known, and when it changes.
 
     Attributes:
-        generation: grows with every connection that is made: it may be another server's.
+        generation: grows with every connection that is made or lost: the next one may be another server's.
     """
 
     def __init__(self, path: Path, told: Callable[[str | None], None] | None = None) -> None:
@@ -202,6 +202,7 @@ class Links:
     def _changed(self, link: Link) -> None:
         if link in self._links and not link.is_open:
             self._links.remove(link)
+            self.generation += 1
             self._lost.set()
         elif link.connection.going:
             self._lost.set()
