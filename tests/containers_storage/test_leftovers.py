@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from cli.command import at_once
 from containers_storage.crio import write
 from containers_storage.opened import opened, until
+from containers_storage.written_store import WrittenStore
 from criimage.testing.oci import image, layer, noise_layer
 from criimage.testing.scripted_registry import Hang, ScriptedRegistry, Stage, scripted_registry
 from criimage_containers_storage.pulling import journal as journal_module
 from criimage_containers_storage.pulling import leftovers
+from criimage_containers_storage.pulling.changes import StoreChanges
 from criimage_containers_storage.pulling.journal import Journal
+from criimage_containers_storage.store.access import StoreAccess
 from criimage_containers_storage.store.storage_conf import Layout
 from parts.child import child
 from parts.criimage_process import criimage, store_config
@@ -25,6 +28,10 @@ from parts.store import Store, store
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from criimage.reference import ImageID
+    from criimage_containers_storage.pulling.process import Outcome
+    from criimage_containers_storage.pulling.skopeo import Skopeo
 
 
 LAYERS = [noise_layer(100_000, seed=number) for number in range(3)]
@@ -190,3 +197,49 @@ def test_a_journal_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         journal.end(entry)
     assert journal.ended() == entries[2:]
     assert not entries[0].folder.exists()
+
+
+class DeafSkopeo:
+    """Never comes to an end by itself."""
+
+    running: frozenset[int] = frozenset()
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def store_folder(self, _folder: Path, _identity: ImageID) -> Outcome:
+        """Waits for a lock that nobody gives up."""
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_hung_tool_does_not_end_giving_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped, pulls go on, what it should have given back is known still and is tried again (A2, issue 8)."""
+    monkeypatch.setattr(leftovers, "_TOOL_SECONDS", 0.05)
+    written = WrittenStore(tmp_path / "root")
+    written.write()
+    layout, access, skopeo = written.layout, StoreAccess(0.05), DeafSkopeo()
+    journal = Journal(layout)
+    entry = journal.begin(tmp_path)
+    written.layers.append({"id": "l" * 64, "diff-digest": DIGEST, "compressed-diff-digest": DIGEST, "diff-size": 1})
+    written.write()
+    entry.lines.write_text(f"Copying blob {DIGEST}\n")
+    deaf = cast("Skopeo", skopeo)
+    under_test = leftovers.Leftovers(layout, deaf, StoreChanges(layout, {}, deaf, access), access, journal)
+    await under_test.after(entry, at_once=True)
+    assert skopeo.asked == 1
+    async with access.shared(lambda: None):
+        # A copy that hangs has touched another layer: it holds up nothing.
+        hung = journal.begin(tmp_path)
+        hung.lines.write_text(f"Copying blob {DIGEST.replace('a', 'b')}\n")
+        watching = asyncio.create_task(under_test.watch())
+        await asyncio.to_thread(until, lambda: skopeo.asked == 2)
+        # One that has touched the same layer counts on it.
+        hung.lines.write_text(f"Copying blob {DIGEST}\n")
+    watching.cancel()
+    await asyncio.wait({watching})
+    assert journal.ended() == [entry]
+    await under_test.after(entry, at_once=True)
+    assert skopeo.asked == 2
+    assert entry.tries == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -29,6 +30,7 @@ __all__ = ["StoreChanges"]
 _log = structlog.get_logger(__name__)
 
 _PATIENCE = 2.0
+_UNDO_SECONDS = 100.0
 
 
 class StoreChanges:
@@ -108,7 +110,7 @@ class StoreChanges:
         if before is not None and before.record.id == identity:
             return  # it was here before us
         try:
-            async with self._access.exclusive():
+            async with self._access.exclusive(), asyncio.timeout(_UNDO_SECONDS):
                 users = await self._users()
                 names = users.names(identity)
                 if name not in names:
@@ -119,8 +121,8 @@ class StoreChanges:
                     await self._drop_name(identity, name, names)
                 if not known and set((await self._users()).names(identity)) <= {name}:
                     await self.delete(identity)
-        except CriimageError as error:
-            _log.warning("a refused image could not be taken back", image=name, error=error.text)
+        except (CriimageError, TimeoutError) as error:
+            _log.warning("a refused image could not be taken back", image=name, error=str(error) or "the store is busy")
 
     async def _drop_name(self, identity: str, name: str, names: list[str]) -> None:
         if len(names) > 1:

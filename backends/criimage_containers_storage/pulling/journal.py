@@ -155,9 +155,9 @@ class Journal:
         self._entries[folder] = entry
         return entry
 
-    def end(self, entry: Entry) -> None:
-        """Write down that a copy came to nothing."""
-        entry.ended = time.time()
+    def end(self, entry: Entry, *, at_once: bool = False) -> None:
+        """Write down that a copy came to nothing; `at_once`: long ago, so that its layers are due."""
+        entry.ended = 0.0 if at_once else time.time()
         # On a full disk it is known in memory still, and the next server takes it for one that was cut short.
         with contextlib.suppress(OSError):
             entry.write()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import hashlib
 import json
 import time
@@ -28,7 +29,7 @@ from criimage.reference import ImageID
 from criimage_containers_storage.finishing import finish, settled
 from criimage_containers_storage.pulling.failures import last_words
 from criimage_containers_storage.pulling.orphans import end_orphans
-from criimage_containers_storage.store.busy import other_tools
+from criimage_containers_storage.store.busy import lock_use, other_tools
 from criimage_containers_storage.store.in_use import read_in_use
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ LOOK_SECONDS = 10.0
 """Between two looks at what is left."""
 
 _TRIES = 100
+_TOOL_SECONDS = 100.0
+"""Pulls wait meanwhile: a tool that the store keeps waiting for longer is stopped, and it is tried again."""
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _CHAINS = 200
 
@@ -137,7 +140,7 @@ class Leftovers:
         if not await anyio.to_thread.run_sync(entry.blobs):
             await anyio.to_thread.run_sync(self._journal.forget, entry)  # it wrote nothing
             return
-        await anyio.to_thread.run_sync(self._journal.end, entry)
+        await anyio.to_thread.run_sync(functools.partial(self._journal.end, entry, at_once=at_once))
         await self._settle(entry, layers=at_once)
 
     async def _settle(self, entry: Entry, *, layers: bool) -> None:
@@ -181,7 +184,8 @@ class Leftovers:
                 continue
             if await self._others():
                 return False
-            await self._changes.delete(identity)
+            async with asyncio.timeout(_TOOL_SECONDS):
+                await self._changes.delete(identity)
         return True
 
     async def _layers_are_settled(self, entry: Entry) -> bool:
@@ -209,10 +213,11 @@ class Leftovers:
         identity = await anyio.to_thread.run_sync(_write_image, folder, chain)
         entry.made.append(identity.hex)
         await anyio.to_thread.run_sync(entry.write)
-        outcome = await self._skopeo.store_folder(folder, identity)
-        if outcome.code == 0:
-            await self._changes.delete(identity.hex)
-            return True
+        async with asyncio.timeout(_TOOL_SECONDS):
+            outcome = await self._skopeo.store_folder(folder, identity)
+            if outcome.code == 0:
+                await self._changes.delete(identity.hex)
+                return True
         _log.warning("layers of a failed pull could not be given back", error=last_words(outcome))
         return False
 
@@ -221,6 +226,8 @@ class Leftovers:
 
     async def _others(self) -> bool:
         found = await anyio.to_thread.run_sync(other_tools, self._layout, self._skopeo.running)
+        # A copy of ours that unpacks would keep the deletion waiting, and that all other pulls.
+        found += map(str, (await anyio.to_thread.run_sync(lock_use, self._layout)).writers)
         if found:
             _log.debug("what a failed pull left stays while others are at work on the store", others=found)
         return bool(found)

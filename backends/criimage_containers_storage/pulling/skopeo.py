@@ -77,11 +77,14 @@ class Skopeo:
             command = [*self._start(rules, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
             return await self._run(command, descriptors, heard=heard, more=_FOR_INSPECT, told=rules.told.environment)
 
-    async def try_out_store(self) -> None:
+    async def try_out_store(self, started: Callable[[int], None]) -> None:
         """Let the driver try out what this kernel can, where that has not been done since the last restart.
 
         An overlay store's first user mounts a test or two inside the store. Cancelled in that moment, skopeo would
         leave the mounts behind, so this is done by a run of its own that nobody interrupts.
+
+        Args:
+            started: told the process ID.
         """
         if self._layout.driver != "overlay" or self._tried_out.is_set():
             return
@@ -89,7 +92,7 @@ class Skopeo:
             if not self._tried_out.is_set() and not await anyio.to_thread.run_sync(self._results_are_there):
                 nothing = self.stored("@" + "0" * 64)
                 command = [self._program, "inspect", "--raw", nothing]
-                await self._run(command, (), patience=_TRY_OUT_PATIENCE, more=_FOR_INSPECT)
+                await self._run(command, (), patience=_TRY_OUT_PATIENCE, started=started, more=_FOR_INSPECT)
             self._tried_out.set()
 
     def _results_are_there(self) -> bool:
@@ -119,7 +122,7 @@ class Skopeo:
             started: told the process ID.
             heard: told what skopeo says meanwhile.
         """
-        await self.try_out_store()
+        await self.try_out_store(started)
         with _login(rules, credentials, "src-") as (flags, descriptors):
             # Not quietly: it names every layer as it begins with it (journal.py).
             verb = ["copy", *flags, f"docker://{reference}", self.stored(str(reference))]
