@@ -327,7 +327,7 @@ HOSTILE_NAMES = [
     *("a?b=c", "a#b", "a&b", "a%2fb", "%2e%2e", "%2e%2e%2f%2e%2e", "a;b", "a|b", "$(id)", "`id`", "a'b", 'a"b', "a\\b"),
     *("\u202eb", "b\xfccher", "\uff41", "a\u200b", "\u0435", "\U0001f600", "x" * 100_000, "a/" * 50_000),
     *("http://example.com/a", "docker://a", "user:pass@example.com/a", "example.com:99x/a", "[::1/a", "EXAMPLE/a:1:2"),
-    *("a@sha256:" + "0" * 63, "a@sha256:" + "G" * 64, "a@md5:" + "0" * 32, "a:" + "t" * 129, "A/b", "x" * 256),
+    *("a@sha256:" + "0" * 63, "a@sha256:" + "G" * 64, "a@md5:" + "0" * 32, "a:" + "t" * 129, "A/B", "x" * 256),
     *("a@sha256:", "a." * 500 + "b/c"),
 ]
 

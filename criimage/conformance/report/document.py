@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 from criimage import __version__
 
 if TYPE_CHECKING:
+    from criimage.conformance.exchange import Exchange
     from criimage.conformance.outcome import Summary
 
 __all__ = ["document"]
@@ -27,7 +27,7 @@ def document(summary: Summary) -> bytes:
             "outcome": one.outcome.value,
             "text": one.text,
             "seconds": round(one.seconds, 3),
-            "exchanges": [dataclasses.asdict(exchange) for exchange in one.exchanges],
+            "exchanges": [_said(exchange) for exchange in one.exchanges],
         }
         for one in summary.results
     ]
@@ -44,3 +44,13 @@ def document(summary: Summary) -> bytes:
         "results": results,
     }
     return (json.dumps(whole, indent=1) + "\n").encode()
+
+
+def _said(exchange: Exchange) -> dict[str, object]:
+    return {
+        "method": exchange.method,
+        "request": exchange.request,
+        "answer": exchange.answer,
+        "error": exchange.error,
+        "milliseconds": round(exchange.milliseconds, 3),
+    }
