@@ -33,11 +33,6 @@ class StoreAccess:
         self._no_deletion = asyncio.Event()
         self._no_deletion.set()
 
-    @property
-    def copies(self) -> int:
-        """How many copies run now."""
-        return self._copies
-
     @contextlib.asynccontextmanager
     async def shared(self, waits: Callable[[], None]) -> AsyncIterator[None]:
         """Hold while a copy runs; waits only for a deletion that runs already, and calls `waits` if it has to.
