@@ -21,6 +21,8 @@ from criimage_containers_storage.limits import limits
 from criimage_containers_storage.pulling.changes import StoreChanges
 from criimage_containers_storage.pulling.journal import Journal
 from criimage_containers_storage.pulling.leftovers import Leftovers
+from criimage_containers_storage.pulling.manifest_source import ManifestSource
+from criimage_containers_storage.pulling.proxies import Proxies
 from criimage_containers_storage.pulling.pull import Puller
 from criimage_containers_storage.pulling.skopeo import Skopeo
 from criimage_containers_storage.pulling.work_folder import WorkFolder
@@ -87,6 +89,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
             CredentialResolver(settings, environment),
             store,
             skopeo,
+            ManifestSource(skopeo, Proxies() if settings.image_proxy else None, work.path / "proxies"),
             access,
             registries,
             changes,

@@ -57,6 +57,11 @@ class Settings(BaseModel):
         description="Copy nothing if the registry still has what the store has under that name. The registry is asked "
         "all the same.",
     )
+    image_proxy: bool = Field(
+        default=True,
+        description="Keep skopeo running for a while, three of them at most, to ask registries for manifests; else one "
+        "is started for each question.",
+    )
     tmp_dir: str = Field(
         default="", description="Where downloads are kept until unpacked; $TMPDIR or /var/tmp if empty."
     )

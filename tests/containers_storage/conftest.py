@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import containers_storage.opened
 from parts.skopeos import Version, install
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ def each_skopeo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     else:
         install(version, request.getfixturevalue("tmp_path"))
     return version
+
+
+@pytest.fixture(params=[True, False], ids=["proxy", "plain"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Runs a test with skopeo kept up for questions, and with a skopeo for each."""
+    kept_up: bool = request.param
+    monkeypatch.setattr(containers_storage.opened, "IMAGE_PROXY", kept_up)
+    return kept_up
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,6 +23,10 @@ SECONDS = 30.0
 """What nothing here takes; only there so that a failing test ends."""
 
 
+IMAGE_PROXY = True
+"""What the backend is opened with; the fixture `each_way` has it both ways."""
+
+
 @dataclass(slots=True)
 class Opened:
     """The backend under test.
@@ -59,6 +63,7 @@ async def opened(store: Store, **settings: object) -> AsyncIterator[Opened]:
         "registries_conf": str(store.registries_conf),
         "policy": str(store.policy),
         "tmp_dir": str(store.tmp),
+        "image_proxy": IMAGE_PROXY,
     }
     async with plugin.open(Settings.model_validate(given | settings)) as backend:
         yield Opened(backend)

@@ -21,7 +21,7 @@ from parts.store import insecure_registries, store
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo", "each_way")]
 
 SMALL = image(layer({"etc/motd": b"hello"}))
 SECRET = "correct.horse"  # noqa: S105 - of a registry that lives as long as the test

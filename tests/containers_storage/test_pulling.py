@@ -84,6 +84,7 @@ async def test_tag_digest_both_and_none() -> None:
         assert set(local.images()[str(by_both.id)]) == {f"{repository}:latest", f"{repository}@{SMALL.digest}"}
 
 
+@pytest.mark.usefixtures("each_way")
 async def test_an_index() -> None:
     """Index and instance are both found, the index first; a machine that is not listed is told so (P12, S4)."""
     foreign = image(layer({"x": b"x"}), config=Config(architecture=other_architecture()))
@@ -104,6 +105,7 @@ async def test_an_index() -> None:
             assert await under_test.backend.images() == (pulled,)
 
 
+@pytest.mark.usefixtures("each_way")
 async def test_unchanged_is_asked_for_but_not_copied() -> None:
     """The second pull asks for the manifest alone, in one call (P5-P9, T5).
 
@@ -263,6 +265,7 @@ async def test_the_secret_is_in_no_process_and_no_file() -> None:
                 await task
 
 
+@pytest.mark.usefixtures("each_way")
 async def test_a_long_pull_learns_what_there_is_to_fetch() -> None:
     """Bytes and layers that are not here yet are told, and stand still while the registry does (T13, P15)."""
     small = noise_layer(20_000)

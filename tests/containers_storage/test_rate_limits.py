@@ -22,7 +22,7 @@ PATIENCE = RegistryPolicy(2.0)
 
 
 @pytest.mark.engine
-@pytest.mark.usefixtures("each_skopeo")
+@pytest.mark.usefixtures("each_skopeo", "each_way")
 async def test_a_registry_that_asks_to_wait_is_told_as_that() -> None:
     """The seconds it asked for stand in the text, pulled anew or asked about, at the progress timeout (T15, P15)."""
     with scripted_registry() as hub, store() as local:

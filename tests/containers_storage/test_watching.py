@@ -14,9 +14,9 @@ from containers_storage.hanging_registry import HangingRegistry, hanging_registr
 from containers_storage.opened import opened
 from criimage.testing.oci import image, noise_layer
 from criimage_containers_storage.pulling import progress
+from criimage_containers_storage.pulling.manifest_source import ManifestSource
 from criimage_containers_storage.pulling.manifests import LayersToFetch
 from criimage_containers_storage.pulling.progress import Watch
-from criimage_containers_storage.pulling.skopeo import Skopeo
 from criimage_containers_storage.store.storage_conf import Layout
 from parts.store import store
 
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.backend import PullProgress
-    from criimage.reference import Reference
-    from criimage_containers_storage.pulling.process import Outcome
-    from criimage_containers_storage.registries.credentials import ResolvedCredentials
-    from criimage_containers_storage.registries.rules import Rules
+    from criimage_containers_storage.pulling.manifest_source import Question
 
 
 async def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -87,21 +84,19 @@ async def test_a_few_at_once_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pulls take long, three at most are being asked at one time; in the end all are (T13)."""
     monkeypatch.setattr(progress, "_WORTH_ASKING_SECONDS", 0.0)
     now, most, done = 0, 0, 0
-    real = Skopeo.top_manifest
+    real = ManifestSource.manifest
 
-    async def counted(
-        self: Skopeo, reference: Reference, rules: Rules, credentials: ResolvedCredentials, folder: Path
-    ) -> Outcome:
+    async def counted(self: ManifestSource, question: Question) -> bytes:
         nonlocal now, most, done
         now += 1
         most = max(most, now)
         try:
             await asyncio.sleep(0.1)
-            return await real(self, reference, rules, credentials, folder)
+            return await real(self, question)
         finally:
             now, done = now - 1, done + 1
 
-    monkeypatch.setattr(Skopeo, "top_manifest", counted)
+    monkeypatch.setattr(ManifestSource, "manifest", counted)
     with hanging_registry(HangingRegistry(image(noise_layer(2_000_000)), hang_after=500_000)) as hub, store() as local:
         async with opened(local) as under_test:
             names = [f"127.0.0.1:{hub.port}/app:{number}" for number in range(8)]

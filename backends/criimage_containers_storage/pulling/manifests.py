@@ -12,9 +12,10 @@ from criimage.foreign_json import parse
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from criimage_containers_storage.pulling.proxy_protocol import Found
     from criimage_containers_storage.store.snapshot import Stored
 
-__all__ = ["LayersToFetch", "instances", "is_encrypted", "is_stored", "layers_to_fetch"]
+__all__ = ["LayersToFetch", "instances", "is_encrypted", "is_stored", "is_stored_as", "layers_to_fetch"]
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
 
@@ -41,6 +42,13 @@ def is_stored(manifest: bytes, stored: Stored) -> bool:
     if digest == stored.record.manifest_digest:
         return bool(stored.facts.config_digest)
     return digest in stored.facts.digests and instances(manifest) == [stored.record.manifest_digest]
+
+
+def is_stored_as(found: Found, stored: Stored) -> bool:
+    """Tell the same of what skopeo has told about a manifest; an index whose digest it does not tell is another one."""
+    if not stored.facts.config_digest or found.instance != stored.record.manifest_digest:
+        return False
+    return found.top in stored.facts.digests
 
 
 def instances(index: bytes) -> list[str]:

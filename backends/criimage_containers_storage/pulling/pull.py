@@ -26,13 +26,8 @@ from criimage.foreign_text import without_own_places
 from criimage.reference import DEFAULT_DOMAIN
 from criimage_containers_storage.finishing import BackgroundTasks, finish, settled
 from criimage_containers_storage.pulling.failures import LAYER_GONE, last_words, pull_failure
-from criimage_containers_storage.pulling.manifests import (
-    LayersToFetch,
-    instances,
-    is_encrypted,
-    is_stored,
-    layers_to_fetch,
-)
+from criimage_containers_storage.pulling.manifest_source import Question
+from criimage_containers_storage.pulling.manifests import LayersToFetch, is_encrypted, layers_to_fetch
 from criimage_containers_storage.pulling.progress import Watch
 
 if TYPE_CHECKING:
@@ -45,6 +40,7 @@ if TYPE_CHECKING:
     from criimage_containers_storage.pulling.changes import StoreChanges
     from criimage_containers_storage.pulling.journal import Entry
     from criimage_containers_storage.pulling.leftovers import Leftovers
+    from criimage_containers_storage.pulling.manifest_source import ManifestSource
     from criimage_containers_storage.pulling.process import Outcome
     from criimage_containers_storage.pulling.skopeo import Skopeo
     from criimage_containers_storage.pulling.work_folder import WorkFolder
@@ -77,6 +73,13 @@ class _Order:
     credentials: ResolvedCredentials
     folder: Path
     watch: Watch
+    namespace: str
+    signature: object
+
+    @property
+    def question(self) -> Question:
+        """What its registry is asked."""
+        return Question(self.reference, self.rules, self.credentials, self.folder, self.namespace, self.signature)
 
 
 class Puller:
@@ -88,6 +91,7 @@ class Puller:
         credentials: finds with which credentials.
         store: what is here.
         skopeo: copies.
+        manifests: asks registries what they have.
         access: keeps copies and deletions apart.
         registries: what registries.conf says.
         changes: takes back what must not stay.
@@ -103,6 +107,7 @@ class Puller:
         credentials: CredentialResolver,
         store: Store,
         skopeo: Skopeo,
+        manifests: ManifestSource,
         access: StoreAccess,
         registries: CurrentRegistries,
         changes: StoreChanges,
@@ -116,6 +121,7 @@ class Puller:
         self._credentials = credentials
         self._store = store
         self._skopeo = skopeo
+        self._manifests = manifests
         self._access = access
         self._registries = registries
         self._changes = changes
@@ -138,7 +144,7 @@ class Puller:
 
     async def close(self) -> None:
         """Stop what still runs, and give what has to be finished a moment for that."""
-        await self._background.close(_CLOSE_SECONDS)
+        await asyncio.gather(self._background.close(_CLOSE_SECONDS), self._manifests.close())
 
     async def _pull(self, reference: Reference, credentials: Credentials | None, namespace: str, watch: Watch) -> Image:
         watch.tell(Phase.RESOLVING)
@@ -158,7 +164,8 @@ class Puller:
                     self._rules.tell, configuration, reference, resolved, folder / _CONFIGURATION
                 )
                 watch.use(resolved.source)
-                order = _Order(reference, replace(rules, told=told), resolved, folder, watch)
+                rules = replace(rules, told=told)
+                order = _Order(reference, rules, resolved, folder, watch, namespace, configuration.signature)
                 image = await self._unchanged(order) or await self._copy(order)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -181,15 +188,13 @@ class Puller:
         stored = _holder(await self._store.now(), order.reference)
         if stored is None or stored.facts.fault or not stored.whole:
             return None
-        outcome = await self._skopeo.top_manifest(
-            order.reference, order.rules, order.credentials, order.folder, order.watch.hear
-        )
+        same, outcome = await self._manifests.still_has(order.question, stored, order.watch.hear)
         if outcome.code != 0:
             error = pull_failure(outcome, str(order.reference), secrets=order.credentials.secrets)
             if isinstance(error, RateLimited):
                 # It has been asked several times by now.
                 raise error
-        if outcome.code != 0 or not is_stored(outcome.out, stored):
+        if not same:
             return None
         # Somebody may have removed it while the registry was asked.
         now = _holder(await self._store.now(), order.reference)
@@ -225,7 +230,7 @@ class Puller:
                 # Cut short, it may have committed half of an image, or all of it.
                 if outcome is None:
                     self._background.start(self._after_a_cut(order.reference, earlier, entry))
-        stored = await finish(self._after(order.reference, earlier, entry, outcome))
+        stored = await finish(self._after(order, earlier, entry, outcome))
         if stored is not None:
             if _same(_holder(earlier, order.reference), stored):
                 order.watch.unchanged(LayersToFetch((), len(set(stored.facts.diff_ids))))
@@ -233,17 +238,17 @@ class Puller:
                 order.watch.complete(await anyio.to_thread.run_sync(_fetched, stored, present))
         return stored, outcome
 
-    async def _after(self, reference: Reference, earlier: Snapshot, entry: Entry, outcome: Outcome) -> Stored | None:
+    async def _after(self, order: _Order, earlier: Snapshot, entry: Entry, outcome: Outcome) -> Stored | None:
         """Return what a copy that has ended has brought; what else it has left is taken care of."""
         stored = None
         try:
             if outcome.code == 0:
-                stored = await self._arrived(reference, earlier)
+                stored = await self._arrived(order.reference, earlier)
         finally:
             if stored is not None:
                 await self._leftovers.nothing_left(entry)
             else:
-                await self._leftovers.after(entry, at_once=_is_full(outcome))
+                await self._leftovers.after(entry, at_once=_is_full(order, outcome))
         return stored
 
     async def _after_a_cut(self, reference: Reference, earlier: Snapshot, entry: Entry) -> None:
@@ -280,16 +285,7 @@ class Puller:
         if order.reference.domain == DEFAULT_DOMAIN:
             return None
         async with self._asking:
-            return layers_to_fetch(await self._manifest(order), present)
-
-    async def _manifest(self, order: _Order) -> bytes:
-        """Fetch the manifest for this machine, or what comes in its place."""
-        outcome = await self._skopeo.top_manifest(order.reference, order.rules, order.credentials, order.folder)
-        found = instances(outcome.out)
-        if len(found) == 1:
-            instance = order.reference.with_digest(found[0])
-            outcome = await self._skopeo.top_manifest(instance, order.rules, order.credentials, order.folder)
-        return outcome.out
+            return layers_to_fetch(await self._manifests.manifest(order.question), present)
 
     async def _failure(self, order: _Order, outcome: Outcome) -> CriimageError:
         """Return what a copy failed with."""
@@ -297,7 +293,7 @@ class Puller:
         if order.credentials.anonymous and isinstance(error, AccessDenied):
             # No auth file holds a registry token, and nowhere else may a secret stand.
             return error.with_text(f"{error.text}; a registry token alone cannot be sent by this backend")
-        if isinstance(error, ContentInvalid) and is_encrypted(await self._manifest(order)):
+        if isinstance(error, ContentInvalid) and is_encrypted(await self._manifests.manifest(order.question)):
             # To skopeo without keys it looks damaged, in one way or another (P16).
             return error.with_text(f"the image is encrypted, and there is no key for it: {order.reference}")
         return error
@@ -334,8 +330,10 @@ def _holder(snapshot: Snapshot, reference: Reference) -> Stored | None:
     return found if found is not None and reference in found.names else None
 
 
-def _is_full(outcome: Outcome) -> bool:
-    return outcome.code != 0 and isinstance(pull_failure(outcome, ""), StorageFull)
+def _is_full(order: _Order, outcome: Outcome) -> bool:
+    if outcome.code == 0:
+        return False
+    return isinstance(pull_failure(outcome, str(order.reference), secrets=order.credentials.secrets), StorageFull)
 
 
 def _same(before: Stored | None, now: Stored) -> bool:

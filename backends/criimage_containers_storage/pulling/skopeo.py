@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
+import shutil
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import anyio.to_thread
 
 from criimage.errors import ConfigurationError
 from criimage_containers_storage.pulling.process import run
+from criimage_containers_storage.pulling.proxies import Way
 from criimage_containers_storage.registries.auth_files import in_memory
 from criimage_containers_storage.store.busy import lock_use, other_tools
 
@@ -42,6 +45,21 @@ _LOOK_SECONDS = 0.005
 _FOR_ALL = {"GOGC": "400"}
 # One request and one document: more threads only add to what starting costs.
 _FOR_INSPECT = {"GOMAXPROCS": "1"}
+# What a Go program reads once, or once in some seconds: authorities (crypto/x509), and how names are looked up.
+_READ_ONCE = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+)
+_NAMED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -76,6 +94,27 @@ class Skopeo:
         with _login(rules, credentials, "") as (flags, descriptors):
             command = [*self._start(rules, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
             return await self._run(command, descriptors, heard=heard, more=_FOR_INSPECT, told=rules.told.environment)
+
+    def way(self, rules: Rules, credentials: ResolvedCredentials, folder: Path, namespace: str) -> Way:
+        """Return by what a proxy goes that asks as `top_manifest` would. Blocks on some stats.
+
+        Args:
+            rules: how to ask.
+            credentials: with what; here only where they come from counts.
+            folder: by which it is found when we have been killed; not made.
+            namespace: of the pod.
+        """
+        environment = {**_FOR_INSPECT, **self._environment, **rules.told.environment}
+        program = shutil.which(self._program, path=environment.get("PATH")) or self._program
+        named = (environment.get(name, "") for name in _NAMED)
+        return Way(
+            (*self._start(rules, folder), "experimental-image-proxy"),
+            tuple(_flags(rules, credentials, "")),
+            tuple(sorted(environment.items())),
+            bool(credentials.auth),
+            namespace,
+            tuple(map(_stat, map(str, (program, rules.policy, *_READ_ONCE, *named)))),
+        )
 
     async def try_out_store(self, started: Callable[[int], None]) -> None:
         """Let the driver try out what this kernel can, where that has not been done since the last restart.
@@ -220,14 +259,30 @@ class Skopeo:
 
 @contextlib.contextmanager
 def _login(rules: Rules, credentials: ResolvedCredentials, side: str) -> Iterator[tuple[list[str], tuple[int, ...]]]:
-    flags = [f"--{side}cert-dir", rules.certs_dir] if rules.certs_dir else []
+    flags = _flags(rules, credentials, side)
     if credentials.auth:
         with in_memory(credentials.auth) as descriptor:
             yield [*flags, f"--{side}authfile", f"/proc/self/fd/{descriptor}"], (descriptor,)
-    elif credentials.anonymous:
-        yield [*flags, f"--{side}no-creds"], ()
     else:
-        yield flags + ([f"--{side}authfile", credentials.auth_file] if credentials.auth_file else []), ()
+        yield flags, ()
+
+
+def _flags(rules: Rules, credentials: ResolvedCredentials, side: str) -> list[str]:
+    """Return all but the file in memory that a request's own credentials are in."""
+    flags = [f"--{side}cert-dir", rules.certs_dir] if rules.certs_dir else []
+    if credentials.auth:
+        return flags
+    if credentials.anonymous:
+        return [*flags, f"--{side}no-creds"]
+    return [*flags, f"--{side}authfile", credentials.auth_file] if credentials.auth_file else flags
+
+
+def _stat(file: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(file)  # noqa: PTH116 - a dozen of them for each question
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _notice(entry: Entry, started: Callable[[int], None], process: int) -> None:

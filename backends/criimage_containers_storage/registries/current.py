@@ -42,11 +42,13 @@ class Configuration:
         registries: what the files say.
         files: where they are.
         main: the main file as it was when it was valid, in place of the one on disk; None for that one.
+        signature: changes when any of the files does; None if that cannot be told.
     """
 
     registries: Registries
     files: ConfigFiles
     main: Path | None = None
+    signature: object = None
 
 
 class CurrentRegistries:
@@ -97,7 +99,7 @@ class CurrentRegistries:
                 assert self._fault is not None  # noqa: S101 - for the type checker
                 raise self._fault.for_another_waiter()
             assert self._files is not None  # noqa: S101 - for the type checker
-            return Configuration(self._registries, self._files, self._kept if self._goes_on else None)
+            return Configuration(self._registries, self._files, self._kept if self._goes_on else None, self._signature)
 
     def fault(self) -> tuple[ConfigurationError | None, bool]:
         """Return what is wrong with the files as they are now, and whether pulls go on by what was there before."""
