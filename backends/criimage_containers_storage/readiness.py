@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from criimage.backend import Problem
 from criimage.errors import ConfigurationError
+from criimage.files import UnreadableFile
 from criimage_containers_storage.config_files import RuleSet, policy_file
+from criimage_containers_storage.registries.auth_files import auth_files, fault_of
 from criimage_containers_storage.registries.policy import read_policy
 
 if TYPE_CHECKING:
@@ -33,17 +35,23 @@ class Readiness:
     registries: CurrentRegistries
     work: Path
     rule_set: RuleSet = RuleSet.OLDER
-    _signature: tuple[object, ...] | None = None
-    _of_policy: tuple[Problem, ...] = ()
+    _signature: object = None
+    _of_files: tuple[Problem, ...] = ()
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what is missing. Blocks on some stats."""
-        policy = policy_file(self.settings.policy, self.environment, self.rule_set)
-        signature = (str(policy), _stat(policy))
-        if signature != self._signature:
-            self._of_policy = tuple(_read(policy))
-            self._signature = signature
-        return (*self._tools(), *self._places(), *self._of_policy, *self._of_registries())
+        try:
+            policy = policy_file(self.settings.policy, self.environment, self.rule_set)
+        except UnreadableFile as error:
+            of_files: tuple[Problem, ...] = (Problem(error.text, "let this user read it"),)
+        else:
+            auths, chosen = auth_files(self.settings.auth_file, self.environment, uid=os.getuid())
+            signature = [(str(file), _stat(file)) for file in (policy, *auths)]
+            if signature != self._signature:
+                self._of_files = (*_of_policy(policy), *_of_auths(auths, needed=chosen))
+                self._signature = signature
+            of_files = self._of_files
+        return (*self._tools(), *self._places(), *of_files, *self._of_registries())
 
     def _tools(self) -> Iterator[Problem]:
         path = self.environment.get("PATH")
@@ -73,7 +81,7 @@ class Readiness:
             yield Problem(registries.aliases_fault, "mend or delete it; short names are not resolved meanwhile")
 
 
-def _read(policy: Path) -> Iterator[Problem]:
+def _of_policy(policy: Path) -> Iterator[Problem]:
     try:
         read_policy(policy)
     except ConfigurationError as error:
@@ -81,6 +89,12 @@ def _read(policy: Path) -> Iterator[Problem]:
 
 
 _USUAL_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
+
+
+def _of_auths(files: list[Path], *, needed: bool) -> Iterator[Problem]:
+    for file in files:
+        if fault := fault_of(file, needed=needed):
+            yield Problem(fault, "mend the file or set auth_file; pulls go without its credentials or fail meanwhile")
 
 
 def _writable(place: Path) -> bool:
@@ -97,4 +111,5 @@ def _stat(file: Path) -> tuple[int, ...] | None:
         found = file.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    # The last one tells of a change of mode or owner.
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_ctime_ns

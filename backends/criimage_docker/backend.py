@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from criimage.backend import ImageDetails, Problem
 from criimage.errors import BackendUnavailable, InvalidRequest, OperationFailed
+from criimage.lasting import lasting
 from criimage_docker.engine.address import find_address
 from criimage_docker.engine.api import NOT_FOUND, Engine, Refusal
 from criimage_docker.engine.names import familiar_filter, qualified
@@ -47,13 +47,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[DockerBackend]:
     view = View(engine, enabled=settings.cache, ttl=settings.cache_ttl)
     meter = UsageMeter(engine, view, settings.mountpoint)
     backend = DockerBackend(engine, view, meter)
-    following = asyncio.create_task(backend.follow(), name="follow the engine") if settings.cache else None
     try:
-        yield backend
+        async with lasting(backend.follow, "events of the engine") if settings.cache else nullcontext():
+            yield backend
     finally:
-        if following is not None:
-            following.cancel()
-            await asyncio.wait({following})
         await backend.finish()
         await meter.close()
         await view.close()

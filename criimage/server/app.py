@@ -86,6 +86,7 @@ class Assembly:
         removals: of the backend.
         images: the image service.
         pinning: its pins, for reloads.
+        readiness: what is wrong.
         relay: to the runtime, not entered; None without one.
     """
 
@@ -100,7 +101,7 @@ class Assembly:
         backend_name: str = "",
     ) -> None:
         self._stopping = Stopping()
-        readiness = Readiness(backend)
+        self.readiness = readiness = Readiness(backend)
         self.pulls = Pulls(backend, work, settings.pulls.policy())
         self.removals = Removals(backend, work, settings.pulls.remove_timeout)
         self.pinning = SandboxPin(settings, lambda pins: self.images.repin(pins))
@@ -179,10 +180,10 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             assembly.server.start(bound.socket)
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
             systemd.ready(f"serving {plugin.name}")
-            work.start(_report_problems(backend), name="report problems")
             async with (
                 lasting(lambda: _reload_when(hung_up, assembly, reread), "reload"),
                 lasting(lambda: watch_socket(bound, assembly.server), "socket"),
+                lasting(assembly.readiness.watch, "backend check"),
                 systemd.watchdog(),
             ):
                 await stopped.wait()
@@ -211,11 +212,6 @@ def run(layers: Layers, reread: Callable[[], Layers]) -> None:
         asyncio.run(serve(layers, reread))
     finally:
         logs.finish(_LOG_SECONDS)
-
-
-async def _report_problems(backend: Backend) -> None:
-    for problem in await backend.check():
-        _log.warning("the backend cannot work yet", problem=problem.text, remedy=problem.remedy)
 
 
 def _shown(settings: Settings, plugin: Plugin[Any], backend_settings: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -11,7 +11,12 @@ from criimage.problems import Problem
 if TYPE_CHECKING:
     from criimage.backend import Backend
 
-__all__ = ["CHECK_SECONDS", "Readiness"]
+__all__ = ["CHECK_SECONDS", "WATCH_SECONDS", "Readiness"]
+
+_BACKEND = "backend"
+
+WATCH_SECONDS = 5.0
+"""Between two looks of `watch`; whoever asks for health or a status has a look of his own."""
 
 CHECK_SECONDS = 5.0
 """A backend that has not said by then whether it can work, cannot."""
@@ -26,13 +31,39 @@ class Readiness:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._told: set[str] = set()
+        self._watching = False
 
     async def problems(self) -> list[tuple[str, Problem]]:
         """Return what is wrong now, each with its source; those of the backend have the source `backend`.
 
         Never fails and always ends: a check that raises or hangs is a problem itself.
         """
-        return [*(("backend", problem) for problem in await self._checked()), *problems.standing().items()]
+        found = await self._checked()
+        if self._watching:
+            self._tell(found)
+        own = {source: problem for source, problem in problems.standing().items() if source not in self._told}
+        return [*((_BACKEND, problem) for problem in found), *own.items()]
+
+    async def watch(self) -> None:
+        """Look again and again, until cancelled: log and metric tell what the check finds as well."""
+        self._watching = True
+        try:
+            while True:
+                self._tell(await self._checked())
+                await asyncio.sleep(WATCH_SECONDS)
+        finally:
+            self._watching = False
+            self._tell(())
+
+    def _tell(self, found: tuple[Problem, ...]) -> None:
+        # By its text: one that comes or goes leaves the others what they are.
+        told = {f"{_BACKEND}: {problem.text}": problem for problem in found}
+        for source in self._told - told.keys():
+            problems.over(source)
+        self._told = set(told)
+        for source, problem in told.items():
+            problems.tell(source, problem)
 
     async def _checked(self) -> tuple[Problem, ...]:
         try:

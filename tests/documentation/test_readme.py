@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 from criimage.plugins import installed
 from documentation.pages import DOCS, PROJECT, code, rows
 
@@ -62,10 +64,11 @@ def test_the_changelog_has_the_place_where_notes_go() -> None:
     assert "<!-- towncrier release notes start -->" in (PROJECT / "CHANGELOG.md").read_text("utf-8")
 
 
+@pytest.mark.timeout(300)
 def test_the_measuring_script_runs() -> None:
-    """The command on the page on performance does what it says, here with two starts and few calls."""
+    """The command on the page on performance does what it says, here with one start and few calls."""
     script = DOCS / "measure" / "idle.py"
-    command = [sys.executable, str(script), "--starts", "2", "--calls", "20"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    command = [sys.executable, str(script), "--starts", "1", "--calls", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "| ListImages | 1000 |" in done.stdout

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from criimage.credentials import Credentials
 
-__all__ = ["default_files", "in_memory", "read_auth_file", "render", "sendable"]
+__all__ = ["auth_files", "default_files", "fault_of", "in_memory", "read_auth_file", "render", "sendable"]
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +34,39 @@ _LEGACY = ".dockercfg"
 def sendable(credentials: Credentials) -> bool:
     """Tell whether an auth file can carry these: a registry token alone has no place in one."""
     return bool(credentials.username or credentials.identity_token)
+
+
+def auth_files(chosen: str, environment: Mapping[str, str], *, uid: int) -> tuple[list[Path], bool]:
+    """Return where credentials are looked for, and whether somebody has asked for this very file.
+
+    Args:
+        chosen: the operator's setting.
+        environment: HOME and the tools' variables.
+        uid: whose.
+    """
+    if chosen:
+        return [Path(chosen)], True
+    return default_files(environment, uid=uid), bool(environment.get("REGISTRY_AUTH_FILE", ""))
+
+
+def fault_of(file: Path, *, needed: bool) -> str:
+    """Return what is wrong with an auth file; empty if nothing is. Blocks.
+
+    Args:
+        file: the auth file.
+        needed: whether there has to be one.
+    """
+    try:
+        content = read_if_there(file)
+        if content is not None:
+            parse_object(content)
+        elif needed:
+            return f"there is no auth file {file}"
+    except UnreadableFile as error:
+        return error.text
+    except ValueError as error:
+        return f"cannot read the auth file {file}: {error}"
+    return ""
 
 
 def default_files(environment: Mapping[str, str], *, uid: int) -> list[Path]:

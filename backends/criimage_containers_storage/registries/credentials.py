@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from criimage.files import UnreadableFile, is_there
 from criimage.foreign_json import parse
 from criimage.masking import NO_SECRETS, Secrets
-from criimage_containers_storage.registries.auth_files import default_files, read_auth_file, render, sendable
+from criimage_containers_storage.registries.auth_files import auth_files, read_auth_file, render, sendable
 from criimage_containers_storage.registries.namespaced import take
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from criimage.credentials import Credentials
     from criimage.reference import Reference
@@ -106,8 +106,7 @@ class CredentialResolver:
         return found
 
     def _others(self) -> Sequence[Path]:
-        chosen = self.settings.auth_file
-        return [Path(chosen)] if chosen else default_files(self.environment, uid=os.getuid())
+        return auth_files(self.settings.auth_file, self.environment, uid=os.getuid())[0]
 
     def _proxy_secrets(self) -> list[str]:
         found = []
