@@ -2,18 +2,19 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo serve test check long attack clean
+.PHONY: help demo serve docs test check long attack clean
 
 help:
 	@echo "make demo    see it work: a registry, a store, the server and every command, then everything is gone again"
 	@echo "make serve   the same, left running for you to try, until Ctrl-C"
+	@echo "make docs    build these pages and the manual pages, look them over, and say where they are"
 	@echo "make test    everything: lint, types, docs, and all tests against the real tools"
 	@echo "make check   the quick part of it, which needs no container tools"
 	@echo "make long    the tests that take minutes to hours; the last lines are a table for docs/long-runs.md"
 	@echo "make attack  everything hostile against a server of each backend, in under ten minutes; ends with a table"
 	@echo "make clean   delete what these made in this folder"
 
-demo serve test check long attack:
+demo serve docs test check long attack:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $@ PYTHON=..."; exit 1; }
 	@cd tests && exec $(PYTHON) -m setup $@
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from criimage.errors import ConfigurationError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from criimage.backend import Backend
 
-__all__ = ["CONTRACT", "GROUP", "InstalledBackend", "Plugin", "installed", "load"]
+__all__ = ["CONTRACT", "GROUP", "InstalledBackend", "Plugin", "Unusable", "examined", "installed", "load"]
 
 GROUP = "criimage.backends"
 
@@ -47,12 +48,17 @@ class Plugin(Generic[SettingsT]):
         open: takes the settings, returns an async context manager that yields the backend. Raises
             ConfigurationError on entering if the backend can never work with them; a daemon that is down is not such a
             case.
+        extra: the extra of the distribution that brings what `open` imports beyond the distribution's own
+            requirements; empty if there is none.
+        extra_modules: the top-level modules of that extra; without one of them the backend cannot be opened.
     """
 
     name: str
     contract: int
     settings_model: type[SettingsT]
     open: Callable[[SettingsT], AbstractAsyncContextManager[Backend]]
+    extra: str = ""
+    extra_modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,23 @@ class InstalledBackend:
     distribution: str
     version: str
     entry_point: EntryPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why a backend cannot be used.
+
+    Attributes:
+        reason: a few words, without the backend's name.
+        remedy: what an operator can do about it.
+        text: the whole sentence, with the distribution that brings it.
+        cause: what its import raised, if that is the reason.
+    """
+
+    reason: str
+    remedy: str
+    text: str
+    cause: BaseException | None = None
 
 
 def installed() -> tuple[InstalledBackend, ...]:
@@ -96,23 +119,66 @@ def load(name: str) -> Plugin[Any]:
         ConfigurationError: not installed (the text lists what is), claimed by two distributions, cannot be imported,
             is no plugin, calls itself otherwise, or was written for another contract.
     """
+    found = _imported(name)
+    if isinstance(found, Unusable):
+        raise ConfigurationError(found.text) from found.cause
+    return found
+
+
+def examined(name: str) -> Plugin[Any] | Unusable:
+    """Import the backend called `name` and look for the modules of its extra, without importing those.
+
+    Returns:
+        the plugin if it can be opened, as far as that shows without settings; else why not.
+    """
+    found = _imported(name)
+    if isinstance(found, Unusable):
+        return found
+    missing = [module for module in found.extra_modules if not _is_there(module)]
+    if not missing:
+        return found
+    owner = next(backend.distribution for backend in installed() if backend.name == name)
+    wanted = f"{owner}[{found.extra}]"
+    return Unusable(
+        f"{' and '.join(missing)} not installed",
+        f"install {wanted}; in a clone of it: pip install '.[{found.extra}]'",
+        f'backend "{name}" needs {" and ".join(missing)}: install {wanted}',
+    )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _imported(name: str) -> Plugin[Any] | Unusable:
     claims = [backend for backend in installed() if backend.name == name]
     if not claims:
         names = ", ".join(sorted({backend.name for backend in installed()})) or "none"
-        raise ConfigurationError(f'no backend "{name}" is installed; installed: {names}')
+        text = f'no backend "{name}" is installed; installed: {names}'
+        return Unusable("not installed", "install the distribution that brings it", text)
     if len(claims) > 1:
         owners = " and ".join(f"{claim.distribution} {claim.version}" for claim in claims)
-        raise ConfigurationError(f'backend "{name}" is claimed by {owners}; uninstall one of them')
+        text = f'backend "{name}" is claimed by {owners}; uninstall one of them'
+        return Unusable(f"claimed by {owners}", "uninstall one of them", text)
     claim = claims[0]
     origin = f'backend "{name}" of {claim.distribution} {claim.version}'
+    ask = f"install a {claim.distribution} for this criimage, or ask its authors"
     try:
         plugin = claim.entry_point.load()
-    except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"{origin} cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is handed on
+        reason = f"cannot be imported: {type(error).__name__}: {error}"
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        remedy = f"install the module {missing}, or uninstall {claim.distribution}" if missing else ask
+        return Unusable(reason, remedy, f"{origin} {reason}", error)
     if not isinstance(plugin, Plugin):
-        raise ConfigurationError(f"{origin} is no criimage.plugins.Plugin but {type(plugin).__name__}")
-    if plugin.contract != CONTRACT:
-        raise ConfigurationError(f"{origin} was written for contract {plugin.contract}, this criimage has {CONTRACT}")
-    if plugin.name != name:
-        raise ConfigurationError(f'{origin} calls itself "{plugin.name}", so its settings would not be found')
-    return plugin
+        reason = f"is no criimage.plugins.Plugin but {type(plugin).__name__}"
+    elif plugin.contract != CONTRACT:
+        reason = f"was written for contract {plugin.contract}, this criimage has {CONTRACT}"
+    elif plugin.name != name:
+        reason = f'calls itself "{plugin.name}", so its settings would not be found'
+    else:
+        return plugin
+    return Unusable(reason, ask, f"{origin} {reason}")

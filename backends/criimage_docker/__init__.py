@@ -34,5 +34,12 @@ async def _open(settings: Settings) -> AsyncIterator[Backend]:
         yield backend
 
 
-plugin = Plugin(name="docker", contract=1, settings_model=Settings, open=_open)
+plugin = Plugin(
+    name="docker",
+    contract=1,
+    settings_model=Settings,
+    open=_open,
+    extra="docker",
+    extra_modules=("aiodocker", "aiohttp"),
+)
 """The table `[backends.docker]`."""

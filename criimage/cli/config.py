@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from criimage.backend import Examination, Examined, Limited
 from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
+from criimage.foreign_text import readable
 from criimage.pairs import look_at_pair
-from criimage.plugins import installed, load
+from criimage.plugins import Unusable, examined, installed, load
 from criimage.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from criimage.settings import Layers
 
 __all__ = ["backends", "config"]
+
+_REASON_LIMIT = 300
 
 
 @click.group()
@@ -116,19 +119,24 @@ def backends(form: str) -> None:
     """List the installed backends, and what is wrong with those that cannot be used."""
     rows = []
     for backend in installed():
-        try:
-            load(backend.name)
-            fault = ""
-        except ConfigurationError as error:
-            fault = error.text
+        found = examined(backend.name)
+        fault = found if isinstance(found, Unusable) else None
         rows.append(
-            {"name": backend.name, "distribution": backend.distribution, "version": backend.version, "error": fault}
+            {
+                "name": backend.name,
+                "distribution": backend.distribution,
+                "version": backend.version,
+                "error": readable(fault.reason, _REASON_LIMIT) if fault else "",
+                "remedy": fault.remedy if fault else "",
+            }
         )
     if form == "json":
         click.echo(json.dumps({"backends": rows}, indent=2))
         return
     for row in rows:
         click.echo("   ".join((f"{row['name']:<20}", row["distribution"], row["version"], row["error"])).rstrip())
+        if row["remedy"]:
+            click.echo(f"  {row['remedy']}")
 
 
 def _working_plugins() -> Iterator[Plugin[Any]]:

@@ -40,12 +40,6 @@ def test_backends_of_readme_and_pages_are_there() -> None:
     assert ours >= {file.stem for file in (DOCS / "backends").glob("*.md")}
 
 
-def test_tox_builds_html_and_manual_pages() -> None:
-    """README says so."""
-    assert "sphinx-build -W --keep-going -b html docs" in (PROJECT / "tox.ini").read_text("utf-8")
-    assert "sphinx-build -W --keep-going -b man docs" in (PROJECT / "tox.ini").read_text("utf-8")
-
-
 def test_every_note_of_a_change_has_a_type_that_towncrier_knows() -> None:
     """Notes are named NAME.TYPE.md, are one line, and end with a full stop."""
     config = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["tool"]["towncrier"]

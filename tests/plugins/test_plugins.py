@@ -171,13 +171,51 @@ def test_the_command_lists_faults_beside_what_works(tmp_path: Path) -> None:
 
     assert table.returncode == 0
     assert table.stderr == ""
-    assert rows["mine"] == {"name": "mine", "distribution": "good", "version": "3.1", "error": ""}
+    assert rows["mine"] == {"name": "mine", "distribution": "good", "version": "3.1", "error": "", "remedy": ""}
     assert rows["memory"]["error"] == ""
     assert "no_such_module" in rows["broken"]["error"]
     lines = {line.split()[0]: line for line in table.stdout.splitlines()}
     assert set(lines) >= set(rows)
     assert "no_such_module" in lines["broken"]
     assert lines["mine"].split() == ["mine", "good", "3.1"]
+
+
+def test_why_a_backend_cannot_be_used_and_what_to_do(tmp_path: Path) -> None:
+    """An extra that is not installed, another contract, an import that fails: a short reason and a remedy for each."""
+    more = 'open_backend, extra="engine", extra_modules=("json", "no_such_engine"))'
+    extra = plugin_source("bare").replace("open_backend)\n", more)
+    old = plugin_source("old", contract=99)
+    failing = "raise RuntimeError('x' * 10_000)"
+    install(tmp_path, "of_bare", {"bare": "tp_bare:plugin"}, {"tp_bare": extra})
+    install(tmp_path, "of_old", {"old": "tp_old:plugin"}, {"tp_old": old})
+    install(tmp_path, "of_missing", {"missing": "tp_missing:plugin"}, {"tp_missing": "import no_such_module"})
+    install(tmp_path, "of_failing", {"failing": "tp_failing:plugin"}, {"tp_failing": failing})
+
+    listed = json.loads(_criimage(tmp_path, "backends", "--output", "json").stdout)["backends"]
+    told = {row["name"]: (row["error"], row["remedy"]) for row in listed}
+    table = _criimage(tmp_path, "backends").stdout
+
+    assert told["bare"] == (
+        "no_such_engine not installed",
+        "install of_bare[engine]; in a clone of it: pip install '.[engine]'",
+    )
+    assert told["old"][0] == f"was written for contract 99, this criimage has {CONTRACT}"
+    assert told["missing"][0].startswith("cannot be imported: ModuleNotFoundError: No module named 'no_such_module'")
+    assert told["missing"][1] == "install the module no_such_module, or uninstall of_missing"
+    assert told["failing"][0].startswith("cannot be imported: RuntimeError: xxx")
+    assert len(told["failing"][0]) <= 300
+    assert told["memory"] == ("", "")
+    for reason, remedy in told.values():
+        assert bool(reason) == bool(remedy)
+        assert reason in table
+        assert remedy in table
+
+
+def test_the_modules_of_our_extras_are_those_that_are_asked_for() -> None:
+    """The docker backend says which extra brings its library, so that its absence shows before it is opened."""
+    plugin = load("docker")
+    assert (plugin.extra, plugin.extra_modules) == ("docker", ("aiodocker", "aiohttp"))
+    assert {name for name in names() if load(name).extra} == {"docker"}
 
 
 @pytest.mark.parametrize("command", [["serve"], ["config", "dump"], ["config", "check"]])

@@ -1,4 +1,4 @@
-"""`python3 -m setup test|check|long|attack|demo|serve`, called by the Makefile from the folder `tests`."""
+"""`python3 -m setup test|check|docs|long|attack|demo|serve`, called by the Makefile from the folder `tests`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ def _prepare(target: str) -> list[str]:
             return [str(tools() / "tox"), "run"]
         case "check":
             return [str(tools() / "tox"), "run", "-e", _QUICK]
+        case "docs":
+            return [str(tools() / "tox"), "run", "-e", "docs"]
         case "long" | "attack":
             install(TESTS)
             build_clients()
@@ -49,7 +51,7 @@ def _prepare(target: str) -> list[str]:
             install(DEMO)
             return [str(project() / "python"), _DEMO, target]
         case _:
-            raise SetupError("the target is one of: test check long attack demo serve")
+            raise SetupError("the target is one of: test check docs long attack demo serve")
 
 
 if __name__ == "__main__":
