@@ -55,8 +55,8 @@ def _containerd() -> Iterator[str]:
 SERVICES: dict[str, tuple[Callable[[], AbstractContextManager[str]], tuple[str, ...]]] = {
     "memory": (_memory, ()),
     "containers-storage": (_containers_storage, ()),
-    "docker": (_docker, ()),
-    "cri": (_cri, ()),
+    "docker": (_docker, ("--known", "criimage-docker")),
+    "cri": (_cri, ("--known", "criimage-cri")),
     "containerd": (_containerd, ("--hostile", "--known", "containerd-1.6")),
 }
 """By the name of the report: what runs the service, and arguments of the command."""
