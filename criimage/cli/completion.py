@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+
+from criimage.shipping.shipped import SHELLS, completion_script
 
 __all__ = ["completion"]
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
     """Print a script that completes criimage's commands in SHELL."""
     from criimage.cli.main import main
 
-    found = get_completion_class(shell)
-    if found is None:
-        raise click.ClickException(f"no completion for {shell}")
-    click.echo(found(main, {}, "criimage", "_CRIIMAGE_COMPLETE").source())
+    click.echo(completion_script(main, shell), nl=False)

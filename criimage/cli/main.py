@@ -35,6 +35,8 @@ _COMMANDS = {
     "conformance": ("criimage.cli.conformance:conformance", "Judge any CRI image service."),
     "config": ("criimage.cli.config:config", "Print or check settings."),
     "backends": ("criimage.cli.config:backends", "List the installed backends."),
+    "install": ("criimage.cli.install:install", "Write units, settings, manual, completion and dashboards."),
+    "uninstall": ("criimage.cli.install:uninstall", "Take back what `criimage install` wrote."),
     "completion": ("criimage.cli.completion:completion", "Print a script for a shell's completion."),
 }
 """Where each command is, and what help and completion say of it without importing it."""

@@ -46,6 +46,8 @@ class BoundSocket:
     def open(cls, listen: str) -> Self:
         """Bind `unix:///path`, or take over systemd's socket for `fd://`.
 
+        A socket that systemd has passed for this very path is taken over too, so that one unit does for both ways.
+
         A stale file is removed; a path that another process serves is never taken over, not even when two start at
         once: a lock file beside the socket decides. The directory is created, the socket has mode 0660.
 
@@ -57,6 +59,8 @@ class BoundSocket:
         path = socket_path(listen)
         if not path.name:
             raise ConfigurationError(f"cannot listen on {path}: it is a directory")
+        if _was_passed():
+            return cls(_passed_for(path), f"unix://{path}")
         lock = _locked_in_folder(path)
         try:
             _remove_stale(path)
@@ -210,9 +214,21 @@ def _passed_path(listening: socket.socket) -> Path | None:
     return Path(name) if isinstance(name, str) and name.startswith("/") else None
 
 
+def _was_passed() -> bool:
+    return os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "") == "1"
+
+
+def _passed_for(path: Path) -> socket.socket:
+    passed = _passed_socket()
+    found = _passed_path(passed)
+    if found is None or found.resolve() != path.resolve():
+        passed.detach()
+        raise ConfigurationError(f"systemd passed the socket {found}, and listen names {path}; fd:// takes any")
+    return passed
+
+
 def _passed_socket() -> socket.socket:
-    count = os.environ.get("LISTEN_FDS", "")
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or count != "1":
+    if not _was_passed():
         raise ConfigurationError("fd:// needs exactly one socket passed by systemd (LISTEN_PID and LISTEN_FDS)")
     try:
         os.set_inheritable(_FIRST_PASSED_FD, False)

@@ -25,6 +25,8 @@ _PACKAGES = {
     "openssl": "openssl",
     "busybox": "busybox-static",
     "newuidmap": "uidmap",
+    "man": "man-db",
+    "systemd-analyze": "systemd",
 }
 
 

@@ -295,8 +295,9 @@ os.environ["LISTEN_FDS"] = sys.argv[3]
 from criimage.errors import ConfigurationError
 from criimage.server.socket import BoundSocket
 try:
-    with BoundSocket.open("fd://") as bound:
-        assert bound.endpoint == "fd://" and not os.get_inheritable(3) and not bound.socket.getblocking()
+    listen = sys.argv[4]
+    with BoundSocket.open(listen) as bound:
+        assert bound.endpoint == listen and not os.get_inheritable(3) and not bound.socket.getblocking()
         client = socket.socket(socket.AF_UNIX)
         client.connect(sys.argv[1])
         bound.socket.accept()[0].send(b"x")
@@ -306,10 +307,10 @@ except ConfigurationError as error:
 """
 
 
-def _passed(path: Path, given: int, *, pid: str = "mine", count: str = "1") -> str:
+def _passed(path: Path, given: int, *, pid: str = "mine", count: str = "1", listen: str = "fd://") -> str:
     """What a child says that got this descriptor as its number 3."""
     script = 'exec 3<&"$1"; shift; exec "$@"' if given >= 0 else 'exec 3<&-; shift; exec "$@"'
-    command = ["bash", "-c", script, "sh", str(given), sys.executable, "-c", _PASSED, str(path), pid, count]
+    command = ["bash", "-c", script, "sh", str(given), sys.executable, "-c", _PASSED, str(path), pid, count, listen]
     pass_fds = (given,) if given >= 0 else ()
     done = subprocess.run(command, pass_fds=pass_fds, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -322,6 +323,19 @@ def test_systemds_socket_is_taken_and_its_file_stays(tmp_path: Path) -> None:
     with listener(path) as passed:
         assert _passed(path, passed.fileno()) == "x"
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_systemds_socket_is_taken_for_its_own_path(tmp_path: Path) -> None:
+    """One unit does with and without a socket unit: what was passed is taken for the path that `listen` names."""
+    path = tmp_path / "c.sock"
+    (tmp_path / "run").symlink_to(tmp_path)
+    with listener(path) as passed:
+        assert _passed(path, passed.fileno(), listen=f"unix://{path}") == "x"
+        assert _passed(path, passed.fileno(), listen=f"unix://{tmp_path}/run/c.sock") == "x"
+        told = _passed(path, passed.fileno(), listen=f"unix://{tmp_path}/other.sock")
+        assert str(path) in told
+        assert f"listen names {tmp_path}/other.sock" in told
+        assert sorted(tmp_path.iterdir()) == [path, tmp_path / "run"]
 
 
 def test_what_systemd_did_not_pass(tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ TESTS = (
     # A user who is not root unpacks layers with it.
     Part("newuidmap", "uidmap"),
     Part("openssl", "openssl"),
+    # The manual and the units are checked by those who read them.
+    Part("man", "man-db"),
+    Part("mandoc", "mandoc"),
+    Part("systemd-analyze", "systemd"),
     Part("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 )
 """What the whole test suite needs."""

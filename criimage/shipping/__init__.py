@@ -1,0 +1,1 @@
+"""What an operator gets besides the command itself: units, manual, completion, dashboards; how it is written out."""
