@@ -26,6 +26,7 @@ from criimage_containers_storage.store.storage_conf import Layout
 from parts.child import child
 from parts.criimage_process import criimage, store_config
 from parts.registry import registry
+from parts.skopeos import Version
 from parts.store import insecure_registries, store
 
 if TYPE_CHECKING:
@@ -120,7 +121,26 @@ async def test_what_has_changed_is_copied(counted: Counted) -> None:
                 hub.push(content, "app", "1")
                 digests = (await under_test.pull(name)).digests
                 assert f"{hub.address}/app@{content.digest}" in map(str, digests)
-            assert counted.proxies == 1
+            # One gives out manifests, the other digests.
+            assert counted.proxies == 2
+
+
+async def test_the_tag_of_an_index(counted: Counted, each_skopeo: Version) -> None:
+    """A newer skopeo kept up tells which index it is; an older one gives it to a process only (P6-P9, T17)."""
+    content = index(SMALL)
+    with registry() as hub, store() as local:
+        name = hub.push(content, "many", "1")
+        async with opened(local) as under_test:
+            first = await under_test.pull(name)
+            before = len(hub.requests())
+            for _ in range(3):
+                assert await under_test.pull(name) is first
+                assert under_test.reports[-1].unchanged
+            assert sum("/manifests/" in one for one in hub.requests()[before:]) == 3
+            assert counted.both == ((1, 0) if each_skopeo is Version.DEBIAN13 else (1, 3))
+            hub.push(index(SMALL, annotations={"another": "index"}), "many", "1")
+            assert await under_test.pull(name) != first
+            assert not under_test.reports[-1].unchanged
 
 
 async def test_credentials_are_of_one_question(counted: Counted) -> None:

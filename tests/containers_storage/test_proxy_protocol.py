@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from criimage_containers_storage.pulling.proxy_protocol import (
     Reply,
     Request,
     UnansweredError,
+    ask_digest,
     ask_manifest,
     greet,
     read_reply,
@@ -168,3 +170,52 @@ async def test_a_digest_that_is_none(answer: object) -> None:
     """Only a whole digest counts (T17)."""
     with pytest.raises(OddProxyError):
         await ask_manifest(Scripted({"OpenImage": 1, "GetManifest": answer}, TYPE.format(OCI)), TAG)
+
+
+READING = 'time="2026-01-01T00:00:00Z" level=debug msg="Reading {}"\n'
+UNSIGNED = RefusedError("A signature was required, but no signature exists")
+PLACE = Path("/work/a.b/signatures")
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ([f"{PLACE}/x@sha256={'1' * 64}/signature-1"], ONE),
+        ([f"{PLACE}/team/a_b-c.d/x@sha256={'1' * 64}/signature-1"], ONE),
+        # The first mirror had another one, and did not keep it.
+        ([f"{PLACE}/x@sha256={'2' * 64}/signature-1", f"{PLACE}/x@sha256={'1' * 64}/signature-1"], ONE),
+    ],
+)
+async def test_where_signatures_were_looked_for(said: list[str], answer: str) -> None:
+    """The digest of what a tag leads to, an index too, by the name of the file that is not there (P6-P9)."""
+    proxy = Scripted({"OpenImage": UNSIGNED}, "".join(map(READING.format, said)))
+    assert await ask_digest(proxy, TAG, PLACE) == Found(answer)
+    assert proxy.asked == ["OpenImage"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "/elsewhere/x@sha256=" + "1" * 64 + "/signature-1",
+        f"{PLACE}/x@sha256={'1' * 63}/signature-1",
+        f"{PLACE}/x@sha512={'1' * 64}/signature-1",
+        f"{PLACE}/x@sha256={'1' * 64}/signature-2",
+        f"/work/aXb/signatures/x@sha256={'1' * 64}/signature-1",
+        f'{PLACE}/\\"x@sha256={"1" * 64}/signature-1',
+    ],
+)
+async def test_where_nothing_tells_the_digest(said: str) -> None:
+    """Nothing is guessed from any other line (T17)."""
+    with pytest.raises(UnansweredError):
+        await ask_digest(Scripted({"OpenImage": UNSIGNED}, READING.format(said)), TAG, PLACE)
+
+
+async def test_an_opening_that_should_have_failed() -> None:
+    """Without a look for signatures there is no answer, and the image is closed; a refusal stays one (T17)."""
+    proxy = Scripted({"OpenImage": 4})
+    with pytest.raises(UnansweredError):
+        await ask_digest(proxy, TAG, PLACE)
+    assert proxy.asked == ["OpenImage", "CloseImage"]
+    with pytest.raises(RefusedError, match="unauthorized"):
+        await ask_digest(Scripted({"OpenImage": RefusedError("unauthorized")}), TAG, PLACE)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
 
 from criimage_containers_storage.pulling.manifests import instances, is_stored, is_stored_as
 from criimage_containers_storage.pulling.process import Outcome
-from criimage_containers_storage.pulling.proxy_protocol import Found, RefusedError, ask_manifest
+from criimage_containers_storage.pulling.proxy_protocol import (
+    VERSION_WITH_POLICY,
+    Found,
+    RefusedError,
+    UnansweredError,
+    ask_digest,
+    ask_manifest,
+)
+from criimage_containers_storage.store.records import big_data_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["ManifestSource", "Question"]
 
 _REFUSED = 1
+_SILENT_LIMIT = 100
+# Each leaves a connection to its registry behind, until the proxy ends.
+_UNSIGNED_QUESTIONS = 30
 _ANSWERED = Outcome(0, b"", "")
 
 
@@ -65,6 +78,9 @@ class ManifestSource:
         self._skopeo = skopeo
         self._proxies = proxies
         self._folder = folder
+        self._lookaside = folder / "signatures"
+        self._too_old: object = None
+        self._silent: set[str] = set()
 
     async def still_has(self, question: Question, stored: Stored, heard: Callable[[str], None]) -> tuple[bool, Outcome]:
         """Tell whether pulling would give exactly what is stored (P6-P9), with how the registry's answer came.
@@ -74,12 +90,16 @@ class ManifestSource:
             stored: what is here under its name.
             heard: told what skopeo says meanwhile.
         """
-        if question.reference.digest or len(stored.facts.digests) == 1:
-            found = await self._by_proxy(question, heard)
-            if isinstance(found, Outcome):
-                return False, found
-            if found is not None:
-                return is_stored_as(found, stored), _ANSWERED
+        # What a tag leads to tells which index it is only where the image has never had one.
+        by_leaf = bool(question.reference.digest) or len(stored.facts.digests) == 1
+        found = await self._by_proxy(question, heard, unsigned=not by_leaf)
+        if isinstance(found, Outcome):
+            return False, found
+        if found is not None and by_leaf:
+            return is_stored_as(found, stored), _ANSWERED
+        if found is not None:
+            content = await anyio.to_thread.run_sync(_stored_manifest, stored, found.top)
+            return is_stored(content, stored), _ANSWERED
         outcome = await self._skopeo.top_manifest(
             question.reference, question.rules, question.credentials, question.folder, heard
         )
@@ -107,14 +127,30 @@ class ManifestSource:
     async def _top(self, question: Question, reference: Reference) -> Outcome:
         return await self._skopeo.top_manifest(reference, question.rules, question.credentials, question.folder)
 
-    async def _by_proxy(self, question: Question, heard: Callable[[str], None] | None) -> Found | Outcome | None:
+    async def _by_proxy(
+        self, question: Question, heard: Callable[[str], None] | None, *, unsigned: bool = False
+    ) -> Found | Outcome | None:
         """Return what a proxy has found, or how it has failed to; None if none can tell."""
         if self._proxies is None or question.signature is None or _is_its_own(question):
             return None
-        way = await anyio.to_thread.run_sync(self._way, question)
+        if unsigned and question.reference.domain in self._silent:
+            return None
+        way = await anyio.to_thread.run_sync(self._unsigned_way if unsigned else self._way, question)
+        if unsigned and way.files == self._too_old:
+            return None
 
         async def ask(proxy: Proxy) -> Found:
-            return await ask_manifest(proxy, question.reference)
+            if not unsigned:
+                return await ask_manifest(proxy, question.reference)
+            if proxy.version < VERSION_WITH_POLICY:
+                self._too_old = way.files
+                raise UnansweredError("this skopeo asks no policy")
+            try:
+                return await ask_digest(proxy, question.reference, self._lookaside)
+            except UnansweredError:
+                # It has a way of its own to give signatures out.
+                self._silent = {*list(self._silent)[-_SILENT_LIMIT:], question.reference.domain}
+                raise
 
         try:
             return await self._proxies.ask(way, ask, question.credentials.auth, heard)
@@ -126,6 +162,35 @@ class ManifestSource:
     def _way(self, question: Question) -> Way:
         way = self._skopeo.way(question.rules, question.credentials, self._folder, question.namespace)
         return replace(way, files=(question.signature, way.files))
+
+    def _unsigned_way(self, question: Question) -> Way:
+        """Return the way of a proxy for `ask_digest`: it wants signatures, and there are none."""
+        policy, registries = self._folder / "policy.json", self._folder / "registries.d"
+        if not (registries / "default.yaml").exists():
+            registries.mkdir(0o700, parents=True, exist_ok=True)
+            # No key has to be a good one where there is nothing to check.
+            key = base64.b64encode(b"none").decode()
+            wanted = {"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyData": key}]}
+            policy.write_text(json.dumps(wanted))
+            place = json.dumps(f"file://{quote(str(self._lookaside))}")
+            (registries / "default.yaml").write_text(f"default-docker:\n  lookaside: {place}\n")
+        way = self._way(replace(question, rules=replace(question.rules, policy=policy)))
+        program, *rest = way.command
+        return replace(way, command=(program, "--registries.d", str(registries), *rest), questions=_UNSIGNED_QUESTIONS)
+
+
+def _stored_manifest(stored: Stored, digest: str) -> bytes:
+    """Return the manifest or index that the store has under this digest; nothing if it has none. Blocks."""
+    if digest == stored.record.manifest_digest:
+        name = "manifest"
+    elif digest in stored.facts.digests:
+        name = big_data_file(f"manifest-{digest}")
+    else:
+        return b""
+    try:
+        return (stored.folder / name).read_bytes()
+    except OSError:
+        return b""
 
 
 def _is_its_own(question: Question) -> bool:

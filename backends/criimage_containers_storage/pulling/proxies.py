@@ -45,6 +45,8 @@ class Way:
         logs_in: the questions bring credentials of their own.
         namespace: of the pods that it is asked for.
         files: changes when the tool does, or a file that it reads once and for all.
+        policy: changes when the policy file does.
+        questions: how many one proxy answers; 0 for as many as usual.
     """
 
     command: tuple[str, ...]
@@ -53,6 +55,8 @@ class Way:
     logs_in: bool
     namespace: str
     files: object
+    policy: object
+    questions: int = 0
 
 
 class Proxies:
@@ -138,7 +142,9 @@ class Proxies:
     async def _taken(self, way: Way) -> Proxy:
         found = None
         for proxy, (its, _) in list(self._idle.items()):
-            if its.files != way.files or not proxy.lives:
+            # Namespaces differ in their policies: one that another file has is none that has changed.
+            changed = its.files != way.files or (its.command == way.command and its.policy != way.policy)
+            if changed or not proxy.lives:
                 self._end(proxy)
             elif its == way and found is None:
                 found = proxy
@@ -161,7 +167,7 @@ class Proxies:
         return proxy
 
     def _give_back(self, way: Way, proxy: Proxy) -> None:
-        old = proxy.questions >= _QUESTIONS or time.monotonic() - proxy.began > _LIFE_SECONDS
+        old = proxy.questions >= (way.questions or _QUESTIONS) or time.monotonic() - proxy.began > _LIFE_SECONDS
         if old or self._closed or not proxy.lives:
             self._end(proxy)
             return

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from criimage.reference import Reference
 
 __all__ = [
+    "VERSION_WITH_POLICY",
     "Connection",
     "Found",
     "OddProxyError",
@@ -31,6 +32,9 @@ __all__ = [
     "greet",
     "read_reply",
 ]
+
+VERSION_WITH_POLICY = 6
+"""Last number of the first version in which an image is opened only if the policy accepts it."""
 
 _VERSION = re.compile(r"0\.2\.([0-9]{1,6})")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -210,7 +214,7 @@ async def ask_digest(connection: Connection, reference: Reference, lookaside: Pa
     this digest.
 
     Args:
-        connection: to a proxy of protocol 0.2.6 at least; earlier ones ask no policy.
+        connection: to a proxy of `VERSION_WITH_POLICY` at least.
         reference: by tag: skopeo believes a digest that it is given here.
         lookaside: the place for signatures.
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from criimage_containers_storage.pulling.skopeo import Skopeo
     from criimage_containers_storage.pulling.work_folder import WorkFolder
     from criimage_containers_storage.registries.credentials import CredentialResolver, ResolvedCredentials
-    from criimage_containers_storage.registries.current import CurrentRegistries
+    from criimage_containers_storage.registries.current import Configuration, CurrentRegistries
     from criimage_containers_storage.registries.rules import RuleFinder, Rules
     from criimage_containers_storage.store.access import StoreAccess
     from criimage_containers_storage.store.reader import Store
@@ -156,15 +156,10 @@ class Puller:
             raise PullError(f"registry {registry.prefix} is blocked in {registries.source}: {reference}")
         try:
             async with self._work.for_one_pull() as folder:
-                rules = await anyio.to_thread.run_sync(self._rules.find, reference, namespace)
-                resolved = await anyio.to_thread.run_sync(
-                    self._credentials.resolve, reference, credentials, registries, namespace
-                )
-                told = await anyio.to_thread.run_sync(
-                    self._rules.tell, configuration, reference, resolved, folder / _CONFIGURATION
+                rules, resolved = await anyio.to_thread.run_sync(
+                    self._found, configuration, reference, credentials, namespace, folder
                 )
                 watch.use(resolved.source)
-                rules = replace(rules, told=told)
                 order = _Order(reference, rules, resolved, folder, watch, namespace, configuration.signature)
                 image = await self._unchanged(order) or await self._copy(order)
         except OSError as error:
@@ -175,6 +170,20 @@ class Puller:
             raise OperationFailed(f"cannot pull {reference}: {where}{reason}") from error
         watch.tell(Phase.DONE)
         return image
+
+    def _found(
+        self,
+        configuration: Configuration,
+        reference: Reference,
+        credentials: Credentials | None,
+        namespace: str,
+        folder: Path,
+    ) -> tuple[Rules, ResolvedCredentials]:
+        """Return how to ask for an image, and with what. Blocks on small files; in one thread, for each costs time."""
+        rules = self._rules.find(reference, namespace)
+        resolved = self._credentials.resolve(reference, credentials, configuration.registries, namespace)
+        told = self._rules.tell(configuration, reference, resolved, folder / _CONFIGURATION)
+        return replace(rules, told=told), resolved
 
     async def _unchanged(self, order: _Order) -> Image | None:
         """Return the stored image if the registry still has exactly that under the name (P5-P9).

@@ -113,7 +113,8 @@ class Skopeo:
             tuple(sorted(environment.items())),
             bool(credentials.auth),
             namespace,
-            tuple(map(_stat, map(str, (program, rules.policy, *_READ_ONCE, *named)))),
+            tuple(map(_stat, (program, *_READ_ONCE, *named))),
+            _stat(str(rules.policy)),
         )
 
     async def try_out_store(self, started: Callable[[int], None]) -> None:

@@ -26,7 +26,7 @@ def _errors(text: str) -> bytes:
     return json.dumps({"errors": [{"code": "DENIED", "message": text, "detail": text}]}).encode()
 
 
-_ACTS: dict[str, tuple[Stage, Act]] = {
+ACTS: dict[str, tuple[Stage, Act]] = {
     "an error of 40 kB of quotes and slashes": (Stage.MANIFEST, Answer(403, b'"' + b"/" * 40_000)),
     "an error of 1 MB of question marks": (Stage.MANIFEST, Answer(403, b"?" * 1_000_000)),
     "an error of 1 MB of letters": (Stage.MANIFEST, Answer(500, b"a" * 1_000_000)),
@@ -69,7 +69,7 @@ def _hostile(name: str, stage: Stage, act: Act) -> None:
         assert answer.message.isprintable()
 
 
-for _name, (_stage, _act) in _ACTS.items():
+for _name, (_stage, _act) in ACTS.items():
     _hostile(_name, _stage, _act)
 
 
