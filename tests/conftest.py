@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from criimage import __version__
+from parts import frames, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 _LONG_RUNS = pytest.StashKey[list[tuple[str, str, str]]]()
 
@@ -22,6 +23,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LONG_RUNS] = []
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> list[str]:
+    """The versions of the real parts: what a report of a failure is worth without them, nobody knows."""
+    return versions.lines()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds what went over the wire to the report of a test that failed."""
+    report = yield
+    if report.failed and (text := frames.shown()):
+        report.sections.append((f"frames of {item.name}", text))
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A test's frames are its own."""
+    frames.forget()
 
 
 @pytest.fixture
@@ -45,5 +66,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("long runs, for docs/long-runs.md")
     terminalreporter.write_line("| date | test | versions | result |")
     terminalreporter.write_line("| --- | --- | --- | --- |")
-    for test, versions, result in rows:
-        terminalreporter.write_line(f"| {day} | `{test}` | {own}, {versions} | {result} |")
+    for test, taken, result in rows:
+        terminalreporter.write_line(f"| {day} | `{test}` | {own}, {taken} | {result} |")

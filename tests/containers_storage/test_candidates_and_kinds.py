@@ -76,7 +76,7 @@ def test_no_name_is_the_callers_fault(text: str) -> None:
 async def test_a_digest_counts_in_its_own_repository_only(tmp_path: Path) -> None:
     """A digest finds the image under each repository that names it, and under no other (S17)."""
     written = WrittenStore(tmp_path)
-    identity = written.add("a.io/x:1", "b.io/y:1", index=True)
+    identity = written.add("a.io/x:1", "b.io/y:1", index=1)
     written.write()
     snapshot = await Store(written.layout).snapshot()
     digests = snapshot.by_id[identity].record.manifest_digests

@@ -107,7 +107,7 @@ async def test_tags_sorted_and_strange_names_dropped(tmp_path: Path) -> None:
 async def test_the_index_digest_comes_first(tmp_path: Path) -> None:
     """Each digest with each repository, the index before the instance (S3, S4, design section 4)."""
     written = WrittenStore(tmp_path)
-    identity = written.add("b.io/x:1", "a.io/x:1", index=True)
+    identity = written.add("b.io/x:1", "a.io/x:1", index=1)
     written.write()
     image = (await Store(written.layout).snapshot()).images[0]
     digests = written.records[0]["big-data-digests"]
@@ -116,6 +116,17 @@ async def test_the_index_digest_comes_first(tmp_path: Path) -> None:
     assert texts(image.digests) == [f"{r}@{d}" for d in (index, instance) for r in ("a.io/x", "b.io/x")]
     assert image.id.hex == identity
     assert str(image.id) == identity
+
+
+async def test_of_several_indexes_the_newest_comes_first(tmp_path: Path) -> None:
+    """An image that came through one index after another: the last pulled is what a caller knows it by (S4)."""
+    written = WrittenStore(tmp_path)
+    written.add("a.io/x:1", index=3)
+    written.write()
+    image = (await Store(written.layout).snapshot()).images[0]
+    digests = written.records[0]["big-data-digests"]
+    instance, oldest, middle, newest = [value for key, value in digests.items() if key.startswith("manifest-")]
+    assert texts(image.digests) == [f"a.io/x@{d}" for d in (newest, middle, oldest, instance)]
 
 
 async def test_a_name_given_only_as_a_digest(tmp_path: Path) -> None:

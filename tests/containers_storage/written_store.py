@@ -48,7 +48,7 @@ class WrittenStore:
         *names: str,
         config: dict[str, Any] | None = None,
         annotations: dict[str, str] | None = None,
-        index: bool = False,
+        index: int = 0,
         history: tuple[str, ...] = (),
         layer: str = "",
         seed: str = "",
@@ -64,8 +64,9 @@ class WrittenStore:
             f"manifest-{digest(manifest_data)}": manifest_data,
             "manifest": manifest_data,
         }
-        if index:
-            index_data = json.dumps({"manifests": [{"digest": digest(manifest_data)}]}).encode()
+        for number in range(index):
+            # Indexes of one image that differ, as after a push of another platform's image.
+            index_data = json.dumps({"manifests": [{"digest": digest(manifest_data)}], "number": number}).encode()
             data[f"manifest-{digest(index_data)}"] = index_data
         identity = config_digest.removeprefix("sha256:")
         folder = self.images_folder / identity

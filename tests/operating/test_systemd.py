@@ -12,6 +12,7 @@ import pytest
 
 from criimage.server import systemd
 from parts.criimage_process import criimage
+from pulls.clock import on_a_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +73,43 @@ async def test_the_watchdog_beats(listening: socket.socket, tmp_path: Path, monk
         beats = [await asyncio.wait_for(loop.sock_recv(listening, 100), 20) for _ in range(2)]
 
     assert beats == [b"WATCHDOG=1"] * 2
+
+
+@pytest.mark.parametrize("wanted", [30, 2])
+def test_the_watchdog_beats_twice_in_its_time(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sd_watchdog_enabled(3): a sign of life every half of WatchdogSec, the first at once; later is a restart."""
+    monkeypatch.setenv("WATCHDOG_USEC", str(wanted * 1_000_000))
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    beats: list[tuple[float, str]] = []
+
+    @on_a_clock
+    async def live() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        monkeypatch.setattr(systemd, "notify", lambda *lines: beats.append((loop.time() - began, *lines)))
+        async with systemd.watchdog():
+            await asyncio.sleep(wanted * 1.75)
+
+    live()
+    assert beats == [(wanted * half / 2, "WATCHDOG=1") for half in range(4)]
+
+
+@pytest.mark.parametrize(("microseconds", "process"), [("", ""), ("0", ""), ("soon", ""), ("20000", "1")])
+async def test_nobody_who_does_not_watch_is_told(
+    microseconds: str, process: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No time, no time that can be meant, or a time for another process: not one beat."""
+    monkeypatch.setenv("WATCHDOG_USEC", microseconds)
+    if process:
+        monkeypatch.setenv("WATCHDOG_PID", process)
+    else:
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    beats: list[tuple[str, ...]] = []
+    monkeypatch.setattr(systemd, "notify", lambda *lines: beats.append(lines))
+    async with systemd.watchdog():
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert beats == []
 
 
 def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

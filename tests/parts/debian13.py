@@ -1,4 +1,4 @@
-"""A Debian 13 in a folder, for its newer tools: made by debootstrap once, kept in the user's cache."""
+"""A Debian 13 in a folder, for its newer tools and Python: made by debootstrap once, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from parts.missing import lacking, need, need_root
 from setup.cache import cache_folder
 
-_NAMES = {"trixie": "debian13-2", "sid": "debian-unstable-1"}
+_NAMES = {"trixie": "debian13-3", "sid": "debian-unstable-2"}
 """What the kept ones are called. Another number for every change of what one is made of: nobody's running tests lose
 theirs."""
 
@@ -28,48 +28,55 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 chroot "$1" apt-get -q -y -f install
 # A mirror may have stood still for longer than unstable's lists are valid.
 chroot "$1" apt-get -q -o Acquire::Check-Valid-Until=false update
-chroot "$1" apt-get -q -y install --no-install-recommends docker.io ca-certificates skopeo
+chroot "$1" apt-get -q -y install --no-install-recommends docker.io ca-certificates skopeo python3
 chroot "$1" apt-get clean
 rm -rf "$1"/var/lib/apt/lists/* "$1/etc/resolv.conf"
 """
-"""What turns debootstrap's result into a system with an engine and skopeo; in a mount namespace that ends with it."""
+"""What turns debootstrap's result into a system with these programs; in a mount namespace that ends with it."""
 
 
 def debian13() -> Path:
-    """The root folder of a Debian 13 that has `dockerd` and `skopeo`; it takes a minute or two where there is none yet.
+    """The root folder of a Debian 13 that has `dockerd`, `skopeo` and `python3`.
+
+    It takes a minute or two where there is none yet.
 
     Skips, or fails where `CI=true`, if it cannot be made.
     """
-    return _kept("trixie")
+    return _made("trixie")
 
 
 def unstable() -> Path:
     """The same of Debian's unstable, as it was when it was made."""
-    return _kept("sid")
+    return _made("sid")
 
 
-def _kept(release: str) -> Path:
+def kept(release: str) -> Path:
+    """Where the root folder of a release is kept, whether or not it has been made yet."""
+    return cache_folder() / _NAMES[release]
+
+
+def _made(release: str) -> Path:
     need("debootstrap", "unshare")
     need_root()
-    kept = cache_folder() / _NAMES[release]
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with kept.with_name(f"{kept.name}.lock").open("w") as lock:
+    root = kept(release)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with root.with_name(f"{root.name}.lock").open("w") as lock:
         # Several test runs may want it at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            _make(kept, release)
-    return kept
+        if not root.exists():
+            _make(root, release)
+    return root
 
 
-def _make(kept: Path, release: str) -> None:
-    building = Path(tempfile.mkdtemp(prefix=f"{kept.name}-", dir=kept.parent))
+def _make(root: Path, release: str) -> None:
+    building = Path(tempfile.mkdtemp(prefix=f"{root.name}-", dir=root.parent))
     try:
         # The folder of a system's root must be open to everybody, for its own users.
         building.chmod(0o755)
         mirror = [found] if (found := _mirror()) else []
         _run("debootstrap", "--variant=minbase", release, str(building), *mirror)
         _run("unshare", "--mount", "--propagation", "private", "sh", "-euc", _FILL, "sh", str(building))
-        building.rename(kept)
+        building.rename(root)
     except subprocess.CalledProcessError as error:
         lacking(f"no Debian {release} can be made here: {error.cmd[0]} failed: {error.stdout[-600:]}")
     finally:

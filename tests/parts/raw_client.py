@@ -21,6 +21,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
+from parts.frames import Frames
 from parts.serving import PATIENCE
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ def grpc_headers(path: str, changes: Mapping[str, str | bytes | None] | None = N
     }
     headers.update(changes or {})
     return [(name, value) for name, value in headers.items() if value is not None]
+
+
+def path_of(headers: Headers) -> str:
+    """The path that a request's headers name, or nothing."""
+    found = next((value for name, value in headers if name in {":path", b":path"}), "")
+    return found.decode("latin-1") if isinstance(found, bytes) else found
 
 
 @dataclass(slots=True)
@@ -121,6 +128,7 @@ class RawClient:
         h2: its state.
         goaway: the last stream that the server says it will serve, and its code; or None.
         closed: set when the server has closed the connection.
+        frames: what went over it, for a test that fails.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, window: int = _WINDOW) -> None:
@@ -137,6 +145,7 @@ class RawClient:
         self.h2.local_settings.max_header_list_size = 2**20
         self.goaway: tuple[int, int] | None = None
         self.closed = asyncio.Event()
+        self.frames = Frames()
         self.answers: dict[int, Answer] = {}
 
     async def start(self) -> None:
@@ -148,12 +157,11 @@ class RawClient:
 
     async def flush(self) -> None:
         """Sends what has been prepared, in one write."""
-        self._writer.write(self.h2.data_to_send())
-        with suppress(ConnectionError):
-            await self._writer.drain()
+        await self.write(self.h2.data_to_send())
 
     async def write(self, data: bytes) -> None:
         """Sends bytes as they are."""
+        self.frames.sent(data)
         self._writer.write(data)
         with suppress(ConnectionError):
             await self._writer.drain()
@@ -161,7 +169,10 @@ class RawClient:
     def prepare(self, headers: Headers, body: bytes = b"", *, end: bool = True) -> Answer:
         """Prepares a request's frames, without sending them, and returns where its answer will be."""
         stream = self.h2.get_next_available_stream_id()
-        self.h2.send_headers(stream, list(headers), end_stream=end and not body)
+        headers = list(headers)
+        self.h2.send_headers(stream, headers, end_stream=end and not body)
+        self.frames.headers("->", stream, headers)
+        self.frames.message("->", stream, path_of(headers), body)
         while body:
             part, body = body[:16_384], body[16_384:]
             self.h2.send_data(stream, part, end_stream=end and not body)
@@ -170,7 +181,9 @@ class RawClient:
 
     async def send(self, headers: Headers, body: bytes = b"", *, end: bool = True) -> Answer:
         """Sends a request and returns where its answer will be; a long body goes out as the windows allow."""
+        headers = list(headers)
         answer = self.prepare(headers, end=end and not body)
+        self.frames.message("->", answer.stream, path_of(headers), body)
         while body and not self.closed.is_set() and not answer.done.is_set():
             size = min(self.h2.local_flow_control_window(answer.stream), 16_384)
             if size > 0:
@@ -214,6 +227,7 @@ class RawClient:
                 answer.done.set()
 
     def _take_frame(self, frame: bytes) -> None:
+        self.frames.got(frame)
         if frame[3] == _GOAWAY:
             # h2 would take no frame after it, but calls under way are still answered.
             self.goaway = (int.from_bytes(frame[9:13], "big"), int.from_bytes(frame[13:17], "big"))
@@ -228,10 +242,13 @@ class RawClient:
         match event:
             case ResponseReceived():
                 answer.headers = dict(event.headers)  # type: ignore[arg-type]
+                self.frames.headers("<-", answer.stream, event.headers)
             case TrailersReceived():
                 answer.trailers = dict(event.headers)  # type: ignore[arg-type]
+                self.frames.headers("<-", answer.stream, event.headers)
             case DataReceived():
                 answer.data += event.data
+                self.frames.answer(answer.stream, event.data)
                 if event.flow_controlled_length and self._window == _WINDOW:
                     self.h2.acknowledge_received_data(event.flow_controlled_length, answer.stream)
             case StreamEnded():
