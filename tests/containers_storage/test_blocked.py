@@ -16,7 +16,7 @@ from parts.store import Store, insecure_registries, store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo", "each_way")]
 
 SMALL = image(layer({"etc/motd": b"hello"}))
 DIGEST = f"@{SMALL.digest}"

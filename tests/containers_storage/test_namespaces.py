@@ -31,7 +31,7 @@ SECRET = "correct.horse"  # noqa: S105 - of a registry that lives as long as the
 
 
 @pytest.mark.engine
-@pytest.mark.usefixtures("each_skopeo")
+@pytest.mark.usefixtures("each_skopeo", "each_way")
 async def test_a_namespaces_own_policy(tmp_path: Path) -> None:
     """`policy_dir` holds policies by namespace; they apply to images that are here already as well (C1, P9)."""
     (tmp_path / "strict.json").write_text('{"default": [{"type": "reject"}]}')
@@ -54,7 +54,7 @@ def put_down(folder: Path, namespace: str, repository: str, content: str) -> Pat
 
 
 @pytest.mark.engine
-@pytest.mark.usefixtures("each_skopeo")
+@pytest.mark.usefixtures("each_skopeo", "each_way")
 async def test_a_namespaces_own_auth_file_serves_one_pull(tmp_path: Path) -> None:
     """Used once, for its namespace and repository, then gone; the request's credentials still win (A11)."""
     entry = {"auth": base64.b64encode(f"bob:{SECRET}".encode()).decode()}

@@ -84,6 +84,8 @@ async def test_a_proxy_is_used_and_its_secret_kept(monkeypatch: pytest.MonkeyPat
         async with opened(local) as under_test:
             pulled = await under_test.pull("hub.invalid/app:1")
             assert texts(pulled.tags) == ["hub.invalid/app:1"]
+            assert await under_test.pull("hub.invalid/app:1") is pulled
+            assert under_test.reports[-1].unchanged
             hub.status, hub.body = 500, f"proxy says me:{SECRET}".encode()
             with pytest.raises(errors.PullError) as caught:
                 await under_test.pull("hub.invalid/app:2")
