@@ -13,7 +13,7 @@ from grpclib.const import Status
 from criimage import __version__, errors, lasting, logs, problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import CollectorRegistry, Metric
 
@@ -80,6 +80,9 @@ class Metrics(Protocol):
     def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
         """Count one pull; `outcome` is `pulled`, `unchanged` or an error's kind."""
 
+    def layers(self, fetched: int, reused: int) -> None:
+        """Count the layers of a pull that has ended: those that were fetched, and those that were here already."""
+
     def removals_running(self, count: int) -> None:
         """Take how many removals are running now."""
 
@@ -100,6 +103,9 @@ class NoMetrics:
         """Do nothing."""
 
     def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
+        """Do nothing."""
+
+    def layers(self, fetched: int, reused: int) -> None:
         """Do nothing."""
 
     def removals_running(self, count: int) -> None:
@@ -125,9 +131,12 @@ class PrometheusMetrics:
         backend: value of the label `backend`.
         operations: every operation there is.
         error_kinds: every kind of error there is.
+        aliases: whether CRI-O's and containerd's names are shown besides.
     """
 
-    def __init__(self, backend: str, operations: Iterable[str], error_kinds: Iterable[str]) -> None:
+    def __init__(
+        self, backend: str, operations: Iterable[str], error_kinds: Iterable[str], *, aliases: bool = False
+    ) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 
         self.registry = CollectorRegistry()
@@ -147,7 +156,8 @@ class PrometheusMetrics:
         self._pulls = _PullMetrics(backend, self.registry)
         self._removals = _RemovalMetrics(backend, self.registry)
         self._relay = _RelayMetrics(backend, self.registry)
-        _ServiceMetrics(backend).register(self.registry)
+        self._service = _ServiceMetrics(backend)
+        self._service.register(self.registry)
         Info("criimage_build", "This criimage.", registry=self.registry).info({"version": __version__})
         kinds = tuple(error_kinds)
         self._pulls.begin(kinds)
@@ -157,6 +167,23 @@ class PrometheusMetrics:
             self._seconds.labels(backend, operation)
             for kind in kinds:
                 self._errors.labels(backend, operation, kind)
+        if aliases:
+            # Imported here for its import of prometheus-client.
+            from criimage.metric_aliases import Aliases
+
+            # A registry of its own: one that has the aliases cannot be what they are made from.
+            own, self.registry = self.registry, CollectorRegistry()
+            self.registry.register(own)
+            self.registry.register(Aliases(own.collect))
+
+    def look_at(self, connections: Callable[[], int], lists: Callable[[], tuple[int, int]]) -> None:
+        """Ask for these figures whenever somebody asks for the page.
+
+        Args:
+            connections: how many clients are connected.
+            lists: how many lists were answered from what was kept, and how many were made.
+        """
+        self._service.connections, self._service.lists = connections, lists
 
     def observe(self, operation: str, seconds: float, error_kind: str | None) -> None:
         """Count one call of `operation`, and its error if it had one."""
@@ -172,6 +199,10 @@ class PrometheusMetrics:
     def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
         """Count one pull; `outcome` is `pulled`, `unchanged` or an error's kind."""
         self._pulls.ended(seconds, bytes_done, outcome)
+
+    def layers(self, fetched: int, reused: int) -> None:
+        """Count the layers of a pull: fetched, and here already."""
+        self._pulls.layers(fetched, reused)
 
     def removals_running(self, count: int) -> None:
         """Show how many removals are running now."""
@@ -213,12 +244,19 @@ class _PullMetrics:
         self._failed = Counter(
             "criimage_pulls_failures", "Pulls that failed, by kind.", ["backend", "kind"], registry=registry
         )
+        kept = Counter("criimage_pulls_layers_reused", "Layers that were here already.", labels, registry=registry)
+        layers = Counter("criimage_pulls_layers_fetched", "Layers fetched.", labels, registry=registry)
+        self._reused, self._fetched = kept.labels(backend), layers.labels(backend)
         self._backend = backend
 
     def begin(self, kinds: Iterable[str]) -> None:
         """Show every kind of failure at 0."""
         for kind in kinds:
             self._failed.labels(self._backend, kind)
+
+    def layers(self, fetched: int, reused: int) -> None:
+        self._fetched.inc(fetched)
+        self._reused.inc(reused)
 
     def ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
         self._seconds.observe(seconds)
@@ -302,6 +340,8 @@ class _ServiceMetrics:
 
     def __init__(self, backend: str) -> None:
         self._backend = backend
+        self.connections: Callable[[], int] = lambda: 0
+        self.lists: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
     def register(self, registry: CollectorRegistry) -> None:
         registry.register(self)
@@ -309,9 +349,24 @@ class _ServiceMetrics:
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+        found = problems.standing()
         standing = GaugeMetricFamily("criimage_problems", "Problems that stand now.", labels=["backend"])
-        standing.add_metric([self._backend], len(problems.standing()))
+        standing.add_metric([self._backend], len(found))
         yield standing
+        ready = GaugeMetricFamily(
+            "criimage_backend_ready", "1 while the backend's own check finds nothing missing.", labels=["backend"]
+        )
+        ready.add_metric([self._backend], not any(source.startswith("backend: ") for source in found))
+        yield ready
+        connected = GaugeMetricFamily("criimage_connections", "Clients that are connected.", labels=["backend"])
+        connected.add_metric([self._backend], self.connections())
+        yield connected
+        answers = CounterMetricFamily(
+            "criimage_lists", "Lists of all images answered, by what they were made from.", labels=["backend", "cache"]
+        )
+        for result, count in zip(("hit", "miss"), self.lists(), strict=True):
+            answers.add_metric([self._backend, result], count)
+        yield answers
         failed = CounterMetricFamily(
             "criimage_task_failures", "Failures of tasks that live as long as the server.", labels=["backend", "task"]
         )

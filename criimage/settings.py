@@ -56,6 +56,10 @@ class MetricsSettings(_Section):
         default="", description='HOST:PORT to serve /metrics at, such as "127.0.0.1:9477"; empty = off'
     )
 
+    aliases: bool = Field(
+        default=False, description="show what CRI-O and containerd have too under their names as well"
+    )
+
     @field_validator("address")
     @classmethod
     def _has_host_and_port(cls, address: str) -> str:

@@ -50,6 +50,9 @@ class PullFigures(Protocol):
     def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
         """One pull ended; `outcome` is `pulled`, `unchanged` or an error's kind."""
 
+    def layers(self, fetched: int, reused: int) -> None:
+        """It had fetched so many layers, and so many were here already."""
+
 
 class Pulls:
     """The pulls of one backend.
@@ -188,6 +191,7 @@ class Pulls:
             unchanged = "unchanged" if pull.progress.unchanged else "pulled"
             kind = outcome.kind if isinstance(outcome, CriimageError) else unchanged
             self._figures.pull_ended(pull.seconds, pull.progress.bytes_done, kind)
+            self._figures.layers(pull.progress.layers_done, pull.progress.layers_reused or 0)
         self._say_running()
         self._tell()
 

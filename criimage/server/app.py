@@ -123,6 +123,14 @@ class Assembly:
         self.server = Server(methods, CallObserver(measured), settings.limits, elsewhere)
         self._work = work
 
+    def connections(self) -> int:
+        """Return how many clients are connected."""
+        return len(self.server.connections)
+
+    def lists(self) -> tuple[int, int]:
+        """Return how many lists of all images were sent as they were kept, and how many were made."""
+        return self.images.lists.kept, self.images.lists.made
+
     async def stop(self) -> None:
         """End well: no new calls, pulls cancelled, the rest gets GRACE to end."""
         end = asyncio.get_running_loop().time() + GRACE
@@ -166,7 +174,8 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             def figures(operations: list[str]) -> metrics.Metrics:
                 if not settings.metrics.address:
                     return metrics.NoMetrics()
-                measured.append(metrics.PrometheusMetrics(plugin.name, operations, metrics.error_kinds()))
+                kinds, aliases = metrics.error_kinds(), settings.metrics.aliases
+                measured.append(metrics.PrometheusMetrics(plugin.name, operations, kinds, aliases=aliases))
                 return measured[0]
 
             assembly = Assembly(backend, work, settings, figures, shown, runtime, plugin.name)
@@ -176,6 +185,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
                 follow = partial(assembly.pinning.follow, runtime)
                 await stack.enter_async_context(lasting(follow, "ask for the sandbox image"))
             for figure in measured:
+                figure.look_at(assembly.connections, assembly.lists)
                 await stack.enter_async_context(serve_metrics(settings.metrics.address, figure))
             assembly.server.start(bound.socket)
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)

@@ -45,7 +45,8 @@ class ImageService:
         self._backend = backend
         self._pulls = pulls
         self._removals = removals
-        self._replies = replies.ImageReplies(pins)
+        self.lists = replies.ListTally()
+        self._replies = replies.ImageReplies(pins, self.lists)
         self._image_ref = image_ref
 
     def methods(self) -> list[Method]:
@@ -66,7 +67,7 @@ class ImageService:
 
     def repin(self, pins: Pins) -> None:
         """Use other pins from now on."""
-        self._replies = replies.ImageReplies(pins)
+        self._replies = replies.ImageReplies(pins, self.lists)
 
     async def _list(self, request: bytes) -> bytes:
         text = requests.read_filter(request)

@@ -7,6 +7,7 @@ it is appended.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from criimage import wire
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from criimage.backend import FilesystemUsage, Image, ImageDetails, Usage, User
     from criimage.pins import Pins
 
-__all__ = ["ImageReplies", "encode_fs_info"]
+__all__ = ["ImageReplies", "ListTally", "encode_fs_info"]
 
 STREAM_BATCH = 3000
 """Images in one message of StreamImages, as CRI-O sends them (S18)."""
@@ -29,15 +30,25 @@ _IMAGES = 1
 _PINNED = wire.varint_field(8, 1)
 
 
+@dataclass(slots=True)
+class ListTally:
+    """How many lists of the whole store were sent again as they were, and how many were made."""
+
+    kept: int = 0
+    made: int = 0
+
+
 class ImageReplies:
     """Encoded images and lists.
 
     Args:
         pins: decides which images the operator wants kept.
+        tally: is counted in.
     """
 
-    def __init__(self, pins: Pins) -> None:
+    def __init__(self, pins: Pins, tally: ListTally | None = None) -> None:
         self._pins = pins
+        self._tally = tally or ListTally()
         self._images: dict[str, tuple[Image, bytes]] = {}
         self._long_annotations: dict[str, tuple[Mapping[str, str], bytes]] = {}
         self._list: tuple[Image, ...] | None = None
@@ -45,7 +56,10 @@ class ImageReplies:
 
     def all(self, images: tuple[Image, ...]) -> bytes:
         """Return a ListImagesResponse of the whole store; forgets images that are gone."""
-        if images is not self._list:
+        if images is self._list:
+            self._tally.kept += 1
+        else:
+            self._tally.made += 1
             encoded = b"".join(self._elements(images))
             if len(self._images) > len(images):
                 listed = {str(image.id) for image in images}

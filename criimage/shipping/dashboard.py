@@ -32,6 +32,7 @@ PANELS = (
         (
             (f"sum by (instance) (criimage_build_info{{{_HERE}}})", "up {{instance}}"),
             (f"sum by (instance) (criimage_problems{{{_HERE}}})", "problems {{instance}}"),
+            (f"min by (instance) (criimage_backend_ready{{{_HERE}}})", "backend ready {{instance}}"),
         ),
     ),
     Panel(
@@ -97,6 +98,24 @@ PANELS = (
                 "{{operation}}",
             ),
         ),
+    ),
+    Panel(
+        "Layers of pulled images",
+        "none",
+        tuple(
+            (f"sum(increase(criimage_pulls_layers_{what}_total{{{_HERE}}}[$__rate_interval]))", what)
+            for what in ("fetched", "reused")
+        ),
+    ),
+    Panel(
+        "Lists of all images, by cache",
+        "reqps",
+        ((f"sum by (cache) (rate(criimage_lists_total{{{_HERE}}}[$__rate_interval]))", "{{cache}}"),),
+    ),
+    Panel(
+        "Clients connected",
+        "none",
+        ((f"sum by (instance) (criimage_connections{{{_HERE}}})", "{{instance}}"),),
     ),
     Panel(
         "Removals",

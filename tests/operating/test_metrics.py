@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from prometheus_client import generate_latest
 
 from criimage import errors
 from criimage.cli import main
 from criimage.metrics import PrometheusMetrics, error_kinds
 from criimage.metrics_page import CLIENTS_LIMIT, serve_metrics
+from documentation.pages import code, page, rows, sections
 from operating.staged import installed, staged_server
 from parts.child import free_port
 
@@ -91,6 +93,63 @@ def test_calls_are_counted_by_operation_and_kind() -> None:
     assert found[sample("criimage_pulls_success_total")] == 1
     assert found[sample("criimage_pulls_failures_total", kind="not_in_registry")] == 1
     assert not any("example.com" in name for name in found)
+
+
+def test_connections_and_lists_are_counted(until: Until) -> None:
+    """What is connected now, what was answered from what is kept, and whether the backend is ready."""
+    address = f"127.0.0.1:{free_port()}"
+    with staged_server(arguments=["--set", f"metrics.address={address}"]) as server:
+        before = scrape(address)
+        for _ in range(3):
+            assert ask(server, "images") == 0
+        found = scrape(address)
+        channel = socket.socket(socket.AF_UNIX)
+        with channel:
+            channel.connect(server.endpoint.removeprefix("unix://"))
+            until(lambda: scrape(address)[sample("criimage_connections")] == 1)
+
+    assert before[sample("criimage_connections")] == 0
+    assert before[sample("criimage_backend_ready")] == 1
+    lists = [found[sample("criimage_lists_total", cache=result)] for result in ("hit", "miss")]
+    assert sum(lists) == 3
+    assert lists[1] >= 1
+
+
+def test_the_names_of_others_have_the_same_figures() -> None:
+    """`[metrics] aliases`: every name of the page's table, with our figures; without the key there is none of them."""
+    metrics = PrometheusMetrics("staged", ["ListImages", "PullImage"], ["failed"], aliases=True)
+    metrics.observe("ListImages", 0.5, None)
+    metrics.observe("PullImage", 2, "failed")
+    metrics.pull_ended(2, 30, "pulled")
+    metrics.pull_ended(2, 4, "failed")
+    metrics.layers(2, 3)
+    metrics.pulls_running(7)
+    page_text = generate_latest(metrics.registry).decode()
+    found = {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in page_text.splitlines() if line[:1] != "#")
+    }
+
+    crio, containerd = "container_runtime_crio", "containerd_cri_sandboxed"
+    wanted = {
+        f'{crio}_operations_total{{operation="PullImage"}}': 1,
+        f'{crio}_operations_errors_total{{operation="PullImage"}}': 1,
+        f'{crio}_operations_errors_total{{operation="ListImages"}}': 0,
+        f'{crio}_operations_latency_seconds_total_count{{operation="PullImage"}}': 1,
+        f'{crio}_operations_latency_seconds_total_sum{{operation="PullImage"}}': 2,
+        f"{crio}_image_pulls_success_total": 1,
+        f'{crio}_image_pulls_failure_total{{error="failed"}}': 1,
+        f"{crio}_image_pulls_bytes_total": 34,
+        f"{crio}_image_layer_reuse_total": 3,
+        f'{containerd}_image_pulls_total{{status="success"}}': 1,
+        f'{containerd}_image_pulls_total{{status="failure"}}': 1,
+        f"{containerd}_in_progress_image_pulls_total": 7,
+    }
+    assert {name: found[name] for name in wanted} == wanted
+    table = rows(sections(page("reference/metrics"))["The names of others"])
+    families = {name.partition("{")[0].removesuffix("_count").removesuffix("_sum") for name in wanted}
+    assert {code(row[0])[0] for row in table} == families
+    assert not [name for name in generate_latest(_metrics().registry).decode().split() if name.startswith("container")]
 
 
 def test_a_kind_that_is_not_known_beforehand_does_not_exist() -> None:

@@ -64,6 +64,7 @@ TESTS = (
     Part("man", "man-db"),
     Part("mandoc", "mandoc"),
     Part("systemd-analyze", "systemd"),
+    Part("promtool", "prometheus"),
     Part("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 )
 """What the whole test suite needs."""
