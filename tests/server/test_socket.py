@@ -415,7 +415,8 @@ async def test_a_socket_that_was_deleted_is_bound_again(tmp_path: Path, gone: st
     """New clients find it, those connected notice nothing, no problem stands, and the lock is held as before."""
     async with watched(tmp_path) as (path, _, _), raw_client(path) as connected:
         await asyncio.to_thread(_delete, path, gone)
-        await until(path.exists)
+        # There is a moment between its file and its listening.
+        await until(lambda: _listens(path))
         async with raw_client(path) as fresh:
             assert (await fresh.call(VERSION)).status == 0
         assert (await connected.call(VERSION)).status == 0
@@ -424,6 +425,11 @@ async def test_a_socket_that_was_deleted_is_bound_again(tmp_path: Path, gone: st
             await asyncio.to_thread(BoundSocket.open, f"unix://{path}")
         assert "socket" not in problems.standing()
     assert not path.exists()
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _delete(path: Path, gone: str) -> None:
