@@ -76,9 +76,13 @@ class Secrets:
         long = {value for value in plain | joined if len(value) >= _SHORTEST}
         spelled = {spelling for value in long for spelling in _spellings(value)}
         encoded = {spelling for value in joined | long for text in _base64(value) for spelling in _spellings(text)}
+        # Escapes for JSON, or for HTML, in a URL.
+        spelled |= {quote(spelling, safe="") for spelling in spelled}
         # The longest first: one may be a part of another.
         self._spellings = tuple(sorted((spelled | encoded) - {""}, key=lambda text: (-len(text), text)))
-        self._cores = tuple({core for value in joined | long for core in _base64_cores(value)})
+        # What is sent is base64 itself, and may be encoded once more by whoever got it.
+        sent = {text for value in joined for text in _base64(value)}
+        self._cores = tuple({core for value in joined | long | sent for core in _base64_cores(value)})
 
     @classmethod
     def of(cls, credentials: _Credentials | None) -> Secrets:

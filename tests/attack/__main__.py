@@ -43,7 +43,7 @@ async def attacked(target: Target, case: Case) -> str:
             assert target.server.process.process.poll() is None, "the server has ended"
             assert (await target.call(HEALTH)).status == 0, "health has no answer"
     except Exception as error:  # noqa: BLE001 - whatever it is, the table shows it
-        return f"{type(error).__name__}: {error}"[:300]
+        return f"{type(error).__name__}: {error}"[:1500]
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -10,16 +11,21 @@ from typing import TYPE_CHECKING
 
 from criimage.testing.oci import Config, image, layer
 from criimage.testing.scripted_registry import ScriptedRegistry, scripted_registry
+from parts.child import free_port
 from parts.containerd import Containerd, containerd
 from parts.criimage_process import Criimage, criimage, store_config
+from parts.echo_registry import EchoPair, echoes
 from parts.engine import Engine, Kind, engine
 from parts.raw_client import Answer, RawClient, raw_client
 from parts.store import Store, store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-__all__ = ["BACKENDS", "Target", "opened"]
+__all__ = ["BACKENDS", "MACHINE_SECRET", "Target", "opened"]
+
+MACHINE_SECRET = "gatehouse/lanterns+and keys"  # noqa: S105 - of nobody
+"""What the machine of containers-storage has for `machine` on the echoing registries."""
 
 _SERVING_SECONDS = 30.0
 LIST = "/runtime.v1.ImageService/ListImages"
@@ -54,6 +60,8 @@ class Target:
         store: of containers-storage, else None.
         engine: of docker, else None.
         runtime: of cri, else None.
+        echoes: registries that send back what they get; None where the backend asks none.
+        metrics: `HOST:PORT` of the metrics.
         images: how many fresh ones have been made.
     """
 
@@ -64,6 +72,8 @@ class Target:
     store: Store | None = None
     engine: Engine | None = None
     runtime: Containerd | None = None
+    echoes: EchoPair | None = None
+    metrics: str = ""
     images: int = 0
 
     @asynccontextmanager
@@ -94,31 +104,39 @@ class Target:
 
 
 @contextlib.contextmanager
-def _memory(_stack: ExitStack) -> Iterator[tuple[str, dict[str, object]]]:
+def _memory(_stack: ExitStack, _echoes: EchoPair) -> Iterator[tuple[str, dict[str, object]]]:
     yield 'backend = "memory"\n', {}
 
 
 @contextlib.contextmanager
-def _containers_storage(stack: ExitStack) -> Iterator[tuple[str, dict[str, object]]]:
+def _containers_storage(stack: ExitStack, echoes: EchoPair) -> Iterator[tuple[str, dict[str, object]]]:
     made = stack.enter_context(store())
-    yield store_config(made), {"store": made}
+    # What the machine itself has for them, which no client knows.
+    entry = {"auth": base64.b64encode(f"machine:{MACHINE_SECRET}".encode()).decode()}
+    token = {"auth": base64.b64encode(b"machine:").decode(), "identitytoken": MACHINE_SECRET}
+    auths = {f"{echoes.basic.address}/machine": entry, f"{echoes.bearer.address}/machine": token}
+    file = made.folder / "auth.json"
+    file.write_text(json.dumps({"auths": auths}))
+    yield store_config(made, keys=f"auth_file = {json.dumps(str(file))}\n"), {"store": made}
 
 
 @contextlib.contextmanager
-def _docker(stack: ExitStack) -> Iterator[tuple[str, dict[str, object]]]:
+def _docker(stack: ExitStack, _echoes: EchoPair) -> Iterator[tuple[str, dict[str, object]]]:
     made = stack.enter_context(engine(Kind.DEBIAN12))
     yield f'backend = "docker"\n[backends.docker]\nhost = {json.dumps(made.host)}\n', {"engine": made}
 
 
 @contextlib.contextmanager
-def _cri(stack: ExitStack) -> Iterator[tuple[str, dict[str, object]]]:
+def _cri(stack: ExitStack, _echoes: EchoPair) -> Iterator[tuple[str, dict[str, object]]]:
     made = stack.enter_context(containerd())
     # Without the relay, so that Version is the server's own answer, as on the other backends.
     relay = '[runtime]\nendpoint = "none"\n'
     yield f'backend = "cri"\n{relay}[backends.cri]\nendpoint = {json.dumps(made.endpoint)}\n', {"runtime": made}
 
 
-BACKENDS: dict[str, Callable[[ExitStack], contextlib.AbstractContextManager[tuple[str, dict[str, object]]]]] = {
+BACKENDS: dict[
+    str, Callable[[ExitStack, EchoPair], contextlib.AbstractContextManager[tuple[str, dict[str, object]]]]
+] = {
     "memory": _memory,
     "containers-storage": _containers_storage,
     "docker": _docker,
@@ -128,13 +146,25 @@ BACKENDS: dict[str, Callable[[ExitStack], contextlib.AbstractContextManager[tupl
 
 
 @asynccontextmanager
-async def opened(backend: str) -> AsyncIterator[Target]:
-    """Run a server on one backend until the block is left; then it must end well and leave nothing."""
+async def opened(
+    backend: str, *, environment: Mapping[str, str] | None = None, level: str = "info"
+) -> AsyncIterator[Target]:
+    """Run a server on one backend until the block is left; then it must end well and leave nothing.
+
+    Args:
+        backend: its name.
+        environment: variables of the server, on top of this process's own.
+        level: of its log.
+    """
     async with AsyncExitStack() as stack:
         parts = stack.enter_context(ExitStack())
-        config, known = parts.enter_context(BACKENDS[backend](parts))
+        pair = parts.enter_context(echoes())
+        config, known = parts.enter_context(BACKENDS[backend](parts, pair))
         hub = parts.enter_context(scripted_registry())
         name = hub.put(image(layer({"hello": b"attack"})), "attack/image")
-        server = parts.enter_context(criimage(config))
+        metrics = f"127.0.0.1:{free_port()}"
+        settings = ["--log-level", level, "--set", f"metrics.address={metrics}"]
+        server = parts.enter_context(criimage(config, arguments=settings, environment=environment))
         server.process.wait_until(lambda: "serving" in server.log_text(), seconds=_SERVING_SECONDS)
-        yield Target(backend, server, hub, name, **known)  # type: ignore[arg-type]
+        asked = None if backend == "memory" else pair
+        yield Target(backend, server, hub, name, echoes=asked, metrics=metrics, **known)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,10 @@ _SHORTEST_WORD = 8
 
 @dataclass(slots=True)
 class Echo:
-    """A running one. In a repository called `redirect...` it sends its clients to an address that spells what it got.
+    """A running one. A repository's name may ask for more.
+
+    `redirect` in it sends clients to an address that spells what it got; with `granted` in it the token service grants
+    what it got as the token to come with.
 
     Attributes:
         challenge: Basic, or Bearer, with a token service that echoes as well.
@@ -68,7 +71,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"")
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+        if self.headers.get("Transfer-Encoding", "") != "chunked":
+            self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+            return
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        self._answer(body)
 
     def _answer(self, body: bytes) -> None:
         said = list(_secrets_in(self.headers.get("Authorization", ""), body.decode()))
@@ -79,6 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         echo.said += said
         echo.held += 1
         echo.gate.wait(_HOLD_SECONDS)
+        if self.path.startswith("/token") and ("granted" in self.path or b"granted" in body):
+            self._send(200, {"token": said[-1], "access_token": said[-1], "expires_in": 300})
+            return
         words = [spelling for text in said for spelling in _spellings(text)]
         if "redirect" in self.path or b"redirect" in body:
             # Nobody listens there, and the client tells which address it could not reach.

@@ -386,7 +386,7 @@ async def test_connections_leave_nothing(tmp_path: Path) -> None:
     """A connection that has ended is not kept alive by anything but the collector's next round.
 
     The last one may still be ending when the server has forgotten it: its cancelled tasks have their turns, and a round
-    that another thread is in the middle of makes ours do nothing. So it is looked again, and a leak fails by whose it is.
+    that another thread is in the middle of makes ours do nothing. So it is looked again; a leak fails by whose it is.
     """
 
     def kept() -> list[hardening.HardenedProtocol]:

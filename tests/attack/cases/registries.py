@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from typing import TYPE_CHECKING
 
 from attack.case import case
-from attack.target import PULL, field, pull_request
+from attack.target import PULL, pull_request
 from criimage.testing.scripted_registry import Answer, Change, Close, Hang, Stage, corrupted, truncated
 from parts.raw_client import framed, grpc_headers
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from attack.target import Target
     from criimage.testing.scripted_acts import Act
 
-REAL = ("containers-storage", "docker")
+REAL = ("containers-storage", "docker", "cri")
 _TEXT_LIMIT = 4000
 _JSON = {"Content-Type": "application/json"}
 _MANIFEST = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
@@ -92,65 +91,3 @@ def _hanging(stage: Stage) -> None:
 
 for _stage in (Stage.MANIFEST, Stage.CONFIG, Stage.LAYER):
     _hanging(_stage)
-
-
-@case("secrets", "a registry that echoes what it got", backends=REAL, first=True)
-async def echo(target: Target) -> None:
-    """User, password and their base64 are in no answer, no log, no argument and no environment."""
-    user, password = "s3cr3t-user", "s3cr3t-p4ssw0rd"
-    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-    auth = field(1, user) + field(2, password)
-    text = f"got {user}:{password} as Basic {pair} at https://{user}:{password}@example.com/?token={password}"
-    script = target.registry.script(Stage.MANIFEST, Answer(403, _errors(text), _JSON), repository="attack/image")
-    try:
-        answer = await target.pull(target.fresh(), auth)
-    finally:
-        script.release()
-    assert answer.status == 2
-    log = await asyncio.to_thread(target.server.log_text)
-    for secret in (password, pair):
-        assert secret not in answer.message, "the answer has a secret"
-        assert secret not in log, "the log has a secret"
-
-
-@case("secrets", "a hanging pull with credentials shows them nowhere", backends=REAL)
-async def shown(target: Target) -> None:
-    """Neither the server's nor its children's arguments and environment have them."""
-    password = "s3cr3t-p4ssw0rd-2"  # noqa: S105 - of nobody
-    script = target.registry.script(Stage.MANIFEST, Hang(), repository="attack/image")
-    try:
-        async with target.client() as client:
-            auth = field(1, "user") + field(2, password)
-            answer = await client.send(grpc_headers(PULL), framed(pull_request(target.fresh(), auth)))
-            await target.registry.until(lambda: script.reached)
-            seen = await asyncio.to_thread(_processes)
-            listed = await target.call("/criimage.v1.PullService/ListPulls")
-            client.cancel(answer)
-            await client.flush()
-    finally:
-        script.release()
-    encoded = base64.b64encode(f"user:{password}".encode())
-    for secret in (password.encode(), encoded):
-        assert secret not in seen, "a process shows a secret"
-        assert secret not in listed.data, "the pulls show a secret"
-
-
-def _processes() -> bytes:
-    from pathlib import Path
-
-    found = b""
-    for process in Path("/proc").glob("[0-9]*"):
-        for name in ("cmdline", "environ"):
-            try:
-                found += (process / name).read_bytes()
-            except OSError:
-                continue
-    return found
-
-
-@case("secrets", "credentials that cannot be decoded")
-async def undecodable(target: Target) -> None:
-    """INVALID_ARGUMENT without the text."""
-    answer = await target.pull("example.com/x", field(3, "s3cr3t!!"))
-    assert answer.status == 3, f"answered {answer.status}"
-    assert "s3cr3t" not in answer.message
