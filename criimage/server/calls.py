@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from grpclib.protocol import Stream
 
+    from criimage.server.hot.first_step import Begun, FirstSteps
     from criimage.server.limits import ConnectionLimits
     from criimage.settings import LimitSettings
 
@@ -176,8 +177,9 @@ class Call:
     async def reply(self, message: bytes) -> None:
         """Send the only message and OK."""
         self.status = Status.OK
-        self._limits.answered(len(message))
-        if not hardening.reply_at_once(self._stream, _RESPONSE_HEADERS, _framed(message), _TRAILERS_OK):
+        if hardening.reply_at_once(self._stream, message):
+            self._limits.answered(len(message))
+        else:
             await self.send(message)
             await self._end(_TRAILERS_OK)
 
@@ -234,6 +236,7 @@ def _check_binary(name: str, value: str) -> None:
 
 
 Handler = Callable[[Call], Awaitable[None]]
+Answer = Callable[[bytes], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +250,8 @@ class Method:
 
     path: str
     handler: Handler
+    at_once: Answer | None = None
+    """What makes the only reply, where that may be tried before the call has a task (`criimage.server.hot`)."""
 
     @property
     def service(self) -> str:
@@ -259,13 +264,19 @@ class Method:
         return self.path.rpartition("/")[2]
 
 
-def unary(path: str, answer: Callable[[bytes], Awaitable[bytes]]) -> Method:
-    """Make a method of one request and one reply."""
+def unary(path: str, answer: Answer, *, at_once: bool = False) -> Method:
+    """Make a method of one request and one reply.
+
+    Args:
+        path: `/package.Service/Method`.
+        answer: makes the reply; a coroutine function.
+        at_once: whether it mostly has its reply without waiting for anything.
+    """
 
     async def handle(call: Call) -> None:
         await call.reply(await answer(await _only_message(call)))
 
-    return Method(path, handle)
+    return Method(path, handle, answer if at_once else None)
 
 
 def server_stream(path: str, answer: Callable[[bytes], AsyncIterator[bytes]]) -> Method:
@@ -319,6 +330,9 @@ class CallsElsewhere(Protocol):
     def stop(self) -> None:
         """Tell the clients of all calls still under way that the server stops."""
 
+    def takes(self, path: str) -> bool:
+        """Whether calls of this path would be taken."""
+
 
 class ConnectionCalls(AbstractHandler):
     """The calls of one connection: a task each, ended with the connection.
@@ -328,6 +342,10 @@ class ConnectionCalls(AbstractHandler):
         observer: is told about every call.
         settings: how many calls at once, and how long a request may take to come.
         elsewhere: may take calls before they are looked at here.
+        steps: makes the first steps of calls that may be answered at once.
+
+    Attributes:
+        at_once: path to method, as bytes, of those.
     """
 
     limits: ConnectionLimits
@@ -339,8 +357,16 @@ class ConnectionCalls(AbstractHandler):
         observer: Observer,
         settings: LimitSettings,
         elsewhere: CallsElsewhere | None = None,
+        steps: FirstSteps | None = None,
     ) -> None:
         self._elsewhere = elsewhere
+        self._steps = steps
+        self._begun: Begun[bytes] | None = None
+        self.at_once = {
+            path.encode(): method
+            for path, method in methods.items()
+            if method.at_once is not None and (elsewhere is None or not elsewhere.takes(path))
+        }
         self._methods = methods
         self._settings = settings
         self._observer = observer
@@ -372,6 +398,39 @@ class ConnectionCalls(AbstractHandler):
         """Take no more calls; clients are told that those were not looked at."""
         self._refusing = True
 
+    def begin(self, method: Method, message: bytes) -> Begun[bytes] | None:
+        """Make the first step of a call that has come completely; None if that cannot be done now.
+
+        Either the answer is there, and is sent before anything else happens, then `answered` is called; or `go_on` is
+        called, and then `accept` with this call's stream.
+        """
+        steps, answer = self._steps, method.at_once
+        if steps is None or answer is None or not steps.possible or self._refusing:
+            return None
+        if self.count >= self._settings.streams:
+            return None
+        operation = method.operation
+
+        def begin() -> Awaitable[bytes]:
+            self._observer.began(operation)
+            return answer(message)
+
+        return steps.make(begin)
+
+    def answered(self, method: Method, begun: Begun[bytes]) -> None:
+        """Tell that the answer of a begun call has been sent."""
+        seconds = time.perf_counter() - begun.began
+        begun.context.run(self._observer.ended, method.operation, Status.OK, None, seconds)
+
+    def go_on(self, begun: Begun[bytes], long_way: Callable[[], None]) -> None:
+        """Let a begun call go on as any other: `long_way` brings its stream to `accept`."""
+        self._begun = begun
+        long_way()
+        if self._begun is not None:
+            # Something about the stream was wrong after all.
+            self._begun.close()
+            self._begun = None
+
     def accept(self, stream: Stream, headers: hardening.Headers, release_stream: Callable[[], None]) -> None:
         """Start a call: its headers have come."""
         if self._refusing or self.count >= self._settings.streams:
@@ -382,7 +441,11 @@ class ConnectionCalls(AbstractHandler):
         if self._elsewhere is not None and self._elsewhere.accept(stream, headers, self.limits, forget):
             return
         call = Call(stream, headers, self.limits, self._settings.request_timeout)
-        task = asyncio.get_running_loop().create_task(self._serve(call))
+        begun, self._begun = self._begun, None
+        if begun is not None and self._steps is not None:
+            task = self._steps.go_on(begun, self._serve(call, begun))
+        else:
+            task = asyncio.get_running_loop().create_task(self._serve(call))
         self._tasks[stream] = task
         task.add_done_callback(partial(self._done, stream, release_stream))
 
@@ -412,14 +475,17 @@ class ConnectionCalls(AbstractHandler):
         for task in self.tasks:
             task.cancel()
 
-    async def _serve(self, call: Call) -> None:
+    async def _serve(self, call: Call, begun: Begun[bytes] | None = None) -> None:
         method = self._methods.get(call.path)
         operation = method.operation if method else "unknown"
-        start = time.perf_counter()
         error: BaseException | None = None
-        self._observer.began(operation)
+        if begun is None:
+            start = time.perf_counter()
+            self._observer.began(operation)
+        else:
+            start = begun.began
         try:
-            await self._answer(call, method)
+            await self._answer(call, method, begun)
         except ProtocolError:
             call.status = Status.CANCELLED  # the stream closed under the answer
         except asyncio.CancelledError as cancelled:
@@ -434,7 +500,7 @@ class ConnectionCalls(AbstractHandler):
         finally:
             self._observer.ended(operation, call.status or Status.UNKNOWN, error, time.perf_counter() - start)
 
-    async def _answer(self, call: Call, method: Method | None) -> None:
+    async def _answer(self, call: Call, method: Method | None, begun: Begun[bytes] | None) -> None:
         http_fault = call.http_fault()
         if http_fault is not None:
             await call.finish_as_http(http_fault)
@@ -443,18 +509,24 @@ class ConnectionCalls(AbstractHandler):
             raise CallFailed(Status.UNIMPLEMENTED, f"unknown method {call.path[:200]}")
         call.read_headers()
         if call.seconds is None:
-            await method.handler(call)
+            await self._handle(call, method, begun)
             return
         limit = asyncio.timeout(call.seconds)
         try:
             if not call.seconds:
                 raise CallFailed(Status.DEADLINE_EXCEEDED, "the client's deadline has passed")
             async with limit:
-                await method.handler(call)
+                await self._handle(call, method, begun)
         except TimeoutError:
             if limit.expired():
                 raise CallFailed(Status.DEADLINE_EXCEEDED, "the client's deadline has passed") from None
             raise
+
+    async def _handle(self, call: Call, method: Method, begun: Begun[bytes] | None) -> None:
+        if begun is None:
+            await method.handler(call)
+        else:
+            await call.reply(await begun)
 
 
 def _cancelled_by_us() -> bool:

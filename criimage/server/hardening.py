@@ -1,5 +1,7 @@
 """Cures for faults of grpclib 0.4.9 and h2 4.4.1 as a server: all that reaches into their private parts is here.
 
+(And in `criimage.server.hot`, which does what they would do in less time.)
+
 Each cure is named by what a client saw without it; tests/server/test_hardening.py has one test for each that fails when
 the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade runs through those tests first.
 
@@ -11,7 +13,7 @@ the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade 
 5.  a header that is not ASCII ended the connection: headers are decoded as latin-1, which takes every byte
 6.  a bad `-bin` header left the call unanswered, bad timeouts and messages gave UNKNOWN: calls.py reads them itself
 7.  a stopping server told its clients nothing: `say_goodbye` writes GOAWAY, and later calls are refused
-8.  a reply took three writes: `reply_at_once` takes one
+8.  a reply took three writes: `reply_at_once` takes one, of bytes that are made in `criimage.server.hot`
 9.  20,000 open streams froze the server: h2 counted them all at each request; `_Connection` counts now and then
 10. an empty DATA frame inside a message ended it: grpclib takes it for the end, so it is passed over
 11. floods of cheap frames were taken in full: `criimage.server.limits` counts bytes before h2 sees them
@@ -34,6 +36,8 @@ from h2.utilities import SizeLimitDict
 from hyperframe.frame import GoAwayFrame, WindowUpdateFrame
 
 from criimage.logs import SparingLog
+from criimage.server.hot.header_blocks import BlockDecoder
+from criimage.server.hot.replies import write_reply_of
 from criimage.server.limits import LimitReached
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
     from h2.events import Event
 
+    from criimage.server.hot.reads import Reads
     from criimage.server.limits import SharedLimits
 
 __all__ = ["HardenedProtocol", "StreamTaker", "has_come", "refuse", "reply_at_once"]
@@ -94,7 +99,10 @@ class HardenedProtocol(H2Protocol):
 
     Attributes:
         limits: of this connection.
+        reads: takes what comes instead of h2, and leaves most of it to that; None where everything goes the long way.
     """
+
+    reads: Reads | None = None
 
     def __init__(self, handler: AbstractHandler, limits: SharedLimits) -> None:
         self.limits = limits.connection(self.cut)
@@ -111,6 +119,9 @@ class HardenedProtocol(H2Protocol):
         super().connection_made(transport)
         h2 = self.connection._connection
         h2.__class__ = _Connection
+        decoder = BlockDecoder()
+        decoder.max_header_list_size = h2.decoder.max_header_list_size
+        h2.decoder = decoder
         h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self._streams})
         # In force now, not when the client says so: it may open its streams before it has read this. What is above the
         # number is refused call by call; only a client that goes on is cut off.
@@ -125,12 +136,19 @@ class HardenedProtocol(H2Protocol):
         """Feed bytes to HTTP/2; whatever they do to it, only this connection ends."""
         try:
             self.limits.received(data)
-            super().data_received(data)
+            if self.reads is None:
+                super().data_received(data)
+            else:
+                self.reads.take(data)
         except LimitReached as reached:
             self.cut(reached.text)
         except Exception:  # noqa: BLE001 - anything else would end the event loop's reading of this socket unheard
             _log.exception("a connection was closed: its bytes could not be processed")
             self.processor.close("bytes that cannot be processed")
+
+    def the_long_way(self, data: bytes) -> None:
+        """Feed bytes to grpclib and h2."""
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
@@ -190,20 +208,16 @@ def has_come(stream: Stream) -> bool:
     return bool(stream.buffer._eof)
 
 
-def reply_at_once(stream: Stream, headers: Headers, data: bytes, trailers: Headers) -> bool:
+def reply_at_once(stream: Stream, message: bytes) -> bool:
     """Send a whole reply in one write if flow control allows it now.
 
     Returns:
-        False if it does not, or if the stream is closed; then nothing was sent.
+        False if it does not, or if the stream is not one whose request has ended; then nothing was sent.
     """
-    h2 = stream._h2_connection
     if not stream.connection.write_ready.is_set() or not stream.closable or stream.id is None:
         return False
-    if len(data) > min(h2.local_flow_control_window(stream.id), h2.max_outbound_frame_size):
+    if not write_reply_of(stream._h2_connection, stream.id, message):
         return False
-    h2.send_headers(stream.id, headers)
-    h2.send_data(stream.id, data)
-    h2.send_headers(stream.id, trailers, end_stream=True)
     stream.connection.flush()
     return True
 

@@ -57,11 +57,11 @@ class ImageService:
             pull = self._pull_v1 if version == "v1" else self._pull_v1alpha2
             fs_info = self._fs_info_v1 if version == "v1" else self._fs_info_v1alpha2
             found += [
-                unary(f"{service}/ListImages", self._list),
-                unary(f"{service}/ImageStatus", self._status),
+                unary(f"{service}/ListImages", self._list, at_once=True),
+                unary(f"{service}/ImageStatus", self._status, at_once=True),
                 unary(f"{service}/PullImage", pull),
                 unary(f"{service}/RemoveImage", self._remove),
-                unary(f"{service}/ImageFsInfo", fs_info),
+                unary(f"{service}/ImageFsInfo", fs_info, at_once=True),
             ]
         return [*found, server_stream("/runtime.v1.ImageService/StreamImages", self._stream)]
 

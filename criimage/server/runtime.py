@@ -42,10 +42,10 @@ class RuntimeService:
     def methods(self) -> list[Method]:
         """Return the methods of both versions."""
         return [
-            unary("/runtime.v1.RuntimeService/Version", self._version_v1),
-            unary("/runtime.v1alpha2.RuntimeService/Version", self._version_v1alpha2),
-            unary("/runtime.v1.RuntimeService/Status", self._status),
-            unary("/runtime.v1alpha2.RuntimeService/Status", self._status),
+            unary("/runtime.v1.RuntimeService/Version", self._version_v1, at_once=True),
+            unary("/runtime.v1alpha2.RuntimeService/Version", self._version_v1alpha2, at_once=True),
+            unary("/runtime.v1.RuntimeService/Status", self._status, at_once=True),
+            unary("/runtime.v1alpha2.RuntimeService/Status", self._status, at_once=True),
         ]
 
     async def _version_v1(self, request: bytes) -> bytes:

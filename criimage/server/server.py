@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from criimage.server.calls import CallsElsewhere, ConnectionCalls, Method, Observer
 from criimage.server.hardening import HardenedProtocol
+from criimage.server.hot.first_step import FirstSteps
+from criimage.server.hot.reads import Reads
 from criimage.server.limits import SharedLimits
 from criimage.server.listener import Listener, connection_limit
 
@@ -29,13 +31,15 @@ IDLE_SECONDS = 10.0
 class _Connection(HardenedProtocol):
     def __init__(self, server: Server) -> None:
         elsewhere = None if server.elsewhere is None else server.elsewhere()
-        self.calls = ConnectionCalls(server.methods, server.observer, server.limits.settings, elsewhere)
+        settings, steps = server.limits.settings, server.first_steps()
+        self.calls = ConnectionCalls(server.methods, server.observer, settings, elsewhere, steps)
         super().__init__(self.calls, server.limits)
         self.calls.limits = self.limits
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.reads = Reads(self.connection, self.calls, self.limits, self.the_long_way)
         self._server.connections.add(self)
         if self._server.stopping:
             self.calls.refuse_new()
@@ -70,6 +74,13 @@ class Server:
         self.connections: set[_Connection] = set()
         self.stopping = False
         self._listener: Listener | None = None
+        self._first_steps: FirstSteps | None = None
+
+    def first_steps(self) -> FirstSteps:
+        """Return what makes the first steps of calls, made when the first connection comes."""
+        if self._first_steps is None:
+            self._first_steps = FirstSteps()
+        return self._first_steps
 
     def start(self, listening: socket.socket) -> None:
         """Serve from now on; the socket stays the caller's to close, and its file the caller's to remove.
@@ -118,3 +129,5 @@ class Server:
             connection.hang_up()
         if tasks:
             await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        if self._first_steps is not None:
+            self._first_steps.close()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LIST = "/runtime.v1.ImageService/ListImages"
 PULL = "/runtime.v1.ImageService/PullImage"
+STREAM = "/runtime.v1.ImageService/StreamImages"
 PULL_A1 = b"\x0a\x11\x0a\x0fexample.com/a:1"
 
 
@@ -181,7 +182,7 @@ async def test_a_header_that_is_not_ascii_is_no_reason_to_hang_up(
     async with serving(tmp_path) as running, raw_client(running.path) as client:
         await answers(client)
         other = await client.send(grpc_headers(PULL), b"", end=False)
-        answer = await client.send([*grpc_headers(LIST), ("x-note", value)], framed(b""))
+        answer = await client.send([*grpc_headers(STREAM), ("x-note", value)], framed(b""))
         await answer.finished()
         assert client.closed.is_set() is not cured
         if cured:
@@ -310,14 +311,18 @@ class _Writes:
         return getattr(self._transport, name)
 
 
-@pytest.mark.parametrize("cured", [True, False], ids=["cured", "not cured"])
-async def test_a_reply_takes_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cured: bool) -> None:
-    """Cure 8: headers, message and trailers leave together; grpclib writes three times."""
+@pytest.mark.parametrize(("cured", "at_once"), [(True, True), (True, False), (False, False)])
+async def test_a_reply_takes_one_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cured: bool, at_once: bool
+) -> None:
+    """Cure 8: headers, message and trailers leave together, with a task or without; grpclib writes three times."""
     if not cured:
         monkeypatch.setattr(hardening, "reply_at_once", lambda *_: False)
     async with serving(tmp_path) as running, raw_client(running.path) as client:
         await answers(client)
         (connection,) = running.server.connections
+        if not at_once:
+            connection.reads = None
         writes = _Writes(connection.connection._transport)
         monkeypatch.setattr(connection.connection, "_transport", writes)
         request = await client.send(grpc_headers(LIST), framed(b""), end=True)
@@ -372,7 +377,7 @@ async def test_bytes_that_upset_the_library_end_their_connection_alone(
         async with raw_client(running.path) as client:
             await answers(client)
             monkeypatch.setattr(hardening._Events, "process", lambda *_: dict[str, int]()["no such stream"])
-            await client.send(headers_of(), framed(b""))
+            await client.send(grpc_headers(STREAM), framed(b""))
             await client.closed.wait()
             monkeypatch.undo()
         running.backend.open.set()

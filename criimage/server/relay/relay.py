@@ -168,6 +168,10 @@ class RelayedCalls:
         self._callers[stream] = self._relay.accept(stream, headers, Door(limits, release), partial(self._gone, stream))
         return True
 
+    def takes(self, path: str) -> bool:
+        """Whether calls of this path are the runtime's."""
+        return path.startswith(SERVICES)
+
     def _gone(self, stream: Stream) -> None:
         self._callers.pop(stream, None)
         if not self._callers and self._none_left is not None and not self._none_left.done():

@@ -1,0 +1,201 @@
+"""Claims: a call that is answered at once is answered, counted and cleared away as one that has a task.
+
+Each claim is shown by feeding the same bytes to two servers (`two_ways`), one of which never takes the short way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parts.two_ways import Sender, serve
+from server.methods import LIST, PULL, STATUS, spec
+
+VERSION = "/runtime.v1.RuntimeService/Version"
+RUNTIME_STATUS = "/runtime.v1.RuntimeService/Status"
+USAGE_V1ALPHA2 = "/runtime.v1alpha2.ImageService/ImageFsInfo"
+HEALTH = "/grpc.health.v1.Health/Check"
+KNOWN, UNKNOWN, WRONG = spec("example.com/a:1"), spec("example.com/none:1"), spec("A B")
+VERBOSE = KNOWN + b"\x10\x01"
+
+_CALLS = st.tuples(
+    st.sampled_from(
+        [
+            (STATUS, KNOWN),
+            (STATUS, KNOWN),
+            (STATUS, UNKNOWN),
+            (STATUS, WRONG),
+            (STATUS, VERBOSE),
+            (STATUS, b"\xff\xff"),
+            (LIST, b""),
+            (VERSION, b""),
+            (RUNTIME_STATUS, b""),
+            (HEALTH, b""),
+            (HEALTH, b"\x0a\x04none"),
+            (PULL, KNOWN),
+            ("/runtime.v1.ImageService/Nothing", b""),
+            (STATUS, KNOWN + b"\x7a" + b"\xd0\x0f" + b"x" * 2000),
+        ]
+    ),
+    st.sampled_from(
+        [
+            {},
+            {},
+            {},
+            {"grpc-timeout": "10S"},
+            {"grpc-timeout": "9999999u"},
+            {"grpc-timeout": "0n"},
+            {"grpc-timeout": "soon"},
+            {"x-note": "café".encode()},
+            {"x-note-bin": "!"},
+            {"x-note-bin": "YQ"},
+            {"content-type": "application/grpc+proto"},
+            {"content-type": "text/plain"},
+            {":method": "GET"},
+            {"user-agent": "u" * 700},
+            {"grpc-encoding": "gzip"},
+            {"content-length": "1"},
+        ]
+    ),
+)
+
+_ACTS = st.one_of(
+    st.tuples(st.just("call"), _CALLS),
+    st.tuples(st.just("call"), _CALLS),
+    st.tuples(st.just("call"), _CALLS),
+    st.tuples(st.just("pieces"), st.sampled_from([(STATUS, KNOWN), (VERSION, b"")]), st.integers(0, 12)),
+    st.tuples(st.just("interleaved"), _CALLS, _CALLS),
+    st.tuples(st.just("no data"), st.sampled_from([STATUS, VERSION])),
+    st.tuples(st.just("wrong length"), st.integers(0, 40)),
+    st.tuples(st.just("compressed"), st.just(0)),
+    st.tuples(st.just("two messages"), st.just(0)),
+    st.tuples(st.just("reset"), st.just(0)),
+    st.tuples(st.just("ping"), st.just(0)),
+    st.tuples(st.just("window"), st.integers(1, 500)),
+    st.tuples(st.just("initial window"), st.sampled_from([0, 10, 100, 65_535, 2**20])),
+    st.tuples(st.just("frame size"), st.sampled_from([16_384, 20_000])),
+    st.tuples(st.just("table"), st.sampled_from([0, 100, 4096])),
+    st.tuples(st.just("update of an old stream"), st.just(0)),
+    st.tuples(st.just("priority"), st.just(0)),
+    st.tuples(st.just("unknown"), st.just(0)),
+)
+
+
+def _bytes(acts: list[tuple[object, ...]]) -> tuple[bytes, list[int]]:  # noqa: C901 - one act after the other
+    """Return a client's bytes, and where in them each act begins."""
+    sender = Sender()
+    sender.call(VERSION, b"")
+    begins = []
+    for kind, *rest in acts:
+        begins.append(len(sender.out))
+        match kind, *rest:
+            case "call", ((str(path), bytes(message)), dict(changes)):
+                sender.call(path, message, changes)
+            case "pieces", (str(path), bytes(message)), int(cut):
+                stream = sender.begin(path)
+                body = b"\0" + len(message).to_bytes(4, "big") + message
+                sender.data(stream, body[:cut], end=False)
+                sender.data(stream, body[cut:], end=True)
+            case "interleaved", ((str(path), bytes(message)), dict(changes)), ((str(other), bytes(body)), dict(more)):
+                first, second = sender.begin(path, changes), sender.begin(other, more)
+                sender.data(first, b"\0" + len(message).to_bytes(4, "big") + message, end=True)
+                sender.data(second, b"\0" + len(body).to_bytes(4, "big") + body, end=True)
+            case "no data", str(path):
+                sender.data(sender.begin(path), b"", end=True)
+            case "wrong length", int(length):
+                sender.data(sender.begin(STATUS), b"\0" + length.to_bytes(4, "big") + KNOWN, end=True)
+            case "compressed", _:
+                sender.data(sender.begin(STATUS), b"\1" + len(KNOWN).to_bytes(4, "big") + KNOWN, end=True)
+            case "two messages", _:
+                sender.data(sender.begin(STATUS), (b"\0" + len(KNOWN).to_bytes(4, "big") + KNOWN) * 2, end=True)
+            case "reset", _:
+                sender.frame(3, 0, sender.begin(STATUS), b"\0\0\0\x08")
+            case "ping", _:
+                sender.frame(6, 0, 0, b"12345678")
+            case "window", int(size):
+                sender.frame(8, 0, 0, size.to_bytes(4, "big"))
+            case "initial window", int(size):
+                sender.setting(4, size)
+            case "frame size", int(size):
+                sender.setting(5, size)
+            case "table", int(size):
+                sender.setting(1, size)
+            case "update of an old stream", _:
+                sender.frame(8, 0, 1, b"\0\0\0\x05")
+            case "priority", _:
+                sender.frame(2, 0, 1, b"\0\0\0\0\x10")
+            case "unknown", _:
+                sender.frame(99, 0, 0, b"x")
+    begins.append(len(sender.out))
+    # In the end everything may be sent.
+    sender.setting(4, 2**20)
+    sender.frame(8, 0, 0, (2**20).to_bytes(4, "big"))
+    return bytes(sender.out), begins
+
+
+def _reads(data: bytes, cuts: set[int]) -> list[bytes]:
+    places = sorted({0, len(data), *cuts})
+    return [data[begin:end] for begin, end in itertools.pairwise(places)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(_ACTS, max_size=16),
+    st.lists(st.booleans(), min_size=1, max_size=5),
+    st.lists(st.integers(0, 10**6), max_size=3),
+    st.lists(st.sampled_from([0, 0, 0, 1, 3]), min_size=1, max_size=4),
+    st.sampled_from([0, 1, 5]),
+)
+def test_both_ways_are_the_same(
+    acts: list[tuple[object, ...]], begun: list[bool], cuts: list[int], turns: list[int], pauses: int
+) -> None:
+    """Whatever comes, however it is cut into reads, wherever the backend waits: equal answers, figures and state."""
+    data, begins = _bytes(acts)
+    # Reads that begin with an act, the first one always, and some that begin anywhere.
+    places = {begins[0], *(place for n, place in enumerate(begins) if begun[n % len(begun)])}
+    reads = _reads(data, places | {cut % len(data) for cut in cuts})
+
+    async def both() -> int:
+        long = await serve(reads, turns, pauses, at_once=False)
+        short = await serve(reads, turns, pauses, at_once=True)
+        assert not long.at_once
+        assert short.state["closed"] == long.state["closed"]
+        if long.state["closed"]:
+            # What came in the same read as the bytes that ended the connection is lost on the long way.
+            assert long.answers.items() - {(0, long.answers.get(0, ()))} <= short.answers.items()
+            return short.at_once
+        assert short.answers == long.answers
+        assert short.observed == long.observed
+        assert short.calls == long.calls
+        assert short.state == long.state
+        return short.at_once
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one read", "a read each"])
+def test_ordinary_calls_take_the_short_way(together: bool) -> None:
+    """The comparison above compares something: all of these but the first of the connection are answered at once."""
+    sender = Sender()
+    sender.call(VERSION, b"")
+    hello, calls = bytes(sender.out), []
+    for path, message, changes in (
+        (STATUS, KNOWN, {}),
+        (STATUS, KNOWN, {}),
+        (STATUS, UNKNOWN, {"grpc-timeout": "9999999u"}),
+        (LIST, b"", {"grpc-timeout": "9999998u"}),
+        (USAGE_V1ALPHA2, b"", {}),
+        (RUNTIME_STATUS, b"", {}),
+        (HEALTH, b"", {}),
+    ):
+        sender.out.clear()
+        sender.call(path, message, changes)
+        calls.append(bytes(sender.out))
+    reads = [hello, b"".join(calls)] if together else [hello, *calls]
+    seen = asyncio.run(serve(reads, [0], 0, at_once=True))
+    assert seen.at_once == len(calls)
+    assert len(seen.answers) == len(calls) + 1
