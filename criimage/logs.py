@@ -141,7 +141,9 @@ def _renderers(log_format: str) -> list[Processor]:
     traceback = structlog.dev.plain_traceback
     return [
         _printable,
-        structlog.dev.ConsoleRenderer(colors=os.isatty(_STANDARD_ERROR), exception_formatter=traceback),
+        structlog.dev.ConsoleRenderer(
+            colors=os.isatty(_STANDARD_ERROR) and not os.environ.get("NO_COLOR"), exception_formatter=traceback
+        ),
     ]
 
 

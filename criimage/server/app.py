@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from criimage import __version__, logs, metrics, plugins
-from criimage.errors import ConfigurationError
 from criimage.lasting import lasting
 from criimage.log_queue import open_closed_descriptors
 from criimage.metrics_page import serve_metrics
@@ -31,6 +30,7 @@ from criimage.server.pull_service import PullService
 from criimage.server.readiness import Readiness
 from criimage.server.reflection import ReflectionService
 from criimage.server.relay import Relay, RelayedCalls
+from criimage.server.reload import Reload, in_force
 from criimage.server.removal_service import RemovalService
 from criimage.server.runtime import RuntimeService
 from criimage.server.sandbox_pin import SandboxPin
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.backend import Backend
-    from criimage.pins import Pins
-    from criimage.plugins import Plugin
     from criimage.settings import Layers, Settings
 
 __all__ = ["Assembly", "run", "serve"]
@@ -161,7 +159,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     settings = layers.settings()
     plugin = plugins.load(settings.backend)
     backend_settings = layers.backend_settings(plugin)
-    shown = _shown(settings, plugin, backend_settings)
+    shown = in_force(settings, plugin.name, backend_settings)
     # The one backend that is a runtime too (design section 7).
     runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
     stopped, hung_up = asyncio.Event(), asyncio.Event()
@@ -179,6 +177,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
                 return measured[0]
 
             assembly = Assembly(backend, work, settings, figures, shown, runtime, plugin.name)
+            reload = Reload(assembly, reread, shown)
             if assembly.relay is not None:
                 await stack.enter_async_context(assembly.relay)
             if runtime is not None and not settings.runtime.sandbox_image:
@@ -191,7 +190,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
             systemd.ready(f"serving {plugin.name}")
             async with (
-                lasting(lambda: _reload_when(hung_up, assembly, reread), "reload"),
+                lasting(lambda: reload.when(hung_up), "reload"),
                 lasting(lambda: watch_socket(bound, assembly.server), "socket"),
                 lasting(assembly.readiness.watch, "backend check"),
                 systemd.watchdog(),
@@ -222,48 +221,3 @@ def run(layers: Layers, reread: Callable[[], Layers]) -> None:
         asyncio.run(serve(layers, reread))
     finally:
         logs.finish(_LOG_SECONDS)
-
-
-def _shown(settings: Settings, plugin: Plugin[Any], backend_settings: Any) -> dict[str, Any]:  # noqa: ANN401
-    # pydantic's SecretStr dumps as asterisks in JSON mode, so a backend's secrets stay its own.
-    shown = settings.model_dump(mode="json", exclude={"backends"})
-    return {**shown, "backends": {plugin.name: backend_settings.model_dump(mode="json")}}
-
-
-async def _reload_when(hung_up: asyncio.Event, assembly: Assembly, reread: Callable[[], Layers]) -> None:
-    while True:
-        await hung_up.wait()
-        hung_up.clear()
-        await _reload(assembly, reread)
-
-
-async def _reload(assembly: Assembly, reread: Callable[[], Layers]) -> None:
-    systemd.reloading()
-    try:
-        # All of it off the loop: a list of pins may be long.
-        settings, pins = await asyncio.to_thread(lambda: _with_pins(assembly, reread().settings()))
-        policy = settings.pulls.policy()
-    except ConfigurationError as error:
-        _not_reloaded(error.text)
-        return
-    except BaseException:
-        # systemd waits for the end of a reload, whatever ends it.
-        _not_reloaded("a fault in the image service, the log says more")
-        raise
-    logs.set_level(settings.log.level)
-    assembly.pinning.use(settings, pins)
-    assembly.pulls.set_policy(policy)
-    assembly.removals.set_timeout(settings.pulls.remove_timeout)
-    systemd.reloaded("settings reloaded")
-    _log.info(
-        "settings reloaded", log_level=settings.log.level, pinned_images=list(settings.pinned_images[:_PINS_LOGGED])
-    )
-
-
-def _with_pins(assembly: Assembly, settings: Settings) -> tuple[Settings, Pins]:
-    return settings, assembly.pinning.pins(settings)
-
-
-def _not_reloaded(text: str) -> None:
-    _log.error("settings not reloaded: the old ones stay", error=text)
-    systemd.reloaded(f"settings not reloaded: {' '.join(text.split())}")

@@ -217,3 +217,28 @@ def test_status_says_what_is_wrong_and_ends_with_it() -> None:
     assert found["serving"] is False
     assert found["problems"] == [{"source": "backend", "text": "no disk", "remedy": "do something"}]
     assert found["settings"]["backend"] == "staged"
+
+
+def test_a_reload_names_what_changed_and_what_needs_a_restart(until: Until) -> None:
+    """Keys by name, never values: those that count from now on, and those that wait; none of either is none."""
+    with staged_server() as server:
+        server.config.write_text('backend = "staged"\n[pulls]\nmax_parallel = 3\n[limits]\nconnections = 77\n')
+        server.reload()
+        until(lambda: "settings reloaded" in server.log_text())
+        (line,) = [line for line in server.log_text().splitlines() if "settings reloaded" in line]
+        assert "changed=['pulls.max_parallel']" in line
+        assert "needs_restart=['limits.connections']" in line
+        assert "77" not in line
+
+        server.reload()
+        until(lambda: server.log_text().count("settings reloaded") == 2)
+        last = [line for line in server.log_text().splitlines() if "settings reloaded" in line][-1]
+        assert "changed=[]" in last
+        assert "needs_restart=['limits.connections']" in last
+
+        server.config.write_text('backend = "staged"\n')
+        server.reload()
+        until(lambda: server.log_text().count("settings reloaded") == 3)
+        last = [line for line in server.log_text().splitlines() if "settings reloaded" in line][-1]
+        assert "changed=['pulls.max_parallel']" in last
+        assert "needs_restart=[]" in last

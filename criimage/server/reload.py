@@ -1,0 +1,123 @@
+"""Settings that are read again while the service runs: what changed, what counts at once, and what needs a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from criimage import logs, plugins
+from criimage.errors import ConfigurationError
+from criimage.server import systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from criimage.pins import Pins
+    from criimage.server.app import Assembly
+    from criimage.settings import Layers, Settings
+
+__all__ = ["LIVE", "Reload", "differences", "in_force"]
+
+_log = structlog.get_logger(__name__)
+
+LIVE = ("log.level", "pinned_images", "pulls.", "runtime.sandbox_image")
+"""Keys that count from the reload on, and beginnings of such keys; every other one needs a restart."""
+
+_NAMED = 20
+"""Keys that the log line names at most."""
+
+
+def in_force(settings: Settings, backend: str, backend_settings: Any) -> dict[str, Any]:  # noqa: ANN401 - its own model
+    """Return settings as clients and reloads see them: plain values, secrets masked.
+
+    Args:
+        settings: the core's.
+        backend: name of the chosen one.
+        backend_settings: its own.
+    """
+    # pydantic's SecretStr dumps as asterisks in JSON mode, so a backend's secrets stay its own.
+    shown = settings.model_dump(mode="json", exclude={"backends"})
+    return {**shown, "backends": {backend: backend_settings.model_dump(mode="json")}}
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys whose values differ, sorted; never the values."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        # An empty table is a value: it is there or not.
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+class Reload:
+    """Takes settings over at SIGHUP.
+
+    Args:
+        assembly: the service.
+        reread: reads the settings again.
+        started_with: the settings in force now.
+    """
+
+    def __init__(self, assembly: Assembly, reread: Callable[[], Layers], started_with: dict[str, Any]) -> None:
+        self._assembly, self._reread = assembly, reread
+        self._started_with = self._last = started_with
+
+    async def when(self, hung_up: asyncio.Event) -> None:
+        """Reload each time the event is set, for ever."""
+        while True:
+            await hung_up.wait()
+            hung_up.clear()
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Read the settings again, use what can change, and say what did and what waits for a restart.
+
+        What is not valid is told, and the old settings stay.
+        """
+        systemd.reloading()
+        try:
+            # All of it off the loop: a list of pins may be long.
+            settings, shown, pins = await asyncio.to_thread(self._read)
+            policy = settings.pulls.policy()
+        except ConfigurationError as error:
+            _not_reloaded(error.text)
+            return
+        except BaseException:
+            # systemd waits for the end of a reload, whatever ends it.
+            _not_reloaded("a fault in the image service, the log says more")
+            raise
+        logs.set_level(settings.log.level)
+        self._assembly.pinning.use(settings, pins)
+        self._assembly.pulls.set_policy(policy)
+        self._assembly.removals.set_timeout(settings.pulls.remove_timeout)
+        self._tell(shown)
+
+    def _read(self) -> tuple[Settings, dict[str, Any], Pins]:
+        layers = self._reread()
+        settings = layers.settings()
+        backend_settings = layers.backend_settings(plugins.load(settings.backend))
+        shown = in_force(settings, settings.backend, backend_settings)
+        return settings, shown, self._assembly.pinning.pins(settings)
+
+    def _tell(self, shown: dict[str, Any]) -> None:
+        changed = [key for key in differences(self._last, shown) if key.startswith(LIVE)]
+        waiting = [key for key in differences(self._started_with, shown) if not key.startswith(LIVE)]
+        self._last = shown
+        status = "settings reloaded" + (f"; a restart is needed for {', '.join(waiting[:3])}" if waiting else "")
+        systemd.reloaded(status)
+        level = _log.warning if waiting else _log.info
+        level("settings reloaded", changed=changed[:_NAMED], needs_restart=waiting[:_NAMED])
+
+
+def _not_reloaded(text: str) -> None:
+    _log.error("settings not reloaded: the old ones stay", error=text)
+    systemd.reloaded(f"settings not reloaded: {' '.join(text.split())}")
