@@ -25,6 +25,7 @@ from criimage.channel.links import Links
 from criimage.cri.criimage.v1 import GetStatusResponse
 from criimage.server import app, systemd
 from criimage.server.readiness import Readiness
+from criimage.server.reload import Reload
 from criimage.server.sandbox_pin import SandboxPin
 from criimage.settings import Layers
 from criimage.testing.scripted_runtime import ScriptedRuntime
@@ -42,7 +43,7 @@ PACKAGES = [Path(module.__file__ or "").parent for module in (criimage, criimage
 PACKAGES.append(Path(criimage_containers_storage.__file__ or "").parent)
 
 WORK: dict[str, tuple[object, str]] = {
-    "reload": (app, "_reload_when"),
+    "reload": (Reload, "when"),
     "socket": (app, "watch_socket"),
     "backend check": (Readiness, "watch"),
     "ask for the sandbox image": (SandboxPin, "follow"),
@@ -66,6 +67,7 @@ ENDS_WITH = {
     "_tick": "its pull",
     "_watch": "its pull, on docker",
     "run": "its pull, on containers-storage",
+    "_listen": "its question to the image proxy",
 }
 """Endless work in a task of its own that nobody means to live as long as the server, and with what it ends."""
 
