@@ -137,7 +137,9 @@ async def test_the_tag_of_an_index(counted: Counted, each_skopeo: Version) -> No
                 assert await under_test.pull(name) is first
                 assert under_test.reports[-1].unchanged
             assert sum("/manifests/" in one for one in hub.requests()[before:]) == 3
-            assert counted.both == ((1, 0) if each_skopeo is Version.DEBIAN13 else (1, 3))
+            knows = each_skopeo is Version.DEBIAN13
+            assert counted.both == ((1, 0) if knows else (1, 3))
+            await asyncio.to_thread(until, lambda: bool(running()) is knows)
             hub.push(index(SMALL, annotations={"another": "index"}), "many", "1")
             assert await under_test.pull(name) != first
             assert not under_test.reports[-1].unchanged
@@ -190,6 +192,23 @@ async def test_a_cancelled_question_ends_the_proxy(counted: Counted) -> None:
             await under_test.pull(name, right)
             assert under_test.reports[-1].unchanged
             assert counted.both == (2, 0)
+
+
+async def test_closed_while_a_registry_hangs(counted: Counted) -> None:
+    """The backend ends with its proxies, and nothing is asked of anybody after that (T14, T17)."""
+    with scripted_registry() as hub, store() as local:
+        local.write_registries(insecure_registries("127.0.0.1"))
+        name = hub.put(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            await under_test.pull(name)
+            await under_test.pull(name)
+            hangs = hub.script(Stage.MANIFEST, Hang())
+            task = asyncio.create_task(under_test.pull(name))
+            await asyncio.to_thread(until, lambda: hangs.reached)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not running()
+        assert counted.both == (1, 0)
 
 
 async def test_a_few_proxies_at_most(counted: Counted) -> None:

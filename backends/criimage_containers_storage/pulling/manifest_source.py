@@ -18,6 +18,7 @@ from criimage_containers_storage.pulling.proxy_protocol import (
     Found,
     RefusedError,
     UnansweredError,
+    UselessError,
     ask_digest,
     ask_manifest,
 )
@@ -119,8 +120,13 @@ class ManifestSource:
             outcome = await self._top(question, question.reference.with_digest(listed[0]))
         return outcome.out
 
+    def stop(self) -> None:
+        """End the proxies, also those that are asked now."""
+        if self._proxies is not None:
+            self._proxies.stop()
+
     async def close(self) -> None:
-        """End the proxies."""
+        """End the proxies, and wait for that."""
         if self._proxies is not None:
             await self._proxies.close()
 
@@ -144,7 +150,7 @@ class ManifestSource:
                 return await ask_manifest(proxy, question.reference)
             if proxy.version < VERSION_WITH_POLICY:
                 self._too_old = way.files
-                raise UnansweredError("this skopeo asks no policy")
+                raise UselessError("this skopeo asks no policy")
             try:
                 return await ask_digest(proxy, question.reference, self._lookaside)
             except UnansweredError:

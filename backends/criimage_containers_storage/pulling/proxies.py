@@ -12,7 +12,12 @@ import structlog
 
 from criimage_containers_storage.finishing import BackgroundTasks
 from criimage_containers_storage.pulling.proxy import Proxy
-from criimage_containers_storage.pulling.proxy_protocol import OddProxyError, RefusedError, UnansweredError
+from criimage_containers_storage.pulling.proxy_protocol import (
+    OddProxyError,
+    RefusedError,
+    UnansweredError,
+    UselessError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -112,11 +117,18 @@ class Proxies:
             self._slots.release()
         return None
 
-    async def close(self) -> None:
-        """End all, and wait for that, for some seconds at most."""
+    def stop(self) -> None:
+        """End all and start none any more; questions that wait for an answer get none."""
         self._closed = True
         for proxy in list(self._live):
-            self._end(proxy)
+            if proxy in self._idle:
+                self._end(proxy)
+            else:
+                proxy.stop()
+
+    async def close(self) -> None:
+        """Stop, and wait for the end of all, for some seconds at most; nobody asks any more."""
+        self.stop()
         await self._ends.close(_END_SECONDS)
 
     @contextlib.asynccontextmanager
@@ -126,8 +138,8 @@ class Proxies:
         try:
             yield proxy
             sound = True
-        except (RefusedError, UnansweredError):
-            sound = True
+        except (RefusedError, UnansweredError) as error:
+            sound = not isinstance(error, UselessError)
             raise
         except (OddProxyError, OSError):
             if proxy.questions <= 1:

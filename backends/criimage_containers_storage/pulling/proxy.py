@@ -180,11 +180,15 @@ class Proxy:
         return os.pread(self._said, _SAID_LIMIT, max(0, length - _SAID_LIMIT)).decode("utf-8", "replace")
 
     def kill(self) -> None:
-        """End it at once, with what it has started; `gone` tells when it is. Nothing of it is shared with a store."""
+        """End it at once, with what it has started, and forget it. It changes nothing that could be left half done."""
+        self.stop()
+        self._close()
+
+    def stop(self) -> None:
+        """End it at once while somebody waits for its answer, who then forgets it."""
         if not self._gone.done():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        self._close()
 
     async def end(self) -> None:
         """End it, and wait for that, for three seconds at most. Between two questions it leaves by itself."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from criimage.foreign_json import parse_object
+from criimage.foreign_text import readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "Reply",
     "Request",
     "UnansweredError",
+    "UselessError",
     "ask_digest",
     "ask_manifest",
     "greet",
@@ -36,6 +38,7 @@ __all__ = [
 VERSION_WITH_POLICY = 6
 """Last number of the first version in which an image is opened only if the policy accepts it."""
 
+_WORDS_LIMIT = 300
 _VERSION = re.compile(r"0\.2\.([0-9]{1,6})")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # skopeo quotes what a registry has sent, and its log quotes that again: nobody ends these words but itself.
@@ -60,6 +63,10 @@ class OddProxyError(Exception):
 
 class UnansweredError(Exception):
     """It works, but what was asked cannot be told by it."""
+
+
+class UselessError(UnansweredError):
+    """It works, and will never tell what it was started for: it is ended."""
 
 
 class RefusedError(Exception):
@@ -169,7 +176,7 @@ async def greet(connection: Connection) -> int:
     try:
         version = (await connection.call(Request("Initialize"))).value
     except RefusedError as error:
-        raise OddProxyError(f"it cannot begin: {error}") from error
+        raise OddProxyError(f"it cannot begin: {readable(str(error), _WORDS_LIMIT)}") from error
     found = _VERSION.fullmatch(version) if isinstance(version, str) else None
     if found is None:
         raise OddProxyError(f"it speaks another version of the protocol: {version!r:.40}")
@@ -193,8 +200,8 @@ async def ask_manifest(connection: Connection, reference: Reference) -> Found:
         digest = (await connection.call(Request("GetManifest", (image,), quick=False))).value
         manifest = await connection.content()
     except RefusedError as error:
-        # `inspect` would have taken it.
-        raise UnansweredError(str(error)) from error
+        # `inspect` would have taken it. A registry's words are not passed on: nobody masks them here.
+        raise UnansweredError("it does not give this manifest out") from error
     finally:
         await _close(connection, image)
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
@@ -251,7 +258,7 @@ async def _close(connection: Connection, image: int) -> None:
     try:
         await connection.call(Request("CloseImage", (image,)))
     except RefusedError as error:
-        raise OddProxyError(f"it cannot close an image: {error}") from error
+        raise OddProxyError("it cannot close an image") from error
 
 
 def _kind(said: str) -> str:

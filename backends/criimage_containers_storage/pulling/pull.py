@@ -144,7 +144,9 @@ class Puller:
 
     async def close(self) -> None:
         """Stop what still runs, and give what has to be finished a moment for that."""
-        await asyncio.gather(self._background.close(_CLOSE_SECONDS), self._manifests.close())
+        self._manifests.stop()
+        await self._background.close(_CLOSE_SECONDS)
+        await self._manifests.close()
 
     async def _pull(self, reference: Reference, credentials: Credentials | None, namespace: str, watch: Watch) -> Image:
         watch.tell(Phase.RESOLVING)
