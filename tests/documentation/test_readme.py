@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tomllib
-
-import pytest
 
 from criimage.plugins import installed
 from documentation.pages import DOCS, PROJECT, code, rows
@@ -56,13 +52,3 @@ def test_every_note_of_a_change_has_a_type_that_towncrier_knows() -> None:
 def test_the_changelog_has_the_place_where_notes_go() -> None:
     """Towncrier puts a release's notes after this line."""
     assert "<!-- towncrier release notes start -->" in (PROJECT / "CHANGELOG.md").read_text("utf-8")
-
-
-@pytest.mark.timeout(300)
-def test_the_measuring_script_runs() -> None:
-    """The command on the page on performance does what it says, here with one start and few calls."""
-    script = DOCS / "measure" / "idle.py"
-    command = [sys.executable, str(script), "--starts", "1", "--calls", "5"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr
-    assert "| ListImages | 1000 |" in done.stdout

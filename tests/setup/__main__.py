@@ -1,4 +1,4 @@
-"""`python3 -m setup test|check|docs|long|attack|demo|serve`, called by the Makefile from the folder `tests`."""
+"""`python3 -m setup test|check|docs|long|attack|bench|demo|serve`, called by the Makefile from the folder `tests`."""
 
 from __future__ import annotations
 
@@ -47,11 +47,14 @@ def _prepare(target: str) -> list[str]:
             install(TESTS)
             build_clients()
             return [str(tools() / "tox"), "run", "-e", target]
+        case "bench":
+            install(TESTS)
+            return [str(tools() / "tox"), "run", "-e", "bench", "--"]
         case "demo" | "serve":
             install(DEMO)
             return [str(project() / "python"), _DEMO, target]
         case _:
-            raise SetupError("the target is one of: test check docs long attack demo serve")
+            raise SetupError("the target is one of: test check docs long attack bench demo serve")
 
 
 if __name__ == "__main__":

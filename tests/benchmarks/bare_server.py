@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""The least that a gRPC server in Python can be: one method that answers Version. A baseline for `idle.py`.
+"""The least that a gRPC server in Python can be: one method that answers Version.
 
 `bare_server.py unix:///PATH`
 """

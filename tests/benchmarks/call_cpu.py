@@ -1,11 +1,10 @@
-#!/usr/bin/env python3
 """Measures the server's own CPU for a call: a client's bytes are fed to its protocol, without sockets.
 
-    python docs/measure/call_cpu.py [--path ImageStatus] [--together 16] [--deadline] [--flame FILE]
+    python -m benchmarks.call_cpu [--path ImageStatus] [--together 16] [--deadline] [--stacks FILE]
 
-Runs on the backend in memory, whose own share is small, or on containers-storage with `--store` and a store's root (one
-that `idle.py` makes up, or a real one). What is counted is the time of this process's CPU between the first byte of a
-call and the last of its answer, the event loop's own turns included, those of the kernel for sockets left out.
+Runs on the backend in memory, whose own share is small, or on containers-storage with `--store` and a store's root.
+What is counted is the time of this process's CPU between the first byte of a call and the last of its answer, the event
+loop's own turns included, those of the kernel for sockets left out. It is called in the folder `tests`.
 """
 
 from __future__ import annotations
