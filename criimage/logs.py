@@ -2,8 +2,8 @@
 
 Logging never waits: lines go through `criimage.log_queue`.
 
-Everything goes through structlog, the records of libraries too. What is bound with `request` is on every line of
-that call. Secrets have no way in: requests are never logged, and credentials print as what they are, not what they
+Everything goes through structlog, the records of libraries too. What is logged in a call's context carries its
+request's ID. Secrets have no way in: requests are never logged, and credentials print as what they are, not what they
 hold.
 """
 
@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,7 +25,7 @@ from criimage.log_queue import LineQueue
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
-__all__ = ["LEVELS", "SparingLog", "dropped", "finish", "new_request_id", "set_level", "set_up"]
+__all__ = ["LEVELS", "SparingLog", "begin_call", "dropped", "finish", "new_request_id", "set_level", "set_up"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -41,6 +42,38 @@ _process = f"{os.getpid():x}"
 def new_request_id() -> str:
     """Return an ID that is unique among the requests of this process."""
     return f"{_process}-{next(_counter)}"
+
+
+class _CallMark:
+    """The call that a context belongs to; its ID is made when somebody looks."""
+
+    __slots__ = ("_request", "operation")
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+        self._request = ""
+
+    @property
+    def request(self) -> str:
+        if not self._request:
+            self._request = new_request_id()
+        return self._request
+
+
+_call: ContextVar[_CallMark | None] = ContextVar("call", default=None)
+
+
+def begin_call(operation: str) -> None:
+    """Put a request ID and the operation on everything that is logged in this context from now on."""
+    _call.set(_CallMark(operation))
+
+
+def _add_call(_logger: object, _method: str, event: EventDict) -> EventDict:
+    mark = _call.get()
+    if mark is not None:
+        event.setdefault("request", mark.request)
+        event.setdefault("operation", mark.operation)
+    return event
 
 
 def set_level(level: str) -> None:
@@ -69,7 +102,7 @@ def set_up(level: str, log_format: str, descriptor: int = _STANDARD_ERROR) -> No
         descriptor: where else to write.
     """
     under_journald = "JOURNAL_STREAM" in os.environ
-    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level]
+    shared: list[Processor] = [_add_call, structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level]
     if not under_journald:
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     formatter = (_PriorityFormatter if under_journald else structlog.stdlib.ProcessorFormatter)(

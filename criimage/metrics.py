@@ -15,7 +15,7 @@ from criimage import __version__, errors, lasting, logs, problems
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from prometheus_client import CollectorRegistry, Metric
+    from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 
 __all__ = ["Metrics", "NoMetrics", "PrometheusMetrics"]
 
@@ -162,9 +162,12 @@ class PrometheusMetrics:
         kinds = tuple(error_kinds)
         self._pulls.begin(kinds)
         self._removals.begin(kinds)
+        self._operations: dict[str, tuple[Counter, Histogram]] = {}
         for operation in operations:
-            self._total.labels(backend, operation)
-            self._seconds.labels(backend, operation)
+            self._operations[operation] = (
+                self._total.labels(backend, operation),
+                self._seconds.labels(backend, operation),
+            )
             for kind in kinds:
                 self._errors.labels(backend, operation, kind)
         if aliases:
@@ -187,8 +190,9 @@ class PrometheusMetrics:
 
     def observe(self, operation: str, seconds: float, error_kind: str | None) -> None:
         """Count one call of `operation`, and its error if it had one."""
-        self._total.labels(self._backend, operation).inc()
-        self._seconds.labels(self._backend, operation).observe(seconds)
+        total, latency = self._operations[operation]
+        total.inc()
+        latency.observe(seconds)
         if error_kind is not None:
             self._errors.labels(self._backend, operation, error_kind).inc()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CallObserver", "error_kind"]
 
 _log = structlog.get_logger(__name__)
+_seen = logging.getLogger(__name__)
 
 _LOGGED_AT_INFO = frozenset({"PullImage", "RemoveImage"})
 
@@ -47,12 +49,14 @@ class CallObserver:
 
     def began(self, operation: str) -> None:
         """Bind a request ID to everything that the call's task logs."""
-        structlog.contextvars.bind_contextvars(request=logs.new_request_id(), operation=operation)
+        logs.begin_call(operation)
 
     def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:
         """Count the call; log it, louder the stranger its end."""
         kind = error_kind(status, error)
         self._metrics.observe(operation, seconds, kind)
+        if kind is None and operation not in _LOGGED_AT_INFO and not _seen.isEnabledFor(logging.DEBUG):
+            return  # nearly all there is: nothing is made up for nobody
         fields = {"operation": operation, "status": status.name, "seconds": round(seconds, 4)}
         if kind == "internal":
             _log.error("call failed: fault in the image service", **fields, exc_info=error)

@@ -25,6 +25,8 @@ STREAM_BATCH = 3000
 
 _FEW_ANNOTATIONS = 100
 _LONG_ANNOTATIONS_KEPT = 16
+_STATUSES_KEPT = 1_000
+_STATUS_SIZE_KEPT = 4_096
 
 _IMAGES = 1
 _PINNED = wire.varint_field(8, 1)
@@ -51,6 +53,7 @@ class ImageReplies:
         self._tally = tally or ListTally()
         self._images: dict[str, tuple[Image, bytes]] = {}
         self._long_annotations: dict[str, tuple[Mapping[str, str], bytes]] = {}
+        self._statuses: dict[str, tuple[ImageDetails, bytes]] = {}
         self._list: tuple[Image, ...] | None = None
         self._list_bytes = b""
 
@@ -81,8 +84,28 @@ class ImageReplies:
         if details is None:
             return b""
         image = details.image
+        if details.info:
+            return self._encode_status(details) + _map(2, details.info)
+        key = str(image.id)
+        kept = self._statuses.get(key)
+        # By identity: looking is then cheaper than encoding, and what a backend makes anew is only encoded anew.
+        if (
+            kept is None
+            or kept[0].image is not image
+            or kept[0].annotations is not details.annotations
+            or kept[0].user is not details.user
+        ):
+            kept = (details, self._encode_status(details))
+            if len(self._statuses) >= _STATUSES_KEPT:
+                self._statuses.clear()
+            if len(kept[1]) <= _STATUS_SIZE_KEPT:
+                self._statuses[key] = kept
+        return kept[1]
+
+    def _encode_status(self, details: ImageDetails) -> bytes:
+        image = details.image
         encoded = _names(image) + _user(details.user) + self._annotations(image, details.annotations) + self._pin(image)
-        return wire.length_delimited(1, encoded) + _map(2, details.info)
+        return wire.length_delimited(1, encoded)
 
     def _elements(self, images: tuple[Image, ...]) -> Iterator[bytes]:
         for image in images:
