@@ -36,6 +36,7 @@ from criimage_containers_storage.removal import Remover
 from criimage_containers_storage.store.access import StoreAccess
 from criimage_containers_storage.store.images import verbose_info
 from criimage_containers_storage.store.reader import Store
+from criimage_containers_storage.store.split_store import tools_environment
 from criimage_containers_storage.store.storage_conf import locate
 from criimage_containers_storage.store.usage import UsageMeter
 
@@ -63,7 +64,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
     """
     environment = dict(os.environ)
     rules, version = await anyio.to_thread.run_sync(rule_set, environment)
-    layout = await anyio.to_thread.run_sync(locate, settings, environment, rules)
+    layout = await anyio.to_thread.run_sync(locate, settings, environment, rules, version)
     parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
     with ExitStack() as stack:
         try:
@@ -73,12 +74,13 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         stack.callback(work.close)
         store = Store(layout)
         access = StoreAccess(_COPY_PATIENCE)
-        skopeo = Skopeo(layout, environment)
+        tools = stack.enter_context(tools_environment(layout, environment))
+        skopeo = Skopeo(layout, tools)
         find = functools.partial(registries_files, settings.registries_conf, environment, rules, uid=os.geteuid())
         aliases = alias_cache(environment, uid=os.geteuid())
         registries = CurrentRegistries(find, aliases, work.path, Judge(environment))
         resolver = Resolver(registries, settings.short_name_mode)
-        changes = StoreChanges(layout, environment, skopeo, access)
+        changes = StoreChanges(layout, tools, skopeo, access)
         journal = Journal(layout)
         stack.callback(journal.close)
         leftovers = Leftovers(layout, skopeo, changes, access, journal)
@@ -223,9 +225,9 @@ class ContainersStorageBackend:
             await self._remover.remove(found)
 
     async def usage(self) -> Usage:
-        """Return what the writable store takes; images and containers share its folder."""
+        """Return what the writable store takes; images and containers share its folder unless it is split."""
         measured = await self._meter.usage()
-        return Usage((measured,), (measured,))
+        return Usage((measured,), (await self._meter.containers() or measured,))
 
     async def _hidden(self, snapshot: Snapshot, lookup: Lookup) -> list[str]:
         """Return the records that a lookup means although they are no images yet or any more."""

@@ -28,6 +28,7 @@ from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.pulling.failures import last_words, tidy
 from criimage_containers_storage.pulling.process import run
 from criimage_containers_storage.registries.auth_files import default_files
+from criimage_containers_storage.store.split_store import tools_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -140,9 +141,25 @@ class Examiner:
         # Without a mount of its own, which would outlive the run.
         options = self.layout.options + (("overlay.skip_mount_home=true",) if self.layout.driver == "overlay" else ())
         options = tuple(dict.fromkeys(options))
-        layout = replace(self.layout, root=folder / "root", run_root=folder / "run", additional=there, options=options)
+        split = folder / "images" if self.layout.image_store is not None else None
+        layout = replace(
+            self.layout,
+            root=folder / "root",
+            run_root=folder / "run",
+            additional=there,
+            options=options,
+            image_store=split,
+        )
         target = f"containers-storage:{layout.spec}{_NAME}"
-        said = await self._skopeo(folder, folder / "accepts.json", target)
+        with tools_environment(layout, self.environment) as environment:
+            said = await self._skopeo(folder, folder / "accepts.json", target, environment)
+        if not said and not (layout.images_folder / "images.json").is_file():
+            return (
+                Problem(
+                    f"skopeo {self.version} does not put images into imagestore ({self.layout.image_store})",
+                    "use a skopeo that does, or set root to one store",
+                ),
+            )
         if said:
             where = f"driver {layout.driver}" + (f", options {' '.join(self.layout.options)}" if layout.options else "")
             return (
@@ -152,15 +169,15 @@ class Examiner:
 
     async def _policy(self, folder: Path) -> tuple[Problem, ...]:
         policy = await anyio.to_thread.run_sync(policy_file, self.settings.policy, self.environment, self.rule_set)
-        said = await self._skopeo(folder, policy, f"dir:{folder / 'copied'}")
+        said = await self._skopeo(folder, policy, f"dir:{folder / 'copied'}", self.environment)
         # That it rejects an image from a folder is its good right.
         if said and "policy" in said.lower() and "rejected" not in said.lower():
             return (Problem(f"skopeo cannot use {policy}: {said}", "see containers-policy.json(5)"),)
         return ()
 
-    async def _skopeo(self, folder: Path, policy: Path, target: str) -> str:
+    async def _skopeo(self, folder: Path, policy: Path, target: str, environment: Mapping[str, str]) -> str:
         command = ["skopeo", "--policy", str(policy), "--tmpdir", str(folder), "copy", "-q"]
-        outcome = await run([*command, f"dir:{folder / 'image'}", target], environment=self.environment)
+        outcome = await run([*command, f"dir:{folder / 'image'}", target], environment=environment)
         return tidy(last_words(outcome)) if outcome.code else ""
 
 

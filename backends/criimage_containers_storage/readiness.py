@@ -57,14 +57,19 @@ class Readiness:
         path = self.environment.get("PATH")
         if shutil.which("skopeo", path=path) is None:
             yield Problem("skopeo is not installed", "install the package skopeo")
-        if self.settings.remove == "untag" and shutil.which("containers-storage", path=path) is None:
+        if self.settings.remove == "untag" and self.layout.image_store is not None:
+            yield Problem(
+                f"single names cannot be removed from a store that is split ({self.layout.image_store})",
+                'set remove = "image"',
+            )
+        elif self.settings.remove == "untag" and shutil.which("containers-storage", path=path) is None:
             yield Problem(
                 "containers-storage is not installed",
                 'install the package containers-storage, or set remove = "image"',
             )
 
     def _places(self) -> Iterator[Problem]:
-        for place in (self.layout.root, self.layout.run_root):
+        for place in (*self.layout.writable_roots, self.layout.run_root):
             if not _writable(place):
                 yield Problem(f"{place} is not writable", "run as the store's owner, or set root and run_root")
         if not _writable(self.work):

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def crio_container(local: Store, image: str, *, transient: bool = False) -> Iterator[str]:
+def crio_container(local: Store, image: str, *, transient: bool = False, images: Path | None = None) -> Iterator[str]:
     """A container of CRI-O's on an image: its own layer in volatile-layers.json, itself in volatile-containers.json.
 
     Args:
         local: the store.
         image: its ID.
         transient: the store is a transient one: both files lie in the run root.
+        images: the root that holds the image, where it is not the store's.
 
     Yields:
         the container's ID.
     """
-    images = read(local.root / f"{local.driver}-images/images.json")
-    top = next(record["layer"] for record in images if record["id"] == image)
+    records = read((images or local.root) / f"{local.driver}-images/images.json")
+    top = next(record["layer"] for record in records if record["id"] == image)
     container, layer = uuid.uuid4().hex * 2, uuid.uuid4().hex * 2
     root = local.run_root if transient else local.root
     entries = {

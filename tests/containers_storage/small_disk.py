@@ -28,6 +28,13 @@ def small_disk(megabytes: int) -> Iterator[Path]:
         folder.rmdir()
 
 
-def enlarge(folder: Path, megabytes: int) -> None:
+def fill(folder: Path) -> None:
+    """Leaves no space on it for as much as an empty folder; `enlarge` with `files` makes some."""
+    # One for the root of the file system itself.
+    used = sum(1 for _ in folder.rglob("*")) + 1
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={used}", str(folder)], check=True)
+
+
+def enlarge(folder: Path, megabytes: int, *, files: int = 10_000) -> None:
     """Makes space on it."""
-    subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(folder)], check=True)
+    subprocess.run(["mount", "-o", f"remount,size={megabytes}m,nr_inodes={files}", str(folder)], check=True)

@@ -93,7 +93,7 @@ def test_the_driver_of_an_existing_store_is_found(tmp_path: Path) -> None:
 def test_an_unusable_storage_conf_is_named(tmp_path: Path, text: str) -> None:
     """A file that the tools could not use is a configuration error with its name (L13).
 
-    `imagestore` splits the store in two, which we refuse to guess at (V4).
+    `imagestore` needs a skopeo that knows it (V4).
     """
     with pytest.raises(ConfigurationError, match=r"storage\.conf"):
         locate(Settings(), storage_conf(tmp_path, text))

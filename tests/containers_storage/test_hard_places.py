@@ -8,9 +8,10 @@ import subprocess
 import pytest
 
 from containers_storage.opened import opened, texts
-from containers_storage.small_disk import enlarge, small_disk
+from containers_storage.small_disk import enlarge, fill, small_disk
 from criimage import errors
 from criimage.testing.oci import image, layer, noise_layer
+from criimage.testing.scripted_registry import Stage, scripted_registry
 from parts.registry import registry
 from parts.store import store
 
@@ -52,6 +53,24 @@ async def test_no_space_in_the_store(driver: str) -> None:
             assert await under_test.backend.images() == ()
             await asyncio.to_thread(enlarge, disk, 40)
             assert [await under_test.pull(name) for name in (big, small)] == list(await under_test.backend.images())
+
+
+@pytest.mark.parametrize("place", ["tmp_dir", "root", "run_root"])
+async def test_no_space_before_the_copy(place: str) -> None:
+    """What is full before a byte of the image has come is a full disk as well; with space the pull succeeds (D16).
+
+    Nothing fits any more: neither the pull's own folder, nor its journal in the store, nor skopeo's first steps.
+    """
+    with small_disk(10) as disk, scripted_registry() as hub, store() as local:
+        name = hub.put(SMALL, "small", "1")
+        (disk / "x").mkdir()
+        async with opened(local, **{place: str(disk / "x")}) as under_test:
+            await asyncio.to_thread(fill, disk)
+            with pytest.raises(errors.StorageFull, match=f"^no space left on device: {name}$"):
+                await under_test.pull(name)
+            assert not [request for request in hub.requests if request.stage is Stage.LAYER]
+            await asyncio.to_thread(enlarge, disk, 10)
+            await under_test.pull(name)
 
 
 async def test_a_store_that_cannot_be_written() -> None:

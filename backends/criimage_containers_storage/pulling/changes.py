@@ -60,12 +60,14 @@ class StoreChanges:
 
         Raises:
             ImageInUse: a container uses it; nothing was changed.
-            OperationFailed: a file cannot be read, or the image is still there.
+            OperationFailed: a file cannot be read, or the image is still there, or in a split store another image would
+                lose a layer.
         """
         users = await self._users()
         if users.image(identity) is None:
             return
         users.refuse_if_used(identity)
+        users.refuse_if_shared(identity)
         with waiting_for("skopeo and the store's locks"):
             outcome = await self._skopeo.delete(ImageID(identity))
         # An image over a read-only store's layers is removed whole before skopeo 1.9.3 fails on the first layer that is
@@ -84,10 +86,11 @@ class StoreChanges:
             name: as it is in the store.
 
         Raises:
-            ConfigurationError: no tool for it is installed.
+            ConfigurationError: no tool for it is installed, or the store is split.
             OperationFailed: it failed.
         """
-        if name == _reference_text(name) and await self._untag_by_buildah(name):
+        single = self._layout.image_store is None
+        if single and name == _reference_text(name) and await self._untag_by_buildah(name):
             return
         names = (await self._users()).names(identity)
         rest = [one for one in names if one != name]
@@ -144,6 +147,9 @@ class StoreChanges:
         return outcome.code == 0
 
     async def _storage(self, verb: str, flags: Sequence[str], identity: str) -> None:
+        if self._layout.image_store is not None:
+            # An older containers-storage or buildah would look into the graph root alone.
+            raise ConfigurationError("single names cannot be changed in a store that imagestore splits")
         try:
             outcome = await self._run(["containers-storage", *self._layout.flags, verb, *flags, identity])
         except FileNotFoundError:

@@ -12,6 +12,7 @@ The folder of a server is locked as long as the server lives; the next one takes
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -83,13 +84,18 @@ class Entry:
 
     def before(self, kind: str) -> set[str] | None:
         """Return the IDs of the `layers` or `images` that were there before it; None if that is not known."""
-        file = self.folder / f"{kind}.json"
-        if (self.folder / f"no-{kind}").exists():
-            return set()
-        try:
-            return {str(record.get("id")) for record in read_raw(file, whole=True)} if file.exists() else None
-        except (OSError, ValueError):
-            return None
+        found: set[str] = set()
+        for number in itertools.count():
+            kept, nothing = _kept(self.folder, kind, number)
+            if not kept.exists():
+                if nothing.exists():
+                    continue
+                return found if number else None
+            try:
+                found.update(str(record.get("id")) for record in read_raw(kept, whole=True))
+            except (OSError, ValueError):
+                return None
+        raise AssertionError
 
     def write(self) -> None:
         """Write down what has changed.
@@ -144,8 +150,9 @@ class Journal:
         folder.mkdir(0o700)
         try:
             for kind in ("images", "layers"):
-                source = self._layout.root / f"{self._layout.driver}-{kind}" / f"{kind}.json"
-                _keep(source, folder / f"{kind}.json", folder / f"no-{kind}")
+                for number, root in enumerate(self._layout.writable_roots):
+                    source = root / f"{self._layout.driver}-{kind}" / f"{kind}.json"
+                    _keep(source, *_kept(folder, kind, number))
             entry = Entry(folder, str(work))
             entry.lines.touch()
             entry.write()
@@ -221,6 +228,12 @@ class Journal:
             if self._lock is not None:
                 os.close(self._lock)
             self._lock = lock_folder(self._folder)
+
+
+def _kept(folder: Path, kind: str, number: int) -> tuple[Path, Path]:
+    """Return where a root's list is kept, and what says that there was none; the first root is number 0."""
+    name = f"{kind}-{number}" if number else kind
+    return folder / f"{name}.json", folder / f"no-{name}"
 
 
 def _keep(source: Path, kept: Path, nothing: Path) -> None:

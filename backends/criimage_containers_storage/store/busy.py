@@ -9,6 +9,7 @@ told from a tool on another store counts as one on this.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from pathlib import Path
@@ -44,9 +45,10 @@ class LockUse:
 def lock_use(layout: Layout) -> LockUse:
     """Return who has the store's locks or waits for them, as the kernel tells (L5). Blocks on some small files."""
     files = set()
-    for folder in ("images", "layers", "containers"):
+    kinds = ("images", "layers", "containers")
+    for root, kind in itertools.product(layout.writable_roots, kinds):
         with contextlib.suppress(OSError):
-            found = (layout.root / f"{layout.driver}-{folder}" / f"{folder}.lock").stat()
+            found = (root / f"{layout.driver}-{kind}" / f"{kind}.lock").stat()
             files.add(f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}")
     use = LockUse()
     with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ root.
 
 from __future__ import annotations
 
+import collections
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,16 @@ class InUse:
 
     Attributes:
         containers: of whichever tool.
-        images: every image record as it is in the file, of the writable store.
+        images: every image record as it is in the file, of the writable store; of a split one those of the image store
+            first.
         layers: every layer record of the writable store by ID, volatile ones included.
+        older: those of `images` that are in the graph root of a split store.
     """
 
     containers: tuple[ContainerRecord, ...]
     images: tuple[dict[str, Any], ...]
     layers: Mapping[str, LayerRecord]
+    older: tuple[dict[str, Any], ...] = ()
 
     def image(self, identity: str) -> dict[str, Any] | None:
         """Return the record of an image as it is in the file."""
@@ -43,8 +47,10 @@ class InUse:
 
     def names(self, identity: str) -> list[str]:
         """Return all names of an image as they are in the file, those that no reference can be made of included."""
-        names = (self.image(identity) or {}).get("names") or []
-        return [name for name in names if isinstance(name, str)]
+        records = (record for record in self.images if record.get("id") == identity)
+        return list(
+            dict.fromkeys(name for record in records for name in record.get("names") or () if isinstance(name, str))
+        )
 
     def refuse_if_used(self, identity: str) -> None:
         """Refuse to go on if a container uses an image.
@@ -56,14 +62,43 @@ class InUse:
         if user is not None:
             raise ImageInUse(f"image used by {user}: image is in use by a container")
 
+    def refuse_if_shared(self, identity: str) -> None:
+        """Refuse to delete an image of a split store with layers that an image in its other root stands on.
+
+        The tools look for other users of a layer among the images of the same root only (containers-storage 1.57.2,
+        `DeleteImage`), and would delete it under the other image.
+
+        Raises:
+            OperationFailed: there is such an image.
+        """
+        if not self.older:
+            return
+        newer = self.images[: len(self.images) - len(self.older)]
+        children = collections.Counter(layer.parent for layer in self.layers.values())
+        for mine, others in ((newer, self.older), (self.older, newer)):
+            elsewhere = {layer: other for other in others if other.get("id") != identity for layer in _tops(other)}
+            kept = {layer for one in mine if one.get("id") != identity for layer in _tops(one)}
+            kept.update(one.layer for one in self.containers)
+            for record in (one for one in mine if one.get("id") == identity):
+                layer, above = str(record.get("layer") or ""), 0
+                # Where a deletion stops: used by others of this root, or with more above it than it has come from (R6).
+                while layer in self.layers and layer not in kept and children[layer] <= above:
+                    if layer in elsewhere:
+                        raise OperationFailed(
+                            f"image {identity} shares layers with image {elsewhere[layer].get('id')} in the other root "
+                            "of the store, which would lose them"
+                        )
+                    layer, above = self.layers[layer].parent, 1
+
     @property
     def top_layers(self) -> set[str]:
         """The layers that an image or a container stands on or is made of."""
-        found = {one.layer for one in self.containers}
-        for record in self.images:
-            found.add(str(record.get("layer") or ""))
-            found.update(map(str, record.get("mapped-layers") or ()))
-        return found
+        return {one.layer for one in self.containers}.union(*map(_tops, self.images))
+
+
+def _tops(record: dict[str, Any]) -> set[str]:
+    mapped = record.get("mapped-layers")
+    return {str(record.get("layer") or ""), *map(str, mapped if isinstance(mapped, list) else ())}
 
 
 def container_files(layout: Layout) -> tuple[Path, ...]:
@@ -97,14 +132,15 @@ def read_in_use(layout: Layout) -> InUse:
     layers: dict[str, LayerRecord] = {}
     for file in layer_files(layout):
         layers |= read_layers(read_strictly(file))
-    images = read_strictly(layout.images_folder / "images.json")
+    first, *more = (read_strictly(root / f"{layout.driver}-images" / "images.json") for root in layout.writable_roots)
+    older = [record for records in more for record in records]
     containers = []
     for file in container_files(layout):
         try:
             containers += [read_container(entry) for entry in read_strictly(file, whole=True)]
         except ValueError as error:
             raise OperationFailed(f"cannot read {file}: {error}") from None
-    return InUse(tuple(containers), tuple(images), layers)
+    return InUse(tuple(containers), (*first, *older), layers, tuple(older))
 
 
 def read_strictly(file: Path, *, whole: bool = False) -> list[dict[str, Any]]:

@@ -98,7 +98,8 @@ class Store:
                 root / f"{layout.driver}-layers" / "layers.json",
                 read_only,
             )
-            for root, read_only in [(layout.root, False), *((path, True) for path in layout.additional)]
+            for paths, read_only in ((layout.writable_roots, False), (layout.additional, True))
+            for root in paths
         ]
         self._watched = [_watched(file) for root in self._roots for file in (root.images_file, root.layers_file)]
         self._state = _State()
@@ -184,11 +185,14 @@ class Store:
         layers = self._read_layers(old.layers)
         records: dict[str, tuple[Root, ImageRecord]] = {}
         shared: dict[str, tuple[str, ...]] = {}
+        more: dict[str, tuple[str, ...]] = {}
         for root in self._roots:
             for identity, (_, record) in raw[root.images_folder].items():
                 records.setdefault(identity, (root, record))  # L12: the writable store's own record wins
                 if root.read_only:
                     shared[identity] = (*shared.get(identity, ()), *record.names)
+                elif records[identity][0] is not root:
+                    more[identity] = record.names
         again = float("inf")
         facts: Known = {}
         damaged: Known = {}
@@ -201,7 +205,7 @@ class Store:
                     hidden[identity] = record
             else:
                 again = min(again, seconds)
-                readable[identity] = StoredRecord(root, record, found, shared.get(identity))
+                readable[identity] = StoredRecord(root, record, found, shared.get(identity), more.get(identity, ()))
         snapshot = assemble(old.snapshot, readable, layers, hidden)
         return _State(identities, snapshot, time.monotonic() + again, raw, layers, facts, damaged)
 

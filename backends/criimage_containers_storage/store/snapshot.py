@@ -115,12 +115,14 @@ class StoredRecord:
         record: of that store.
         facts: of its files.
         shared_names: the names it has in read-only stores; None if none of them has it.
+        more_names: the names it has in the other root of a split store.
     """
 
     root: Root
     record: ImageRecord
     facts: Facts
     shared_names: tuple[str, ...] | None
+    more_names: tuple[str, ...] = ()
 
 
 def assemble(
@@ -128,7 +130,7 @@ def assemble(
 ) -> Snapshot:
     """Return the images of these records; what is as `before` stays the very same value."""
     owners: dict[Reference, str] = {}
-    own = {identity: parse_names_cached(one.record.names) for identity, one in entries.items()}
+    own = {identity: parse_names_cached(one.record.names + one.more_names) for identity, one in entries.items()}
     # The tools show an image of both stores with the names of either (L12, 14).
     named = {
         identity: (*own[identity], *parse_names_cached(one.shared_names or ())) for identity, one in entries.items()
@@ -136,9 +138,12 @@ def assemble(
     # The later of two records owns a name (L10), but never a read-only store's over ours.
     for identity in entries:
         owners.update(dict.fromkeys(named[identity], identity))
-    for identity, one in entries.items():
-        if not one.root.read_only:
-            owners.update(dict.fromkeys(own[identity], identity))
+    # Of a split store's two roots the first one wins (V4).
+    writable = [(one.root, identity) for identity, one in entries.items() if not one.root.read_only]
+    for root in reversed(dict.fromkeys(root for root, _ in writable)):
+        for its_root, identity in writable:
+            if its_root == root:
+                owners.update(dict.fromkeys(own[identity], identity))
     by_id: dict[str, Stored] = {}
     for identity, one in entries.items():
         record, facts = one.record, one.facts

@@ -35,6 +35,8 @@ _NEWER_OPTIONS = {"overlay": ("use_composefs", "sync"), "vfs": ("sync",)}
 _DIRECT = ("size", "mount_program", "skip_mount_home", "ignore_chown_errors", "force_mask")
 # What changes what a pull writes and has no place in the store's name.
 _NOT_FOLLOWED = ("remap-uids", "remap-gids", "remap-user", "remap-group", "additionallayerstores")
+_SPLITS_FROM = (1, 14)
+_NUMBERS = re.compile(r"(\d{1,6})\.(\d{1,6})")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 
 
@@ -48,6 +50,8 @@ class Layout:
         driver: name of the storage driver.
         options: driver options, `name=value`.
         additional: roots of read-only stores of the same driver, in order (L12).
+        image_store: where a split store has its images and what their layers hold; containers and the list of layers
+            are in `root` (V4). None: not split.
     """
 
     root: Path
@@ -55,6 +59,12 @@ class Layout:
     driver: str
     options: tuple[str, ...] = ()
     additional: tuple[Path, ...] = ()
+    image_store: Path | None = None
+
+    @property
+    def writable_roots(self) -> tuple[Path, ...]:
+        """Where images can be removed from, in the tools' order: what was in `root` before it was split stays."""
+        return (self.root,) if self.image_store is None else (self.image_store, self.root)
 
     @property
     def store_options(self) -> list[str]:
@@ -63,7 +73,12 @@ class Layout:
 
     @property
     def spec(self) -> str:
-        """The store as skopeo names it; complete, so that no storage.conf is looked at (T2)."""
+        """The store as skopeo names it; complete, so that no storage.conf is looked at (T2).
+
+        Empty where it is split: such a store can be named by a storage.conf only (`split_store`).
+        """
+        if self.image_store is not None:
+            return ""
         options = ",".join(self.store_options)
         return f"[{self.driver}@{self.root}+{self.run_root}{':' + options if options else ''}]"
 
@@ -76,10 +91,12 @@ class Layout:
     @property
     def images_folder(self) -> Path:
         """Where the image records of the writable store are; what clients get to see as its mount point (F1)."""
-        return self.root / f"{self.driver}-images"
+        return self.writable_roots[0] / f"{self.driver}-images"
 
 
-def locate(settings: Settings, environment: Mapping[str, str], rules: RuleSet = RuleSet.OLDER) -> Layout:
+def locate(
+    settings: Settings, environment: Mapping[str, str], rules: RuleSet = RuleSet.OLDER, version: str = ""
+) -> Layout:
     """Find the store.
 
     Blocks on a few small files.
@@ -88,6 +105,7 @@ def locate(settings: Settings, environment: Mapping[str, str], rules: RuleSet = 
         settings: what is set here wins.
         environment: CONTAINERS_STORAGE_CONF, STORAGE_DRIVER, STORAGE_OPTS, HOME, XDG_*.
         rules: by which the skopeo in use finds its files.
+        version: of that skopeo; empty if it is not known.
 
     Raises:
         ConfigurationError: storage.conf cannot be read, or says what the tools cannot be given; it is named.
@@ -96,7 +114,8 @@ def locate(settings: Settings, environment: Mapping[str, str], rules: RuleSet = 
     conf, source = _read_conf(environment, rules)
     storage = _table(conf, "storage", source)
     options = _table(storage, "options", source)
-    _refuse(storage, options, source, own_root=bool(settings.root))
+    _refuse(options, source)
+    split = "" if settings.root else _split(storage, options, source, version)
     default_root, default_run = _defaults(environment, rootless=rootless)
     rootless_path = _text(storage, "rootless_storage_path", source) if rootless else ""
     # With the older rules the machine's own file tells users everything but where: those places are root's.
@@ -117,16 +136,42 @@ def locate(settings: Settings, environment: Mapping[str, str], rules: RuleSet = 
     for prefix in (f"{driver}.imagestore=", "imagestore="):
         additional += [Path(option.removeprefix(prefix)) for option in given if option.startswith(prefix)]
         given = [option for option in given if not option.startswith(prefix)]
-    for path in (root, run_root, *additional):
+    image_store = Path(_expand(split, environment)) if split else None
+    for path in (root, run_root, *additional, *([image_store] if image_store else ())):
         if not path.is_absolute() or set("[]@+:,=") & set(str(path)):
             raise ConfigurationError(f"the storage path {path} of {source} cannot be given to skopeo; set another one")
-    return Layout(root, run_root, driver, tuple(given), tuple(dict.fromkeys(additional)))
+    if image_store == root:
+        raise ConfigurationError(f"{source}: storage.imagestore and graphroot are one folder, {root}; leave one out")
+    return Layout(root, run_root, driver, tuple(given), tuple(dict.fromkeys(additional)), image_store)
 
 
-def _refuse(storage: dict[str, Any], options: dict[str, Any], source: str, *, own_root: bool) -> None:
-    for table, name in ((storage, "storage.imagestore"), (options, "storage.options.imagestore")):
-        if table.get("imagestore") and not own_root:
-            raise ConfigurationError(f"{source} sets {name}, which this backend cannot follow; set root to one store")
+def _split(storage: dict[str, Any], options: dict[str, Any], source: str, version: str) -> str:
+    """Return where the images of a split store are, empty if it is not split (V4).
+
+    Raises:
+        ConfigurationError: it is, and this skopeo would write the images into the graph root all the same: those
+            before 1.14 do not know the key, and none reads it from `[storage.options]`.
+    """
+    if options.get("imagestore"):
+        raise ConfigurationError(
+            f"{source} sets storage.options.imagestore, which skopeo does not read; write it in [storage]"
+        )
+    path = _text(storage, "imagestore", source)
+    numbers = _NUMBERS.match(version)
+    if path and (numbers is None or tuple(map(int, numbers.groups())) < _SPLITS_FROM):
+        shown = f"skopeo {version}" if version else "a skopeo of unknown version"
+        raise ConfigurationError(
+            f"{source} sets storage.imagestore, which {shown} does not follow; use skopeo 1.14 or later, or set "
+            "root to one store"
+        )
+    if path and os.geteuid() != 0:
+        raise ConfigurationError(
+            f"{source} sets storage.imagestore, which this backend follows for root only; set root to one store"
+        )
+    return path
+
+
+def _refuse(options: dict[str, Any], source: str) -> None:
     for key in _NOT_FOLLOWED:
         if options.get(key):
             raise ConfigurationError(

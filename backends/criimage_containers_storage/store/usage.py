@@ -85,11 +85,18 @@ class UsageMeter:
         if self._round is not None:
             await asyncio.wait({self._round}, timeout=_PATIENCE)
         # Clients look at the mount point; a new store has none yet, and looking makes none.
-        folder = self._layout.images_folder
-        mountpoint = str(next(one for one in (folder, *folder.parents) if one.is_dir()))
+        mountpoint = _there(self._layout.images_folder)
         if self._measured is None:
             return FilesystemUsage(mountpoint, snapshot.data_size, None, time.time_ns())
         return FilesystemUsage(mountpoint, self._measured.bytes, self._measured.files, self._measured.at)
+
+    async def containers(self) -> FilesystemUsage | None:
+        """Return what the containers' folder of a split store takes, as CRI-O measures it (F1); None: not split."""
+        if self._layout.image_store is None:
+            return None
+        folder = self._layout.root / f"{self._layout.driver}-containers"
+        total, files = await anyio.to_thread.run_sync(measure_folder, folder, self._stop)
+        return FilesystemUsage(_there(folder), total, files, time.time_ns())
 
     async def close(self) -> None:
         """Stop a round that is running."""
@@ -109,23 +116,28 @@ class UsageMeter:
 
     def _walk(self) -> _Measured:
         at = time.time_ns()
-        root, driver = self._layout.root, self._layout.driver
+        driver = self._layout.driver
         complete, containers = _complete_and_containers(self._layout)
-        layer_folder = root / driver / "dir" if driver == "vfs" else root / driver
         known: dict[tuple[str, int], Amount] = {}
         total, files = 0, 0
-        for folder in (root / f"{driver}-layers", root / f"{driver}-images"):
-            total, files = _plus((total, files), measure_folder(folder, self._stop))
-        for name, inode in _entries(layer_folder):
-            # Newer tools move what they delete into folders of that name first.
-            if name in containers or name.startswith("temp-dir-") or name == "tempdirs":
-                continue
-            amount = self._known.get((name, inode)) or measure_folder(layer_folder / name, self._stop)
-            if name in complete:
-                known[name, inode] = amount
-            total, files = _plus((total, files), amount)
+        for root in self._layout.writable_roots:
+            layer_folder = root / driver / "dir" if driver == "vfs" else root / driver
+            for folder in (root / f"{driver}-layers", root / f"{driver}-images"):
+                total, files = _plus((total, files), measure_folder(folder, self._stop))
+            for name, inode in _entries(layer_folder):
+                # Newer tools move what they delete into folders of that name first.
+                if name in containers or name.startswith("temp-dir-") or name == "tempdirs":
+                    continue
+                amount = self._known.get((name, inode)) or measure_folder(layer_folder / name, self._stop)
+                if name in complete:
+                    known[name, inode] = amount
+                total, files = _plus((total, files), amount)
         self._known = known
         return _Measured(total, files, at)
+
+
+def _there(folder: Path) -> str:
+    return str(next(one for one in (folder, *folder.parents) if one.is_dir()))
 
 
 def _complete_and_containers(layout: Layout) -> tuple[set[str], set[str]]:
