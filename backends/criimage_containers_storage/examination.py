@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -44,6 +45,13 @@ _ACCEPTS = '{"default": [{"type": "insecureAcceptAnything"}]}'
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
+_NAMESPACE = re.compile(
+    r"user namespace|unshare\(|cannot clone|new[ug]idmap|insufficient uids|/etc/sub[ug]id", re.IGNORECASE
+)
+_NAMESPACE_REMEDY = (
+    "it needs a user namespace: allow them (user.max_user_namespaces, kernel.unprivileged_userns_clone, AppArmor), "
+    "install uidmap, and give this user a range of IDs in /etc/subuid and /etc/subgid"
+)
 _NAME = "criimage.invalid/check:1"
 
 
@@ -118,23 +126,25 @@ class Examiner:
             yield Problem(f"there is no auth file {self.settings.auth_file}", "write it, or leave auth_file empty")
 
     async def _try_out(self) -> tuple[Problem, ...]:
+        place = self._place()
         try:
-            folder = await anyio.to_thread.run_sync(self._folder)
+            folder = Path(await anyio.to_thread.run_sync(lambda: tempfile.mkdtemp(prefix="criimage-check-", dir=place)))
+            try:
+                await anyio.to_thread.run_sync(_write_image, folder / "image")
+                (folder / "accepts.json").write_text(_ACCEPTS)
+                return (*await self._store(folder), *await self._policy(folder))
+            finally:
+                await finish(anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True)))
         except OSError as error:
-            return (Problem(f"cannot try out a store: {error.strerror}", "see the places above"),)
-        try:
-            await anyio.to_thread.run_sync(_write_image, folder / "image")
-            (folder / "accepts.json").write_text(_ACCEPTS)
-            return (*await self._store(folder), *await self._policy(folder))
-        finally:
-            await finish(anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True)))
+            where = f"{error.filename or place}: {error.strerror or type(error).__name__}"
+            return (Problem(f"cannot try out a store: {where}", "make it writable with some space, or set tmp_dir"),)
 
-    def _folder(self) -> Path:
+    def _place(self) -> Path:
         # Where the store is, if that can be: what an overlay can do depends on the file system below it.
         place = self.layout.root.parent
         if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
             place = Path(self.settings.tmp_dir or tempfile.gettempdir())
-        return Path(tempfile.mkdtemp(prefix="criimage-check-", dir=place))
+        return place
 
     async def _store(self, folder: Path) -> tuple[Problem, ...]:
         there = tuple(place for place in self.layout.additional if place.is_dir())
@@ -160,6 +170,8 @@ class Examiner:
                     "use a skopeo that does, or set root to one store",
                 ),
             )
+        if said and os.geteuid() != 0 and _NAMESPACE.search(said):
+            return (Problem(f"skopeo cannot unpack as this user: {said}", _NAMESPACE_REMEDY),)
         if said:
             where = f"driver {layout.driver}" + (f", options {' '.join(self.layout.options)}" if layout.options else "")
             return (
@@ -178,7 +190,11 @@ class Examiner:
     async def _skopeo(self, folder: Path, policy: Path, target: str, environment: Mapping[str, str]) -> str:
         command = ["skopeo", "--policy", str(policy), "--tmpdir", str(folder), "copy", "-q"]
         outcome = await run([*command, f"dir:{folder / 'image'}", target], environment=environment)
-        return tidy(last_words(outcome)) if outcome.code else ""
+        if not outcome.code:
+            return ""
+        # That is said before skopeo's own log begins, or in the midst of it.
+        early = next((line for line in outcome.err.splitlines() if _NAMESPACE.search(line)), None)
+        return tidy(last_words(outcome) if early is None or "level=" in early else early)
 
 
 def _write_image(folder: Path) -> None:
@@ -186,6 +202,10 @@ def _write_image(folder: Path) -> None:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("check"), io.BytesIO(b""))
+        # As in most images, one that is not root's: a user without a range of IDs cannot unpack it.
+        other = tarfile.TarInfo("other")
+        other.uid = other.gid = 1
+        archive.addfile(other, io.BytesIO(b""))
     layer = content.getvalue()
     config = json.dumps(
         {

@@ -1,7 +1,8 @@
 """The backend in the hands of a user who is not root: a program for test_rootless.py, started as root.
 
 It imports everything first, as the interpreter may lie where no other user can read, and becomes the user then.
-Arguments: user name, image, password of that image's user `bob`. It prints a JSON document of what it saw.
+Arguments: user name, image, password of that image's user `bob`. It prints a JSON document of what it saw. Without an
+image it only looks at the configuration, as `criimage config check` does.
 """
 
 from __future__ import annotations
@@ -75,12 +76,20 @@ async def look(home: Path, name: str, password: str) -> dict[str, Any]:
     return seen
 
 
+async def examine(home: Path) -> list[tuple[str, str]]:
+    """Tries out the user's own defaults."""
+    settings = Settings(tmp_dir=str(home / "tmp"))
+    async with criimage_containers_storage.backend.open_backend(settings) as backend:
+        return [(problem.text, problem.remedy) for problem in (await backend.examine()).problems]
+
+
 def main() -> None:
     """See the module."""
     for module in NEEDED:
         __import__(module)
     home = become(sys.argv[1])
-    print(json.dumps(asyncio.run(look(home, sys.argv[2], sys.argv[3]))))  # noqa: T201 - for the test
+    seen = asyncio.run(look(home, *sys.argv[2:]) if sys.argv[2:] else examine(home))
+    print(json.dumps(seen))  # noqa: T201 - for the test
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from containers_storage.opened import Opened, opened
+from containers_storage.small_disk import enlarge, fill, small_disk
 from criimage.backend import Examination, Examined
 from parts.store import Store, store
 
@@ -76,3 +78,16 @@ async def test_files_that_skopeo_would_stumble_over(local: Store, tmp_path: Path
     local.policy.write_text(json.dumps({"default": [{"type": "reject"}]}))
     async with opened(local) as under_test:
         assert (await examined(under_test)).problems == ()
+
+
+@pytest.mark.parametrize("full", ["folder", "image"])
+async def test_what_the_system_refuses_keeps_its_path(full: str, tmp_path: Path) -> None:
+    """Where a store cannot be tried out for want of space, or of rights, the place is named with what to do (D16)."""
+    with small_disk(1) as disk, store(parent=disk) as local:
+        fill(disk)
+        if full == "image":
+            enlarge(disk, 1, files=sum(1 for _ in disk.rglob("*")) + 3)
+        async with opened(local, tmp_dir=str(tmp_path)) as under_test:
+            (problem,) = (await examined(under_test)).problems
+        assert re.search(f"^cannot try out a store: {disk}/.*: No space left on device$", problem.text)
+        assert "set tmp_dir" in problem.remedy

@@ -68,7 +68,7 @@ async def test_no_space_before_the_copy(place: str) -> None:
             await asyncio.to_thread(fill, disk)
             with pytest.raises(errors.StorageFull, match=f"^no space left on device: {name}$"):
                 await under_test.pull(name)
-            assert not [request for request in hub.requests if request.stage is Stage.LAYER]
+            assert not hub.asked(Stage.LAYER)
             await asyncio.to_thread(enlarge, disk, 10)
             await under_test.pull(name)
 

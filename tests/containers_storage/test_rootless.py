@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from containers_storage.opened import until
 from criimage.testing.oci import File, image, layer, noise_layer
 from criimage_containers_storage import Settings, config_files
 from criimage_containers_storage.config_files import alias_cache
@@ -100,3 +102,41 @@ def test_a_users_own_store(user: str) -> None:
     assert len(seen["owners"]) == 2  # the user, and one of the subordinate IDs
     assert 0 not in seen["owners"]
     assert (seen["left"], seen["layers"]) == ([], [])
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("lacks", "told"),
+    [("nothing", ""), ("namespaces", r"user namespaces are not enabled|unshare\("), ("ids", "insufficient UIDs")],
+)
+def test_config_check_without_user_namespaces(user: str, lacks: str, told: str) -> None:
+    """A user who may make none, or has no range of IDs, is told so with what to do; whoever has all of it is not (L14).
+
+    The limit is set in a namespace of the test's own: the machine's stays as it is.
+    """
+    if lacks == "ids":
+        for file in (Path("/etc/subuid"), Path("/etc/subgid")):
+            subprocess.run(["sed", "-i", f"/^{user}:/d", str(file)], check=True)
+    command = [sys.executable, str(Path(__file__).with_name("as_user.py")), user]
+    if lacks == "namespaces":
+        # The shell after the first one is root in the new namespace, and has root's rights there.
+        limited = 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$0" "$@"'
+        command = ["unshare", "--user", "sh", "-c", 'read go; exec sh -c "$0" "$@"', limited, *command]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as ended:
+        if lacks == "namespaces":
+            until(lambda: Path(f"/proc/{ended.pid}/comm").read_text().strip() == "sh")
+            for kind in ("uid_map", "gid_map"):
+                Path(f"/proc/{ended.pid}/{kind}").write_text("0 0 4294967295\n")
+        out, err = ended.communicate("go\n", timeout=50)
+    assert ended.returncode == 0, err
+    problems = json.loads(out.splitlines()[-1])
+    if not told:
+        assert problems == []
+        return
+    ((text, remedy),) = problems
+    assert text.startswith("skopeo cannot unpack as this user: ")
+    assert re.search(told, text, re.IGNORECASE)
+    assert "/etc/subuid" in remedy
+    assert "user.max_user_namespaces" in remedy
