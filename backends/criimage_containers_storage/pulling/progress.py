@@ -31,6 +31,7 @@ __all__ = ["Watch"]
 
 _log = structlog.get_logger(__name__)
 
+_PROC = Path("/proc")
 _SECONDS = 0.25
 _WORTH_ASKING_SECONDS = 1.5
 _BLOCK = 65536
@@ -198,7 +199,7 @@ def _look(layout: Layout, folder: Path, process: int, ask: bool) -> _Seen:
 def _waits_for_disk(process: int) -> bool:
     # Networks are waited for interruptibly.
     with contextlib.suppress(OSError, IndexError):
-        for task in Path(f"/proc/{process}/task").iterdir():
+        for task in (_PROC / str(process) / "task").iterdir():
             with contextlib.suppress(OSError):
                 if (task / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] == "D":
                     return True
@@ -210,7 +211,7 @@ def _receives(process: int, files: Iterable[Path]) -> bool:
     with contextlib.suppress(OSError):
         # By what they are: a process in another mount namespace has other paths.
         wanted = {found for file in files if (found := _file_number(file)) is not None}
-        for entry in Path(f"/proc/{process}/fd").iterdir():
+        for entry in (_PROC / str(process) / "fd").iterdir():
             with contextlib.suppress(OSError):  # it is closed by now
                 if entry.lstat().st_mode & stat.S_IWUSR and _file_number(entry) in wanted:
                     return True
@@ -240,7 +241,7 @@ def _family(process: int) -> Iterable[int]:
         return []
     found = [process]
     with contextlib.suppress(OSError, ValueError):
-        for task in Path(f"/proc/{process}/task").iterdir():
+        for task in (_PROC / str(process) / "task").iterdir():
             found += map(int, (task / "children").read_text("ascii").split())
     return found
 
@@ -249,7 +250,7 @@ def _written(process: int) -> int:
     # Given to write(): a file system in memory counts as well, unlike with write_bytes. In blocks, because Go's runtime
     # wakes itself with writes of a byte now and then, also while skopeo waits for a registry that hangs.
     with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path(f"/proc/{process}/io").read_text("ascii").splitlines():
+        for line in (_PROC / str(process) / "io").read_text("ascii").splitlines():
             if line.startswith("wchar:"):
                 return int(line.split()[1]) // _BLOCK
     return 0
