@@ -28,8 +28,12 @@ class Certificates:
     key: Path
 
     @classmethod
-    def make(cls, folder: Path) -> Certificates:
+    def make(cls, folder: Path, *hosts: str) -> Certificates:
         """Make them in a folder; they are valid for two days. Blocks.
+
+        Args:
+            folder: where.
+            hosts: names that the server's certificate is valid for besides.
 
         Raises:
             FileNotFoundError: there is no openssl.
@@ -40,7 +44,7 @@ class Certificates:
         ca = ["-keyout", "ca.key", "-out", "ca/ca.crt", "-subj", "/CN=criimage tests CA"]
         names = [
             "-addext",
-            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            ",".join(("subjectAltName=IP:127.0.0.1", *(f"DNS:{host}" for host in ("localhost", *hosts)))),
             "-addext",
             "basicConstraints=critical,CA:false",
         ]

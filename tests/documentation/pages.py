@@ -43,3 +43,8 @@ def rows(section: str) -> list[list[str]]:
 def code(text: str) -> list[str]:
     """What stands in backticks."""
     return _CODE.findall(text)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The blocks of code in a language, as they stand there."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

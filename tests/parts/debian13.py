@@ -1,4 +1,4 @@
-"""A Debian 13 in a folder, for its newer tools and Python: made by debootstrap once, kept in the user's cache."""
+"""Other Debians in folders, made by debootstrap once and kept in the cache: newer ones with tools, a bare one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from parts.missing import lacking, need, need_root
 from setup.cache import cache_folder
 
-_NAMES = {"trixie": "debian13-3", "sid": "debian-unstable-2"}
+_NAMES = {"trixie": "debian13-3", "sid": "debian-unstable-2", "bookworm": "debian12-bare-1"}
 """What the kept ones are called. Another number for every change of what one is made of: nobody's running tests lose
 theirs."""
 
@@ -50,6 +50,11 @@ def unstable() -> Path:
     return _made("sid")
 
 
+def bare_debian12() -> Path:
+    """The root folder of a Debian 12 as debootstrap leaves it: nothing in it but what every Debian has."""
+    return _made("bookworm")
+
+
 def kept(release: str) -> Path:
     """Where the root folder of a release is kept, whether or not it has been made yet."""
     return cache_folder() / _NAMES[release]
@@ -75,7 +80,8 @@ def _make(root: Path, release: str) -> None:
         building.chmod(0o755)
         mirror = [found] if (found := _mirror()) else []
         _run("debootstrap", "--variant=minbase", release, str(building), *mirror)
-        _run("unshare", "--mount", "--propagation", "private", "sh", "-euc", _FILL, "sh", str(building))
+        if release != "bookworm":
+            _run("unshare", "--mount", "--propagation", "private", "sh", "-euc", _FILL, "sh", str(building))
         building.rename(root)
     except subprocess.CalledProcessError as error:
         lacking(f"no Debian {release} can be made here: {error.cmd[0]} failed: {error.stdout[-600:]}")
