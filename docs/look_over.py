@@ -19,7 +19,7 @@ _AS_WRITTEN = frozenset({"pre", "code", "script", "style", "title"})
 _VOID = frozenset(
     {"img", "br", "hr", "input", "link", "meta", "source", "col", "wbr", "area", "base", "embed", "track"}
 )
-_ROW = re.compile(r"^\s*\||\|\s*$|\|\s*:?-{3,}", re.MULTILINE)
+_ROW = re.compile(r"^\s*\|[^|\n]*\w|\w[^|\n]*\|\s*$|\|\s*:?-{3,}", re.MULTILINE)
 _MANUAL = re.compile(r"\b(criimage[a-z.-]*)(?:\\fR|\\fP)?\((\d)\)")
 _MARKUP = re.compile(r"\]\(|\.md\b|\{\w+\}`")
 
@@ -31,7 +31,7 @@ class Page(HTMLParser):
     Attributes:
         anchors: what a link's fragment can mean.
         links: where it leads, as written, pictures and scripts included.
-        text: what is shown, without what is shown as it was written.
+        text: what its paragraphs say, without what is shown as it was written.
     """
 
     anchors: set[str] = field(default_factory=set)
@@ -58,8 +58,8 @@ class Page(HTMLParser):
             pass
 
     def handle_data(self, data: str) -> None:
-        """Keep what is no code."""
-        if _AS_WRITTEN.isdisjoint(self._open):
+        """Keep what is no code of each paragraph, which is all that a table can fall into."""
+        if "p" in self._open and _AS_WRITTEN.isdisjoint(self._open):
             self.text.append(data)
 
 

@@ -1,4 +1,4 @@
-"""Claims: what README and the tutorials tell to type works as it stands there, in order, on a machine with nothing on it."""
+"""Claims: what README and the tutorials tell to type works as it stands, in order, on a machine with nothing on it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 README = PROJECT / "README.md"
-FIRST_STEPS = DOCS / "guide" / "first-steps.md"
-FIRST_KUBELET = DOCS / "guide" / "first-kubelet.md"
+FIRST_STEPS = DOCS / "tutorials" / "first-steps.md"
+FIRST_KUBELET = DOCS / "tutorials" / "first-kubelet.md"
 PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 
 _ELSEWHERE = frozenset({"make test"})

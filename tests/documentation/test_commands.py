@@ -9,7 +9,7 @@ import click
 import pytest
 
 from criimage.cli import main
-from documentation.pages import code, definitions, page, sections
+from documentation.pages import DOCS, code, definitions, page, sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,9 +80,9 @@ def test_the_synopsis_is_the_commands_own(name: str) -> None:
 def test_every_command_in_the_guides_exists() -> None:
     """What the guides tell to type at a prompt begins with a command that exists."""
     names = {name.removeprefix("criimage ") for name in COMMANDS} | {"config"}
-    for guide in ("first-steps", "kubelet", "crictl", "registries", "pulls", "pinning"):
-        text = page(f"guide/{guide}")
-        for typed in (*code(text), *re.findall(r"^\$? ?(criimage .*)$", text, re.MULTILINE)):
+    for file in (*(DOCS / "guide").glob("*.md"), *(DOCS / "tutorials").glob("*.md")):
+        text = file.read_text("utf-8")
+        for typed in (*code(text), *re.findall(r"^\$ (criimage .*)$", text, re.MULTILINE)):
             words = typed.split()
             if words[:1] == ["criimage"] and len(words) > 1 and not words[1].startswith("-"):
                 assert words[1] in names, typed
