@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo serve docs test check long attack bench clean
+.PHONY: help demo serve docs test check long attack bench deb clean
 
 help:
 	@echo "make demo    see it work: a registry, a store, the server and every command, then everything is gone again"
@@ -13,9 +13,10 @@ help:
 	@echo "make long    the tests that take minutes to hours; the last lines are a table for docs/long-runs.md"
 	@echo "make attack  everything hostile against a server of each backend, in under ten minutes; ends with a table"
 	@echo "make bench   how fast it is beside containerd, skopeo and the engine, in ten minutes; BENCH=--help tells more"
+	@echo "make deb     packages for Debian 12 and 13, in build/deb"
 	@echo "make clean   delete what these made in this folder"
 
-demo serve docs test check long attack bench:
+demo serve docs test check long attack bench deb:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $@ PYTHON=..."; exit 1; }
 	@cd tests && exec $(PYTHON) -m setup $@ $(if $(filter bench,$@),$(BENCH))
 

@@ -1,4 +1,4 @@
-"""`python3 -m setup test|check|docs|long|attack|bench|demo|serve`, called by the Makefile from the folder `tests`."""
+"""`python3 -m setup test|check|docs|long|attack|bench|deb|demo|serve`, called by the Makefile from the folder `tests`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 
 from setup.clients import build_clients
+from setup.deb import build_debs
 from setup.environments import PROJECT, project, tools
 from setup.packages import DEMO, TESTS, install
 from setup.say import SetupError
@@ -50,11 +51,14 @@ def _prepare(target: str) -> list[str]:
         case "bench":
             install(TESTS)
             return [str(tools() / "tox"), "run", "-e", "bench", "--"]
+        case "deb":
+            build_debs()
+            return ["/bin/ls", "-l", str(PROJECT / "build" / "deb")]
         case "demo" | "serve":
             install(DEMO)
             return [str(project() / "python"), _DEMO, target]
         case _:
-            raise SetupError("the target is one of: test check docs long attack bench demo serve")
+            raise SetupError("the target is one of: test check docs long attack bench deb demo serve")
 
 
 if __name__ == "__main__":
