@@ -1,4 +1,4 @@
-"""`python3 -m setup test|check|docs|long|attack|bench|deb|demo|serve`, called by the Makefile from the folder `tests`."""
+"""`python3 -m setup TARGET`, called by the Makefile from the folder `tests`; its targets are below."""
 
 from __future__ import annotations
 
