@@ -1,0 +1,171 @@
+"""Takes a sample of all small changes of the code and counts those that the quick tests notice.
+
+Works in a copy of the project; each change is tried in a process of its own, forked from one that has the libraries
+loaded. Survivors are printed as they are found, the score last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import contextlib
+import importlib
+import os
+import py_compile
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from mutation.modules import TESTS, tests_of
+from mutation.operators import Mutant, mutant, places
+
+PROJECT = Path(__file__).parent.parent.parent
+CPU_SECONDS = 20
+"""For a change's tests; one that makes them take longer is noticed."""
+WALL_SECONDS = 180.0
+"""Ends a change that makes its tests wait; large because the machine may be busy."""
+_LIBRARIES = (
+    "aiodocker",
+    "betterproto",
+    "grpclib.server",
+    "h2.connection",
+    "prometheus_client",
+    "pydantic",
+    "rich.console",
+    "structlog",
+)
+"""What takes long to import and is no plugin of pytest's: that wants to import those itself."""
+
+
+def main() -> None:
+    """Prints a line for each survivor and the score."""
+    parser = argparse.ArgumentParser(prog="mutation", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=1, help="the same seed is the same sample of the same code")
+    parser.add_argument("--count", type=int, default=300, help="how many changes are tried")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no other after this time")
+    parser.add_argument("--part", default="1/1", help="2/3 is the second third of the sample")
+    parser.add_argument("modules", nargs="*", help="only these files or folders, from the project's folder")
+    options = parser.parse_args()
+    part, parts = map(int, options.part.split("/"))
+    chosen = _sample(options.seed, options.count, options.modules)[part - 1 :: parts]
+    counted: Counter[str] = Counter()
+    ends = time.monotonic() + options.seconds
+    with tempfile.TemporaryDirectory(prefix="criimage-mutation-") as folder:
+        copied = _copy(Path(folder))
+        _load(copied)
+        counted["tests failed before any change"] = 0
+        sound: dict[tuple[str, ...], bool] = {}
+        for module, number in chosen:
+            if time.monotonic() > ends:
+                break
+            tests = tests_of(module)
+            if tests not in sound and not sound.setdefault(tests, _run(copied, tests) == "survived"):
+                _say(f"not usable: {' '.join(tests)} fail or take too long without any change")
+            if not sound[tests]:
+                counted["tests failed before any change"] += 1
+                continue
+            made = mutant((PROJECT / module).read_text(), number)
+            result = _try(copied, module, made, tests)
+            counted[result] += 1
+            if result == "survived":
+                _say(f"survived: {module}:{made.line}: {made.what}")
+    tried = counted["noticed"] + counted["survived"]
+    score = f"{counted['noticed'] / tried:.0%}" if tried else "no score"
+    _say(f"{score}: {counted['noticed']} of {tried} noticed, seed {options.seed}; {dict(counted)}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _sample(seed: int, count: int, only: list[str]) -> list[tuple[str, int]]:
+    files = {file for prefix in TESTS for file in _files(PROJECT / prefix)}
+    names = sorted(str(file.relative_to(PROJECT)) for file in files)
+    wanted = [name for name in names if not only or any(name == one or name.startswith(f"{one}/") for one in only)]
+    every = [(name, number) for name in wanted for number in range(places((PROJECT / name).read_text()))]
+    return random.Random(seed).sample(every, min(count, len(every)))  # noqa: S311 - no secret
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [*path.rglob("*.py")]
+
+
+def _copy(folder: Path) -> Path:
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "_build")
+    copied = Path(shutil.copytree(PROJECT, folder / "project", ignore=ignored))
+    # By what they were made of, not by time: a changed file is never taken for the old one.
+    mode = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(copied, quiet=2, invalidation_mode=mode)
+    return copied
+
+
+def _load(copied: Path) -> None:
+    """Makes this process what each test process begins as."""
+    sys.dont_write_bytecode = True
+    sys.path[:0] = [str(copied), str(copied / "backends"), str(copied / "tests")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:3])
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.chdir(copied)
+    for library in _LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
+
+
+def _try(copied: Path, module: str, made: Mutant, tests: tuple[str, ...]) -> str:
+    file = copied / module
+    before = file.read_text()
+    file.write_text(made.text)
+    try:
+        return _run(copied, tests)
+    finally:
+        file.write_text(before)
+
+
+def _run(copied: Path, tests: tuple[str, ...]) -> str:
+    process = os.fork()
+    if process == 0:
+        _become_tests(copied, tests)
+    ends = time.monotonic() + WALL_SECONDS
+    while True:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() > ends:
+            os.killpg(process, signal.SIGKILL)
+            _, status = os.waitpid(process, 0)
+            break
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        # What a changed program left behind.
+        os.killpg(process, signal.SIGKILL)
+    return "survived" if os.waitstatus_to_exitcode(status) == 0 else "noticed"
+
+
+def _become_tests(copied: Path, tests: tuple[str, ...]) -> NoReturn:
+    os.setpgid(0, 0)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nothing, number)
+    # pytest's own modules were loaded from the project itself; criimage never was.
+    chosen = [str(copied / "tests" / test) for test in tests]
+    quiet = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not engine and not long"]
+    code = 1
+    try:
+        code = int(pytest.main([*quiet, "--timeout=60", *chosen]))
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Which quick tests a module answers to. The longest prefix counts."""
+
+from __future__ import annotations
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "criimage/server/limits.py": ("server/test_limits.py",),
+    "criimage/server/systemd.py": ("operating/test_systemd.py",),
+    "criimage/server/images.py": ("server/test_services.py",),
+    "criimage/server/pull_service.py": ("pulls/test_wire.py",),
+    "criimage/server/replies.py": ("server/test_services.py",),
+    "criimage/server/requests.py": ("server/test_services.py", "server/test_pulls.py"),
+    "criimage/server/sandbox_pin.py": ("server/test_services.py",),
+    "criimage/server/socket.py": ("server/test_socket.py",),
+    "criimage/server/strict.py": ("server/test_services.py", "server/test_hardening.py"),
+    "criimage/server/hardening.py": ("server/test_hardening.py",),
+    "criimage/server/relay": ("relay",),
+    "criimage/server/removal_service.py": ("pulls/test_removals.py", "pulls/test_wire.py"),
+    "criimage/pulls/audit.py": ("pulls/test_audit.py",),
+    "criimage/pulls/limiter.py": ("pulls/test_limiter.py",),
+    "criimage/pulls/policy.py": ("pulls/test_deadlines.py",),
+    "criimage/pulls": ("pulls/test_sharing.py", "pulls/test_candidates.py", "pulls/test_deadlines.py"),
+    "criimage/removals.py": ("pulls/test_removals.py",),
+    "criimage/reference.py": ("values",),
+    "criimage/credentials.py": ("values/test_credentials.py",),
+    "criimage/pins.py": ("values/test_pins.py",),
+    "criimage/duration.py": ("pulls/test_duration.py",),
+    "criimage/wire.py": ("wire",),
+    "criimage/foreign_json.py": ("foreign/test_json.py",),
+    "criimage/files.py": ("foreign/test_files.py",),
+    "criimage/lasting.py": ("server/test_lasting.py",),
+    "criimage/work.py": ("pulls/test_work.py",),
+    "backends/criimage_containers_storage/registries": (
+        "containers_storage/test_rules.py",
+        "containers_storage/test_config_files.py",
+        "containers_storage/test_names.py",
+    ),
+    "backends/criimage_containers_storage/store": ("containers_storage/test_store_files.py",),
+    "backends/criimage_containers_storage/config_files.py": ("containers_storage/test_config_files.py",),
+    "backends/criimage_containers_storage/pulling/proxy_protocol.py": ("containers_storage/test_proxy_protocol.py",),
+    "backends/criimage_containers_storage/pulling/failures.py": ("containers_storage/test_failures.py",),
+    "backends/criimage_containers_storage/pulling/rate_limits.py": ("containers_storage/test_rate_limits.py",),
+    "backends/criimage_docker/engine/json_stream.py": ("docker/test_json_stream.py",),
+    "backends/criimage_docker/engine/names.py": ("docker/test_list.py", "docker/test_status.py"),
+    "backends/criimage_docker/pulling/failures.py": ("docker/test_failures.py",),
+    "backends/criimage_docker/pulling/progress.py": ("docker/test_progress.py",),
+    "backends/criimage_docker/settings.py": ("docker/test_settings.py",),
+}
+"""A module that no prefix covers has no quick tests of its own: only real parts show what it does."""
+
+
+def tests_of(module: str) -> tuple[str, ...]:
+    """The files and folders, below tests/, for a module; empty if there are none."""
+    fitting = [prefix for prefix in TESTS if module == prefix or module.startswith(f"{prefix}/")]
+    return TESTS[max(fitting, key=len)] if fitting else ()
