@@ -8,12 +8,12 @@ import http.client
 import json
 import shutil
 import ssl
-import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from criimage.testing.certificates import Certificates
 from criimage.testing.registry_client import RegistryClient
 from parts.child import Child, StartError, child, free_port
 from parts.missing import need
@@ -102,7 +102,7 @@ def registry(
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         if username:
             (folder / "htpasswd").write_text(bcrypt_line(username, password) + "\n")
-        ca_folder = _certificates(folder) if tls else None
+        ca_folder = Certificates.make(folder).ca_folder if tls else None
         # Somebody else may take the free port before the registry does: then another one is tried.
         for attempts_left in (0,) if port else (2, 1, 0):
             chosen = port or free_port()
@@ -154,15 +154,3 @@ def _config(folder: Path, port: int, *, authenticated: bool, tls: bool) -> dict[
     if authenticated:
         config["auth"] = {"htpasswd": {"realm": "criimage tests", "path": str(folder / "htpasswd")}}
     return config
-
-
-def _certificates(folder: Path) -> Path:
-    ca_folder = folder / "ca"
-    ca_folder.mkdir()
-    base = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    ca = ["-keyout", "ca.key", "-out", "ca/ca.crt", "-subj", "/CN=criimage tests CA"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=critical,CA:false"]
-    server = ["-CA", "ca/ca.crt", "-CAkey", "ca.key", "-keyout", "server.key", "-out", "server.crt"]
-    for arguments in (ca, [*server, "-subj", "/CN=127.0.0.1", *names]):
-        subprocess.run([*base, *arguments], cwd=folder, check=True, capture_output=True)
-    return ca_folder
