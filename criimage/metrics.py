@@ -6,6 +6,7 @@ sets that are known beforehand, so every series is there from the start, at 0. N
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from grpclib.const import Status
@@ -339,11 +340,20 @@ class _RelayMetrics:
             self._errors.labels(self._backend, status).inc()
 
 
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class _ServiceMetrics:
     """What the process itself knows, read when somebody asks."""
 
     def __init__(self, backend: str) -> None:
         self._backend = backend
+        self._loop = asyncio.get_running_loop() if _in_a_loop() else None
         self.connections: Callable[[], int] = lambda: 0
         self.lists: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
@@ -362,6 +372,10 @@ class _ServiceMetrics:
         )
         ready.add_metric([self._backend], not any(source.startswith("backend: ") for source in found))
         yield ready
+        tasks = GaugeMetricFamily("criimage_tasks", "Tasks of the event loop.", labels=["backend"])
+        # What reads this may be another thread; the set copes with that.
+        tasks.add_metric([self._backend], len(asyncio.all_tasks(self._loop)) if self._loop is not None else 0)
+        yield tasks
         connected = GaugeMetricFamily("criimage_connections", "Clients that are connected.", labels=["backend"])
         connected.add_metric([self._backend], self.connections())
         yield connected

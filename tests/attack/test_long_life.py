@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import urllib.request
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,16 +37,23 @@ CALLS = (
 
 
 def held(target: Target) -> dict[str, int]:
-    """What the server's process has now."""
+    """What the server's process has now; the tasks of its event loop by its own account."""
     process = Path(f"/proc/{target.server.process.pid}")
     children = "".join((task / "children").read_text() for task in (process / "task").iterdir())
     files = [*target.store.tmp.rglob("*")] if target.store else []
     return {
         "descriptors": len([*(process / "fd").iterdir()]),
         "threads": len([*(process / "task").iterdir()]),
+        "tasks": tasks(target.metrics),
         "children": len(children.split()),
         "temporary files": len(files),
     }
+
+
+def tasks(metrics: str) -> int:
+    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=30) as page:
+        lines = page.read().decode().splitlines()
+    return int(float(next(line for line in lines if line.startswith("criimage_tasks{")).rpartition(" ")[2]))
 
 
 async def calls(target: Target, count: int) -> None:
@@ -115,7 +123,10 @@ async def lived(backend: str, mixed: int, failed: int, cancelled: int) -> tuple[
         if backend != "memory":
             await failed_pulls(target, max(8, failed // 10))
             await cancelled_pulls(target, max(8, cancelled // 10))
-        before, memory = await quiet(target, dict.fromkeys(("descriptors", "children"), 10**6)), target.memory()
+        before, memory = (
+            await quiet(target, dict.fromkeys(("descriptors", "tasks", "children"), 10**6)),
+            target.memory(),
+        )
         await calls(target, mixed)
         if backend != "memory":
             await failed_pulls(target, failed)
@@ -125,7 +136,7 @@ async def lived(backend: str, mixed: int, failed: int, cancelled: int) -> tuple[
 
 def judge(before: dict[str, int], after: dict[str, int], grown: int) -> None:
     """Nothing has grown but what a pool may have: a few threads, and memory within what an allocator keeps."""
-    for name in ("descriptors", "children", "temporary files"):
+    for name in ("descriptors", "tasks", "children", "temporary files"):
         assert after[name] <= before[name] + 2, f"{name}: {before} then {after}"
     assert after["threads"] <= 60, after
     assert grown < 16 * MIB, f"{grown >> 20} MiB"

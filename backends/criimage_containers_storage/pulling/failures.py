@@ -40,6 +40,9 @@ _NAMES = re.compile(
     r'|(?:docker|https?|containers-storage):/?/?[^\s"]+',
     re.IGNORECASE,
 )
+# How the tools write which store they mean: folders and options, which say nothing to whoever asked.
+_STORE = re.compile(r"containers-storage:\[[^\]]{0,4096}\]")
+_STORE_ITSELF = "the store's "
 _QUOTATION = re.compile(r'"[^"]*+(?:"|\Z)')
 _NOT_FOUND_CODE = 2
 
@@ -249,7 +252,10 @@ def store_failure(outcome: Outcome, action: str) -> errors.CriimageError:
         return errors.ImageInUse(tidy(words))
     if "no space left" in words:
         return errors.StorageFull(f"{action}: no space left on device")
-    return errors.OperationFailed(f"{action}: {tidy(words)}")
+    if "read-only file system" in words:
+        _log.warning("the store cannot be written", said=tidy(words))
+        return errors.OperationFailed(f"{action}: the store cannot be written: Read-only file system")
+    return errors.OperationFailed(f"{action}: {tidy(_STORE.sub(_STORE_ITSELF, words))}")
 
 
 def tidy(words: str, secrets: Secrets = NO_SECRETS) -> str:

@@ -111,7 +111,9 @@ class Leftovers:
             entry = made.result()
         except OSError as error:
             if error.errno in _READ_ONLY:
-                raise OperationFailed(f"the store cannot be written: {error.filename}: {error.strerror}") from error
+                # Where is for whoever runs the machine, not for whoever pulls.
+                _log.warning("the store cannot be written", file=str(error.filename), error=error.strerror)
+                raise OperationFailed(f"the store cannot be written: {error.strerror}") from error
             raise
         if cancelled:
             await finish(anyio.to_thread.run_sync(self._journal.forget, entry))

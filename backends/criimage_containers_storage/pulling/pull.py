@@ -168,6 +168,8 @@ class Puller:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull(f"no space left on device: {reference}") from error
             where = f"{without_own_places(str(error.filename))}: " if error.filename else ""
+            if str(error.filename or "").startswith(str(self._work.path)):
+                where = "the folder for downloads (tmp_dir): "
             reason = error.strerror or type(error).__name__
             raise OperationFailed(f"cannot pull {reference}: {where}{reason}") from error
         watch.tell(Phase.DONE)
