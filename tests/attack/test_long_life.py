@@ -116,6 +116,17 @@ async def quiet(target: Target, before: dict[str, int]) -> dict[str, int]:
     return now
 
 
+async def at_rest(target: Target) -> dict[str, int]:
+    """Wait until what is held has been the same for a second, or for a minute, and return it."""
+    seen: list[dict[str, int]] = []
+    for _ in range(300):
+        seen.append(await asyncio.to_thread(held, target))
+        if len(seen) > 5 and all(one == seen[-1] for one in seen[-5:]):
+            break
+        await asyncio.sleep(0.2)
+    return seen[-1]
+
+
 async def lived(backend: str, mixed: int, failed: int, cancelled: int) -> tuple[dict[str, int], dict[str, int], int]:
     """Return what the server held before and after, and how many bytes it grew, after a tenth of all to warm up."""
     async with opened(backend) as target:
@@ -123,10 +134,7 @@ async def lived(backend: str, mixed: int, failed: int, cancelled: int) -> tuple[
         if backend != "memory":
             await failed_pulls(target, max(8, failed // 10))
             await cancelled_pulls(target, max(8, cancelled // 10))
-        before, memory = (
-            await quiet(target, dict.fromkeys(("descriptors", "tasks", "children"), 10**6)),
-            target.memory(),
-        )
+        before, memory = await at_rest(target), target.memory()
         await calls(target, mixed)
         if backend != "memory":
             await failed_pulls(target, failed)
