@@ -63,7 +63,6 @@ BACKENDS: dict[str, set[str]] = {
 """Those that one backend alone has. All others run on every one that relays a runtime."""
 
 ENDS_WITH = {
-    "_listen": "a question to a proxy, on containers-storage",
     "_run": "`lasting` itself, which begins it again",
     "_tick": "its pull",
     "_watch": "its pull, on docker",
