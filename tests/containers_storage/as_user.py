@@ -18,6 +18,7 @@ from typing import Any
 import criimage_containers_storage.backend
 from criimage.backend import PullContext
 from criimage.credentials import Credentials
+from criimage.errors import CriimageError
 from criimage.reference import Lookup, Reference
 from criimage_containers_storage import Settings
 
@@ -76,11 +77,18 @@ async def look(home: Path, name: str, password: str) -> dict[str, Any]:
     return seen
 
 
-async def examine(home: Path) -> list[tuple[str, str]]:
-    """Tries out the user's own defaults."""
+async def examine(home: Path) -> dict[str, Any]:
+    """Tries out the user's own defaults, and pulls into a store that the user may not write."""
+    seen: dict[str, Any] = {}
     settings = Settings(tmp_dir=str(home / "tmp"))
     async with criimage_containers_storage.backend.open_backend(settings) as backend:
-        return [(problem.text, problem.remedy) for problem in (await backend.examine()).problems]
+        seen["problems"] = [(problem.text, problem.remedy) for problem in (await backend.examine()).problems]
+        (home / ".local/share/containers/storage").mkdir(0o500, parents=True)
+        try:
+            await backend.pull(Reference.parse("127.0.0.1:1/x:1"), None, PullContext(), lambda _: None)
+        except CriimageError as error:
+            seen["refused"] = error.text
+    return seen
 
 
 def main() -> None:

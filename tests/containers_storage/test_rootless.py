@@ -131,7 +131,10 @@ def test_config_check_without_user_namespaces(user: str, lacks: str, told: str) 
                 Path(f"/proc/{ended.pid}/{kind}").write_text("0 0 4294967295\n")
         out, err = ended.communicate("go\n", timeout=50)
     assert ended.returncode == 0, err
-    problems = json.loads(out.splitlines()[-1])
+    seen = json.loads(out.splitlines()[-1])
+    # What the system refuses this user keeps its path, for whoever has to mend it (D16).
+    assert re.search(r"/\.local/share/containers/storage/criimage\S*: Permission denied", seen["refused"])
+    problems = seen["problems"]
     if not told:
         assert problems == []
         return

@@ -47,10 +47,9 @@ class InUse:
 
     def names(self, identity: str) -> list[str]:
         """Return all names of an image as they are in the file, those that no reference can be made of included."""
-        records = (record for record in self.images if record.get("id") == identity)
-        return list(
-            dict.fromkeys(name for record in records for name in record.get("names") or () if isinstance(name, str))
-        )
+        found = (record.get("names") for record in self.images if record.get("id") == identity)
+        lists = (names for names in found if isinstance(names, list))
+        return list(dict.fromkeys(name for names in lists for name in names if isinstance(name, str)))
 
     def refuse_if_used(self, identity: str) -> None:
         """Refuse to go on if a container uses an image.
