@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import html
 import random
+import signal
 import struct
 import sys
 import tempfile
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -34,9 +36,10 @@ from criimage.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from types import FrameType
 
 _SERVICES = {"Version": "Runtime", "Status": "Runtime"}
-_PIECE = 2**20
+_WIDTH, _ROW = 1200.0, 15
 
 
 def main() -> None:
@@ -50,7 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="the median counts")
     parser.add_argument("--store", type=Path, help="root of a store with the driver vfs")
     parser.add_argument("--metrics", action="store_true", help="count for Prometheus too")
-    parser.add_argument("--stacks", type=Path, help="write sampled stacks there, one a line with its count")
+    parser.add_argument("--flame", type=Path, help="draw a flame graph there, as SVG")
     arguments = parser.parse_args()
     logs.set_up("warning", "text")
     asyncio.run(_measure(arguments))
@@ -59,18 +62,23 @@ def main() -> None:
 async def _measure(arguments: argparse.Namespace) -> None:
     async with _assembly(arguments) as assembly:
         found = []
+        sampler = _Sampler()
         for number in range(arguments.rounds + 1):
-            seconds = await _round(assembly, arguments, sampled=arguments.stacks if number else None)
+            seconds = await _round(assembly, arguments, sampler if number and arguments.flame else None)
             if number:  # the first one warms up
                 found.append(seconds / arguments.calls * 1e6)
         found.sort()
+        if arguments.flame:
+            arguments.flame.write_text(
+                sampler.drawn(f"{arguments.path}: {found[len(found) // 2]:.0f} us of CPU a call")
+            )
         sys.stdout.write(
             f"{arguments.path}, {arguments.together} in a read: {found[len(found) // 2]:.1f} us of CPU a call "
             f"({found[0]:.1f} to {found[-1]:.1f})\n"
         )
 
 
-async def _round(assembly: Assembly, arguments: argparse.Namespace, sampled: Path | None) -> float:
+async def _round(assembly: Assembly, arguments: argparse.Namespace, sampler: _Sampler | None) -> float:
     connection = _Connection(assembly.server)
     transport = _Transport()
     connection.connection_made(transport)
@@ -79,7 +87,6 @@ async def _round(assembly: Assembly, arguments: argparse.Namespace, sampled: Pat
     reads = [client.hello(), client.calls(1)]
     reads += [client.calls(arguments.together) for _ in range(arguments.calls // arguments.together)]
     feeder = _Feeder(connection, transport, reads, 1 + arguments.calls // arguments.together * arguments.together, done)
-    sampler = _Sampler(sampled) if sampled else None
     began = time.process_time()
     if sampler:
         sampler.start()
@@ -182,34 +189,55 @@ class _Transport(asyncio.Transport):
 
 
 class _Sampler:
-    """Notes where the process is, each time that it has used a millisecond of CPU."""
+    """Notes where the process is, each time that it has used a millisecond of CPU, and draws that."""
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
-        self._found: dict[str, int] = {}
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, ...], int] = {}
 
     def start(self) -> None:
-        import signal
-
         signal.signal(signal.SIGPROF, self._note)
         signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
 
     def stop(self) -> None:
-        import signal
-
         signal.setitimer(signal.ITIMER_PROF, 0)
-        with self._place.open("a") as file:
-            file.writelines(f"{stack} {count}\n" for stack, count in self._found.items())
 
-    def _note(self, _signal: int, frame: Any) -> None:  # noqa: ANN401
-        names = []
+    def _note(self, _signal: int, frame: FrameType | None) -> None:
+        names: list[str] = []
         while frame is not None:
             code = frame.f_code
-            names.append(f"{Path(code.co_filename).stem}.{code.co_name}")
+            if code.co_name == "_run":  # the loop's handles: what is below is the same for all
+                break
+            names.append(f"{Path(code.co_filename).parent.name}/{Path(code.co_filename).stem}.{code.co_name}")
             frame = frame.f_back
-        stack = ";".join(reversed(names))
-        if "feed" in stack:
-            self._found[stack] = self._found.get(stack, 0) + 1
+        stack = tuple(reversed(names))
+        self._found[stack] = self._found.get(stack, 0) + 1
+
+    def drawn(self, title: str) -> str:
+        """Return a flame graph: width is CPU, what is called stands below its caller."""
+        boxes: dict[tuple[str, ...], int] = {}
+        for stack, count in self._found.items():
+            for depth in range(len(stack) + 1):
+                boxes[stack[:depth]] = boxes.get(stack[:depth], 0) + count
+        total = boxes[()]
+        shown = {path: count for path, count in boxes.items() if count * 1000 >= total * 2}
+        lines = []
+        used: dict[tuple[str, ...], float] = {(): 0.0}
+        for path in sorted(shown, key=lambda path: (len(path), path)):
+            width = shown[path] / total * _WIDTH
+            left = used[path[:-1]] if path else 0.0
+            if path:
+                used[path[:-1]] += width
+            used[path] = left
+            name = html.escape(path[-1] if path else title)
+            top, hue = len(path) * _ROW + 2, sum(map(ord, name.partition("/")[0])) % 360
+            lines.append(
+                f'<g><title>{name} {shown[path] / total:.1%}</title><rect x="{left:.1f}" y="{top}" '
+                f'width="{width:.1f}" height="{_ROW - 1}" fill="hsl({hue},60%,75%)"/>'
+                f'<text x="{left + 2:.1f}" y="{top + _ROW - 5}">{name[: int(width / 6.2)]}</text></g>'
+            )
+        height = (max(map(len, shown)) + 1) * _ROW + 4
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
+        return head + 'font-family="monospace" font-size="10">\n' + "\n".join(lines) + "\n</svg>\n"
 
 
 @asynccontextmanager

@@ -1,0 +1,132 @@
+"""Claims: what a call costs, counted instead of timed, so that a regression is seen on any machine.
+
+Files opened, processes started, tasks made, fields encoded, writes to the socket and bytes sent, for each call on a
+store that has not changed, once it has been read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import pytest
+
+from containers_storage.written_store import WrittenStore
+from criimage import wire
+from criimage.metrics import NoMetrics
+from criimage.server.app import Assembly
+from criimage.server.server import _Connection
+from criimage.settings import Settings
+from criimage.work import Work
+from criimage_containers_storage import plugin
+from parts.two_ways import Sender, Transport, feed
+from server.methods import LIST, STATUS, spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
+
+VERSION = "/runtime.v1.RuntimeService/Version"
+USAGE = "/runtime.v1.ImageService/ImageFsInfo"
+IMAGES = 20
+NAME = "registry.example.com/team/app-7:1"
+
+_PROCESSES = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"})
+_counted: Counter[str] | None = None
+_hooked = False
+
+
+def _hook(event: str, _arguments: tuple[object, ...]) -> None:
+    if _counted is None:
+        return
+    if event == "open":
+        _counted["files"] += 1
+    elif event in _PROCESSES:
+        _counted["processes"] += 1
+    elif event == "_thread.start_new_thread":
+        _counted["threads"] += 1
+
+
+@contextmanager
+def counting() -> Iterator[Counter[str]]:
+    """Counts what happens in this process until the block is left."""
+    global _counted, _hooked
+    if not _hooked:
+        sys.addaudithook(_hook)
+        _hooked = True
+    found: Counter[str] = Counter()
+    _counted = found
+    loop = asyncio.get_running_loop()
+    encode = wire.length_delimited
+
+    def encoded(number: int, value: bytes) -> bytes:
+        found["encoded"] += 1
+        return encode(number, value)
+
+    def task(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:  # noqa: ANN401
+        found["tasks"] += 1
+        return asyncio.Task(coroutine, loop=loop, **more)
+
+    before = loop.get_task_factory()
+    loop.set_task_factory(task)
+    try:
+        with patch.object(wire, "length_delimited", encoded):
+            yield found
+    finally:
+        loop.set_task_factory(before)
+        _counted = None
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "files", "encoded", "size"),
+    [
+        (STATUS, spec(NAME), 2, 0, 500),
+        (STATUS, spec("registry.example.com/none:1"), 2, 0, 100),
+        (LIST, b"", 2, 0, 500 * IMAGES),
+        (USAGE, b"", 2, 10, 400),
+        (VERSION, b"", 0, 0, 200),
+    ],
+    ids=["ImageStatus", "ImageStatus of no image", "ListImages", "ImageFsInfo", "Version"],
+)
+async def test_what_a_call_costs(
+    tmp_path: Path, path: str, message: bytes, files: int, encoded: int, size: int
+) -> None:
+    """On an unchanged store: a look at two files, no process, no task, one write; images are not encoded again."""
+    written = WrittenStore(tmp_path / "store")
+    for number in range(IMAGES):
+        written.add(f"registry.example.com/team/app-{number}:1")
+    written.write()
+    place = tmp_path / "work"
+    place.mkdir()
+    settings = plugin.settings_model(
+        root=str(written.root), run_root=str(place), driver=written.driver, tmp_dir=str(place)
+    )
+    async with plugin.open(settings) as backend, Work() as work:
+        assembly = Assembly(backend, work, Settings(), lambda _: NoMetrics(), {})
+        connection, transport, sender = _Connection(assembly.server), Transport(), Sender()
+        connection.connection_made(transport)
+        sender.frame(8, 0, 0, (2**20).to_bytes(4, "big"))
+        sender.setting(4, 2**20)
+        for warm in (VERSION, VERSION, path, path, path):
+            sender.call(warm, message if warm == path else b"")
+            await feed(connection, bytes(sender.out))
+            sender.out.clear()
+            async with asyncio.timeout(30):
+                while connection.calls.count or len(asyncio.all_tasks()) > 4:  # noqa: ASYNC110 - whatever it may be
+                    await asyncio.sleep(0.01)
+        writes, sent = transport.writes, len(transport.written)
+        sender.call(path, message)
+        with counting() as found:
+            await feed(connection, bytes(sender.out))
+        assert transport.written.endswith(b"\x00\x0bgrpc-status\x010")
+        assert found["files"] == files
+        assert found["encoded"] == encoded
+        assert found["processes"] == found["threads"] == found["tasks"] == 0
+        assert transport.writes == writes + 1
+        assert len(transport.written) - sent < size
+        await assembly.stop()
