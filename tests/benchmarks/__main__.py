@@ -78,6 +78,7 @@ def measure(options: Options) -> Results:
         "peers": peers,
         "client": f"grpcio {grpc.__version__}, {CLIENTS} processes for 16 in flight",
         "options": asdict(options),
+        "nice": os.nice(0),
         "load": {"before": before, "after": load()},
         "seconds": time.monotonic() - began,
     }
@@ -129,6 +130,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--images", default="10,100,1000", help="numbers of images in the stores")
     parser.add_argument("--ten-thousand", dest="more", action="store_const", const=_TEN_THOUSAND, help="10000 too")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--nice", type=int, default=0, help="of everything that is started; -15 on a busy machine")
     parser.add_argument("--json", type=Path, help="write the numbers there")
     parser.add_argument("--plot", type=Path, help="draw the picture there, SVG")
     parser.add_argument("--from", dest="source", type=Path, help="measure nothing: take the numbers from there")
@@ -136,6 +138,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.only.split(",")) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if chosen.nice:
+        os.nice(chosen.nice)
     try:
         results = Results.parse(chosen.source.read_text()) if chosen.source else measure(_options(chosen))
     except (pytest.skip.Exception, pytest.fail.Exception) as reason:

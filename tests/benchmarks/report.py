@@ -73,6 +73,8 @@ def _about(results: Results, options: Options) -> Iterator[str]:
     yield f"{about['date']}, criimage {about['criimage']}, {about['machine']}. Beside it: {about['peers']}."
     yield f"Client: {about['client']}. Medians of {options.rounds} rounds, all sides in turn in each;"
     yield "the spread is the middle half of the rounds, what is in brackets a ratio to the row's first column."
+    if about["nice"]:
+        yield f"All that takes part had nice {about['nice']} over the machine's other work."
     yield f"Load average (1 minute) before and after: {load}. The run took {about['seconds']:.0f} s."
 
 
