@@ -258,3 +258,10 @@ def test_a_file_in_memory_is_read_from_its_beginning_each_time() -> None:
         assert not os.get_inheritable(descriptor)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_each_place_of_credentials_can_be_moved() -> None:
+    """A8: each variable moves its own file and no other."""
+    environment = {"HOME": "/h", "XDG_RUNTIME_DIR": "/r", "XDG_CONFIG_HOME": "/c", "DOCKER_CONFIG": "/d"}
+    moved = default_files(environment, uid=7)
+    assert moved[:3] == [Path("/r/containers/auth.json"), Path("/c/containers/auth.json"), Path("/d/config.json")]

@@ -155,3 +155,9 @@ def test_in_use() -> None:
     error = store_failure(fatal(words), "removing")
     assert isinstance(error, errors.ImageInUse)
     assert error.text == words
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, errors.PullError), (-9, errors.OperationFailed)])
+def test_words_that_nobody_knows(code: int, kind: type[errors.CriimageError]) -> None:
+    """A failure of its own is one of the pull; that somebody killed it is one of the machine."""
+    assert type(pull_failure(fatal("never heard of", code), NAME)) is kind
