@@ -113,6 +113,9 @@ def _request(path: str, body: bytes) -> str:
         return f"{whole} for {path}, not to be read"
     auth = request.auth
     _secrets.append(Secrets((auth.identity_token, auth.registry_token, auth.auth), [(auth.username, auth.password)]))
+    # What an attack sends may be parsed into anything at all.
+    if not isinstance(getattr(request.image, "image", None), str):
+        return f"{whole} for {path}: no image"
     return f"{whole} for {path}: image {request.image.image[:_SHOWN]!r}, {'with' if auth else 'without'} credentials"
 
 
