@@ -181,6 +181,16 @@ class RuntimeSettings(_Section):
         return _checked_endpoint(endpoint) if endpoint not in {"", NO_RUNTIME} else endpoint
 
 
+class SocketSettings(_Section):
+    """The table `[socket]`: who may connect; takes effect at a start, and not on a socket that systemd opened."""
+
+    owner: str = Field(default="", description="user who owns the socket, by name or number; empty: who runs criimage")
+    group: str = Field(
+        default="",
+        description="group that may connect too, by name or number; empty: that of who runs criimage",
+    )
+
+
 class LogSettings(_Section):
     """The table `[log]`."""
 
@@ -209,6 +219,7 @@ class Settings(_Section):
     runtime: RuntimeSettings = RuntimeSettings()
     pulls: PullSettings = PullSettings()
     limits: LimitSettings = LimitSettings()
+    socket: SocketSettings = SocketSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict, description="a table for each backend")

@@ -37,6 +37,7 @@ from criimage.server.sandbox_pin import SandboxPin
 from criimage.server.server import Server
 from criimage.server.signals import Signals
 from criimage.server.socket import BoundSocket
+from criimage.server.socket_owner import owner_of
 from criimage.server.socket_watch import watch_socket
 from criimage.server.status_service import StatusService
 from criimage.server.stopping import Stopping
@@ -163,7 +164,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     # The one backend that is a runtime too (design section 7).
     runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
     stopped, hung_up = asyncio.Event(), asyncio.Event()
-    with Signals(stopped, hung_up) as signals, BoundSocket.open(settings.listen) as bound:
+    with Signals(stopped, hung_up) as signals, BoundSocket.open(settings.listen, owner_of(settings.socket)) as bound:
         signals.last_acts.append(bound.close)
 
         async with plugin.open(backend_settings) as backend, Work() as work, AsyncExitStack() as stack:

@@ -13,6 +13,7 @@ from typing import Self
 
 from criimage.endpoint import socket_path
 from criimage.errors import ConfigurationError
+from criimage.server.socket_owner import NOBODY_ELSE, SocketOwner
 
 __all__ = ["BACKLOG", "BoundSocket"]
 
@@ -33,23 +34,32 @@ class BoundSocket:
         endpoint: what clients connect to, for messages.
     """
 
-    def __init__(self, listening: socket.socket, endpoint: str, path: Path | None = None, lock: int = -1) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        endpoint: str,
+        path: Path | None = None,
+        lock: int = -1,
+        owner: SocketOwner = NOBODY_ELSE,
+    ) -> None:
         self.socket = listening
         self.endpoint = endpoint
         self._path = path
+        self._owner = owner
         self._passed_path = None if path else _passed_path(listening)
         self._lock = lock
         watched = path or self._passed_path
         self._identity = _identity(watched) if watched else None
 
     @classmethod
-    def open(cls, listen: str) -> Self:
+    def open(cls, listen: str, owner: SocketOwner = NOBODY_ELSE) -> Self:
         """Bind `unix:///path`, or take over systemd's socket for `fd://`.
 
         A socket that systemd has passed for this very path is taken over too, so that one unit does for both ways.
 
         A stale file is removed; a path that another process serves is never taken over, not even when two start at
-        once: a lock file beside the socket decides. The directory is created, the socket has mode 0660.
+        once: a lock file beside the socket decides. The directory is created, the socket has mode 0660,
+        and both belong to `owner`; a directory that is there and systemd's socket stay as they are.
 
         Raises:
             ConfigurationError: the endpoint cannot be used; nothing of another process was touched.
@@ -61,10 +71,10 @@ class BoundSocket:
             raise ConfigurationError(f"cannot listen on {path}: it is a directory")
         if _was_passed():
             return cls(_passed_for(path), f"unix://{path}")
-        lock = _locked_in_folder(path)
+        lock = _locked_in_folder(path, owner)
         try:
             _remove_stale(path)
-            return cls(_bound(path), f"unix://{path}", path, lock)
+            return cls(_bound(path, owner), f"unix://{path}", path, lock, owner)
         except BaseException as error:
             _unlock(path, lock)
             if isinstance(error, OSError):
@@ -98,7 +108,7 @@ class BoundSocket:
             raise ConfigurationError(f"another file is at {path}: clients do not reach this service")
         self._lock_again(path)
         try:
-            again = _bound(path)
+            again = _bound(path, self._owner)
         except OSError as error:
             raise ConfigurationError(f"{path} is gone and cannot be bound again: {error.strerror}") from error
         before, self.socket, self._identity = self.socket, again, _identity(path)
@@ -108,7 +118,7 @@ class BoundSocket:
         if _holds(path, self._lock):
             return
         # The lock's file is gone too: whoever makes it first owns the path.
-        lock = _locked_in_folder(path)
+        lock = _locked_in_folder(path, self._owner)
         os.close(self._lock)
         self._lock = lock
 
@@ -139,9 +149,11 @@ def _holds(path: Path, lock: int) -> bool:
     return _identity(_lock_path(path)) == (held.st_dev, held.st_ino)
 
 
-def _locked_in_folder(path: Path) -> int:
+def _locked_in_folder(path: Path, owner: SocketOwner) -> int:
     try:
-        path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            owner.take(path.parent)
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {path}: {error.filename}: {error.strerror}") from error
     try:
@@ -195,11 +207,12 @@ def _remove_stale(path: Path) -> None:
     raise ConfigurationError(f"{path} is in use by another process")
 
 
-def _bound(path: Path) -> socket.socket:
+def _bound(path: Path, owner: SocketOwner) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         listening.bind(str(path))
-        # Nobody can connect before it listens, so nobody sees it with another mode.
+        # Nobody can connect before it listens, so nobody sees it with another owner or mode.
+        owner.take(path)
         path.chmod(SOCKET_MODE)
         listening.listen(BACKLOG)
         listening.setblocking(False)

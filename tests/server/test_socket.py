@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -24,10 +25,12 @@ from criimage.metrics import NoMetrics
 from criimage.server.app import Assembly
 from criimage.server.server import Server
 from criimage.server.socket import BACKLOG, BoundSocket
+from criimage.server.socket_owner import owner_of
 from criimage.server.socket_watch import watch_socket
-from criimage.settings import LimitSettings, Settings
+from criimage.settings import LimitSettings, Settings, SocketSettings
 from criimage.testing.memory import MemoryBackend
 from criimage.work import Work
+from parts.missing import need_root
 from parts.raw_client import raw_client
 from parts.serving import serving, until
 
@@ -323,6 +326,33 @@ def test_systemds_socket_is_taken_and_its_file_stays(tmp_path: Path) -> None:
     with listener(path) as passed:
         assert _passed(path, passed.fileno()) == "x"
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_socket_belongs_to_whom_it_is_given(tmp_path: Path) -> None:
+    """`[socket]`: owner and group of the socket and of a folder made for it, also when bound again; mode 0660."""
+    need_root()
+    path = tmp_path / "made" / "c.sock"
+    owner = owner_of(SocketSettings(owner="nobody", group="12345"))
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with BoundSocket.open(f"unix://{path}", owner) as bound:
+        for made in (path, path.parent):
+            assert (made.stat().st_uid, made.stat().st_gid) == (nobody, 12345)
+        path.unlink()
+        before = bound.check()
+        assert before is not None
+        before.close()
+        assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (nobody, 12345, 0o660)
+    with BoundSocket.open(f"unix://{path}") as bound:
+        assert path.stat().st_uid == os.getuid()
+
+
+def test_owners_that_are_not_there_are_told() -> None:
+    """A name or a number that cannot be is told with its key."""
+    for text in ("no-such-user", "4294967295", "a\0b"):
+        with pytest.raises(ConfigurationError, match=r"socket\.owner"):
+            owner_of(SocketSettings(owner=text))
+        with pytest.raises(ConfigurationError, match=r"socket\.group"):
+            owner_of(SocketSettings(group=text))
 
 
 def test_systemds_socket_is_taken_for_its_own_path(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Who owns the socket: user and group by name or number."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from typing import TYPE_CHECKING, NamedTuple
+
+from criimage.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from criimage.settings import SocketSettings
+
+__all__ = ["NOBODY_ELSE", "SocketOwner", "owner_of"]
+
+_ID_LIMIT = 2**32 - 2
+
+
+class SocketOwner(NamedTuple):
+    """Numbers of user and group; -1 leaves what the process makes."""
+
+    user: int = -1
+    group: int = -1
+
+    def take(self, path: Path) -> None:
+        """Give `path` to them.
+
+        Raises:
+            OSError: the process may not.
+        """
+        if self != NOBODY_ELSE:
+            os.chown(path, self.user, self.group, follow_symlinks=False)
+
+
+NOBODY_ELSE = SocketOwner()
+"""The user and the group of the process."""
+
+
+def owner_of(settings: SocketSettings) -> SocketOwner:
+    """Look up the names of `[socket]`.
+
+    Raises:
+        ConfigurationError: this machine has no such user or group.
+    """
+    return SocketOwner(_user(settings.owner), _group(settings.group))
+
+
+def _user(text: str) -> int:
+    if not text or _is_id(text):
+        return int(text or -1)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except (KeyError, ValueError) as error:
+        raise ConfigurationError(f"socket.owner: no user {text!r} is on this machine") from error
+
+
+def _group(text: str) -> int:
+    if not text or _is_id(text):
+        return int(text or -1)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except (KeyError, ValueError) as error:
+        raise ConfigurationError(f"socket.group: no group {text!r} is on this machine") from error
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text[:11]) <= _ID_LIMIT
