@@ -46,12 +46,12 @@ BY_STORAGE_CONF = {"root": "", "run_root": "", "driver": ""}
 
 
 @pytest.fixture
-def split(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def split(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store whose storage.conf puts the images into a folder `images` beside its root."""
-    with store() as local:
+    with store(driver=getattr(request, "param", "overlay")) as local:
         file = local.folder / "storage.conf"
         file.write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{local.root}"\nrunroot = "{local.run_root}"\n'
+            f'[storage]\ndriver = "{local.driver}"\ngraphroot = "{local.root}"\nrunroot = "{local.run_root}"\n'
             f'imagestore = "{local.folder}/images"\n'
         )
         monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(file))
@@ -60,10 +60,11 @@ def split(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 def images_in(root: Path) -> set[str]:
     """The IDs in one root."""
-    return {record["id"] for record in read(root / "overlay-images/images.json")}
+    return {record["id"] for file in root.glob("*-images/images.json") for record in read(file)}
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("split", ["overlay", "vfs"], indirect=True)
 async def test_a_store_is_split_by_a_skopeo_that_can(
     split: Store, each_skopeo: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +78,7 @@ async def test_a_store_is_split_by_a_skopeo_that_can(
         assert not split.root.exists()
         return
     images = split.folder / "images"
-    monkeypatch.setenv("STORAGE_DRIVER", "overlay")
+    monkeypatch.setenv("STORAGE_DRIVER", split.driver)
     with registry() as hub:
         first, second = hub.push(FIRST, "first", "1"), hub.push(SECOND, "second", "1")
         async with opened(split, **BY_STORAGE_CONF) as under_test:
@@ -90,8 +91,8 @@ async def test_a_store_is_split_by_a_skopeo_that_can(
             assert texts(pulled[0].tags) == [first]
             assert pulled[0].size > 300_000
             usage = await under_test.backend.usage()
-            assert usage.images[0].mountpoint == str(images / "overlay-images")
-            assert usage.containers[0].mountpoint == str(split.root / "overlay-containers")
+            assert usage.images[0].mountpoint == str(images / f"{split.driver}-images")
+            assert usage.containers[0].mountpoint == str(split.root / f"{split.driver}-containers")
             assert usage.images[0].used_bytes > 300_000 > usage.containers[0].used_bytes
             # CRI-O's containers are in the graph root.
             with crio_container(split, pulled[0].id.hex, images=images):
@@ -104,8 +105,8 @@ async def test_a_store_is_split_by_a_skopeo_that_can(
             await under_test.remove(second)
             assert images_in(images) == set()
         assert split.layers() == set()
-        left = {entry.name for root in (images, split.root) for entry in (root / "overlay").iterdir()}
-        assert not {name for name in left if len(name) == 64}
+        left = [entry.name for root in (images, split.root) for entry in (root / split.driver).rglob("*")]
+        assert not [name for name in left if len(name) == 64]
 
 
 @pytest.mark.engine
