@@ -1,4 +1,4 @@
-"""Where critest and this command ask the same they say the same; and what outlives a restart is tried with a real one."""
+"""critest and this command say the same where they ask the same; what outlives a restart is tried with a real one."""
 
 from __future__ import annotations
 
