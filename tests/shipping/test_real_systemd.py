@@ -77,7 +77,13 @@ cd /probe
 systemctl start kubelet.service
 "$1" version >with-socket 2>&1
 stat -c '%a %U %G' /run/criimage/criimage.sock >mode
-systemctl reload criimage.service && systemctl show -P StatusText criimage.service >reloaded
+systemctl reload criimage.service
+# With Type=notify and a command that sends a signal, systemd does not wait for what comes of it.
+for _ in $(seq 100); do
+    systemctl show -P StatusText criimage.service >reloaded
+    grep -q reloaded reloaded && break
+    sleep 0.1
+done
 systemctl stop criimage.service 2>/dev/null
 systemctl is-active criimage.service >stopped
 test -S /run/criimage/criimage.sock && echo there >socket-stays
