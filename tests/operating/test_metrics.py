@@ -149,7 +149,8 @@ def test_the_names_of_others_have_the_same_figures() -> None:
     table = rows(sections(page("reference/metrics"))["The names of others"])
     families = {name.partition("{")[0].removesuffix("_count").removesuffix("_sum") for name in wanted}
     assert {code(row[0])[0] for row in table} == families
-    assert not [name for name in generate_latest(_metrics().registry).decode().split() if name.startswith("container")]
+    plain = generate_latest(_metrics().registry).decode().splitlines()
+    assert not [line for line in plain if line.startswith("container")]
 
 
 def test_a_kind_that_is_not_known_beforehand_does_not_exist() -> None:

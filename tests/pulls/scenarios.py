@@ -334,10 +334,14 @@ async def figures_of_progress(opener: Opener) -> list[list[PullProgress]]:
     with scripted_registry() as hub:
         names = [hub.put(made, f"team/app{number}", "1") for number, made in enumerate(images)]
         async with standing(opener) as stand:
-            for name in names:
-                slow = hub.script(Stage.LAYER, Trickle(60_000, 0.4))
-                await stand.pulled(name)
+            for number, name in enumerate(names, 1):
+                # So slow that a busy machine can watch it, until somebody has.
+                slow = hub.script(Stage.LAYER, Trickle(20_000, 0.4))
+                pulling = asyncio.create_task(stand.pulled(name))
+                while not (pulling.done() or _on_the_way(stand.seen.get(str(number), []))):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
                 slow.release()
+                await pulling
             await stand.pulled(names[1])
             await asyncio.sleep(0.1)
             first, second, unchanged = (stand.seen[number] for number in "123")
@@ -353,10 +357,14 @@ async def figures_of_progress(opener: Opener) -> list[list[PullProgress]]:
         assert (last.phase, last.bytes_done, last.bytes_total) == (Phase.DONE, total, total)
         assert (last.layers_done, last.layers_total, last.layers_reused) == (len(to_fetch), len(to_fetch), reused)
         assert not last.unchanged
-        on_the_way = [state for state in states if state.bytes_total and 0 < state.bytes_done < state.bytes_total]
-        assert on_the_way  # or nobody could have watched it
+        assert _on_the_way(states)  # or nobody could have watched it
     assert (unchanged[-1].unchanged, unchanged[-1].bytes_done, unchanged[-1].layers_reused) == (True, 0, 3)
     return [first, second]
+
+
+def _on_the_way(states: list[PullProgress]) -> list[PullProgress]:
+    """Those that show some bytes, and not all."""
+    return [state for state in states if state.bytes_total and 0 < state.bytes_done < state.bytes_total]
 
 
 async def faults_are_told_apart(opener: Opener) -> None:
