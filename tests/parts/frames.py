@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _KEPT = 400
 """Lines of all connections together: the last ones are those that a test failed at."""
+_READ = 64 * 1024
 _SHOWN = 200
 _HEADER = 9
 _NAMES = (
@@ -97,22 +98,28 @@ def shown() -> str:
 
 def _frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     data = data.removeprefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-    while len(data) >= _HEADER:
-        end = _HEADER + int.from_bytes(data[:3], "big")
-        yield data[3], data[4], int.from_bytes(data[5:9], "big") & 0x7FFF_FFFF, data[_HEADER:end]
-        data = data[end:]
+    begin = 0
+    while len(data) - begin >= _HEADER:
+        start = begin + _HEADER
+        end = start + int.from_bytes(data[begin : begin + 3], "big")
+        stream = int.from_bytes(data[begin + 5 : start], "big") & 0x7FFF_FFFF
+        yield data[begin + 3], data[begin + 4], stream, data[start:end]
+        begin = end
 
 
 def _request(path: str, body: bytes) -> str:
     whole = f"{len(body)} bytes"
     if not path.endswith("/PullImage"):
         return f"{whole} for {path}"
+    if len(body) > _READ:
+        return f"{whole} for {path}, too long to be looked at"
     try:
         request = PullImageRequest().parse(body[5:])
-    except Exception:  # noqa: BLE001 - the library refuses bytes of others in many ways
+        auth = request.auth
+        secrets = Secrets((auth.identity_token, auth.registry_token, auth.auth), [(auth.username, auth.password)])
+    except Exception:  # noqa: BLE001 - the library refuses bytes of others in many ways, or makes anything at all of them
         return f"{whole} for {path}, not to be read"
-    auth = request.auth
-    _secrets.append(Secrets((auth.identity_token, auth.registry_token, auth.auth), [(auth.username, auth.password)]))
+    _secrets.append(secrets)
     # What an attack sends may be parsed into anything at all.
     if not isinstance(getattr(request.image, "image", None), str):
         return f"{whole} for {path}: no image"
