@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -134,6 +135,8 @@ class Journal:
         self._top = layout.root / "criimage"
         self._folder = self._top / f"{_PREFIX}{uuid.uuid4().hex}"
         self._lock: int | None = None
+        # Pulls begin in threads, many at once where a node starts.
+        self._opening = threading.Lock()
         self._entries: dict[Path, Entry] = {}
 
     def begin(self, work: Path) -> Entry:
@@ -223,11 +226,12 @@ class Journal:
             self._lock = None
 
     def _open(self) -> None:
-        if self._lock is None or not self._folder.is_dir():
-            self._folder.mkdir(0o700, parents=True, exist_ok=True)
-            if self._lock is not None:
-                os.close(self._lock)
-            self._lock = lock_folder(self._folder)
+        with self._opening:
+            if self._lock is None or not self._folder.is_dir():
+                self._folder.mkdir(0o700, parents=True, exist_ok=True)
+                if self._lock is not None:
+                    os.close(self._lock)
+                self._lock = lock_folder(self._folder)
 
 
 def _kept(folder: Path, kind: str, number: int) -> tuple[Path, Path]:
