@@ -51,3 +51,6 @@ def test_pulls_that_begin_at_once_open_it_once(tmp_path: Path, monkeypatch: pyte
     assert os.fstat(made[0]).st_ino == folder.stat().st_ino
     assert lock_folder(folder) is None, "it is still ours"
     journal.close()
+    free = lock_folder(folder)
+    assert free is not None, "no descriptor of it is left"
+    os.close(free)
