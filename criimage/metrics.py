@@ -180,14 +180,17 @@ class PrometheusMetrics:
             self.registry.register(own)
             self.registry.register(Aliases(own.collect))
 
-    def look_at(self, connections: Callable[[], int], lists: Callable[[], tuple[int, int]]) -> None:
+    def look_at(
+        self, connections: Callable[[], int], lists: Callable[[], tuple[int, int]], denied: Callable[[], int]
+    ) -> None:
         """Ask for these figures whenever somebody asks for the page.
 
         Args:
             connections: how many clients are connected.
             lists: how many lists were answered from what was kept, and how many were made.
+            denied: how many connections came from users who may make no calls.
         """
-        self._service.connections, self._service.lists = connections, lists
+        self._service.connections, self._service.lists, self._service.denied = connections, lists, denied
 
     def observe(self, operation: str, seconds: float, error_kind: str | None) -> None:
         """Count one call of `operation`, and its error if it had one."""
@@ -356,6 +359,7 @@ class _ServiceMetrics:
         self._loop = asyncio.get_running_loop() if _in_a_loop() else None
         self.connections: Callable[[], int] = lambda: 0
         self.lists: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.denied: Callable[[], int] = lambda: 0
 
     def register(self, registry: CollectorRegistry) -> None:
         registry.register(self)
@@ -379,6 +383,11 @@ class _ServiceMetrics:
         connected = GaugeMetricFamily("criimage_connections", "Clients that are connected.", labels=["backend"])
         connected.add_metric([self._backend], self.connections())
         yield connected
+        denied = CounterMetricFamily(
+            "criimage_connections_denied", "Connections of users who may make no calls.", labels=["backend"]
+        )
+        denied.add_metric([self._backend], self.denied())
+        yield denied
         answers = CounterMetricFamily(
             "criimage_lists", "Lists of all images answered, by what they were made from.", labels=["backend", "cache"]
         )
@@ -399,4 +408,4 @@ class _ServiceMetrics:
 def error_kinds() -> list[str]:
     """Return every kind that the label `kind` can have."""
     own = {getattr(errors, name).kind for name in errors.__all__}
-    return sorted({*own, "cancelled", "deadline", "bad_call", "internal"})
+    return sorted({*own, "cancelled", "deadline", "denied", "bad_call", "internal"})

@@ -18,6 +18,7 @@ import structlog
 from criimage.backend import RemovalWait, removal_wait
 from criimage.duration import duration_text
 from criimage.errors import CriimageError, OperationFailed, RemovalCancelled, RemovalTimeout
+from criimage.peer import Peers
 from criimage.reference import Lookup
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class _Removal:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     waiters: int = 0
     callers: int = 0
+    peers: Peers = field(default_factory=Peers)
     started: float = field(default_factory=time.time)
     clock: float = field(default_factory=time.monotonic)
 
@@ -166,6 +168,7 @@ class Removals:
             answered = removal.answered.is_set()
             removal.waiters += 1
             removal.callers += 1
+            removal.peers.add_current()
             try:
                 # Ours has a limit of its own; what was there before we came must not add its time to ours.
                 async with asyncio.timeout_at(None if ours else end):
@@ -298,4 +301,10 @@ def _stopped(removal: _Removal, waited_for: str, state: str) -> RemovalCancelled
 
 def _who(removal: _Removal) -> dict[str, object]:
     view = removal.view()
-    return {"removal": view.id, "image": view.image, "image_id": view.image_id, "waiting_for": view.waiting_for}
+    return {
+        "removal": view.id,
+        "image": view.image,
+        "image_id": view.image_id,
+        "waiting_for": view.waiting_for,
+        "asked_by": removal.peers.named(),
+    }

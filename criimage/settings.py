@@ -182,13 +182,26 @@ class RuntimeSettings(_Section):
 
 
 class SocketSettings(_Section):
-    """The table `[socket]`: who may connect; takes effect at a start, and not on a socket that systemd opened."""
+    """The table `[socket]`: who may connect; owner and group count at a start, and not for a socket of systemd's."""
 
     owner: str = Field(default="", description="user who owns the socket, by name or number; empty: who runs criimage")
     group: str = Field(
         default="",
         description="group that may connect too, by name or number; empty: that of who runs criimage",
     )
+    allowed_users: tuple[str | int, ...] = Field(
+        default=(),
+        description="users whose calls are answered, by name or number, whatever the socket's mode lets through; "
+        "everybody else is told PERMISSION_DENIED; empty: whoever can open the socket",
+    )
+
+    @field_validator("allowed_users", mode="before")
+    @classmethod
+    def _are_users(cls, users: object) -> object:
+        for user in users if isinstance(users, list | tuple) else ():
+            if isinstance(user, bool) or not isinstance(user, str | int) or user in {"", -1}:
+                raise ValueError(f"{user!r} is neither the name nor the number of a user")
+        return users
 
 
 class LogSettings(_Section):

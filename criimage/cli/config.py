@@ -15,6 +15,8 @@ from criimage.errors import ConfigurationError
 from criimage.foreign_text import readable
 from criimage.pairs import look_at_pair
 from criimage.plugins import Unusable, examined, installed, load
+from criimage.server.access import access_of
+from criimage.server.socket_owner import owner_of
 from criimage.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ def check(**options: Any) -> None:  # noqa: ANN401
             faults.append(error.text)
     if faults:
         raise ConfigurationError("\n".join(faults))
+    # What only `serve` would find otherwise: names of users and groups that this machine does not have.
+    owner_of(settings.socket)
+    access_of(settings.socket)
     problems, notes = asyncio.run(_findings(layers, load(settings.backend)))
     for problem in problems:
         click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")

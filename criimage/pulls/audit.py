@@ -54,6 +54,7 @@ def _who(pull: RunningPull) -> dict[str, object]:
         "reference": str(pull.name),
         "namespace": pull.context.namespace,
         "pod": pull.context.pod,
+        "asked_by": pull.peers.named(),
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from criimage.backend import Phase, PullProgress
 from criimage.errors import CriimageError, OperationFailed
+from criimage.peer import Peers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,7 @@ class RunningPull:
         done: set together with the outcome.
         waiters: the callers that wait now.
         callers: how many ever have.
+        peers: the processes that they called from.
         task: runs it.
         candidate: the one being pulled.
         first_turn: when the first candidate got its slot, by the loop's clock; None while it waits.
@@ -99,6 +101,7 @@ class RunningPull:
     done: asyncio.Event = field(default_factory=asyncio.Event)
     waiters: list[PullContext] = field(default_factory=list)
     callers: int = 0
+    peers: Peers = field(default_factory=Peers)
     task: asyncio.Task[None] | None = None
     candidate: Reference | None = None
     first_turn: float | None = None

@@ -116,6 +116,7 @@ class Pulls:
     async def _wait(self, pull: RunningPull, context: PullContext) -> Pulled:
         pull.waiters.append(context)
         pull.callers += 1
+        pull.peers.add_current()
         try:
             await pull.done.wait()
         finally:

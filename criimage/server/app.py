@@ -23,6 +23,7 @@ from criimage.metrics_page import serve_metrics
 from criimage.pulls.sharing import Pulls
 from criimage.removals import Removals
 from criimage.server import systemd
+from criimage.server.access import access_of
 from criimage.server.health import HealthService
 from criimage.server.images import ImageRef, ImageService
 from criimage.server.observe import CallObserver
@@ -126,6 +127,10 @@ class Assembly:
         """Return how many clients are connected."""
         return len(self.server.connections)
 
+    def denied(self) -> int:
+        """Return how many connections were made by users who may make no calls."""
+        return self.server.denied
+
     def lists(self) -> tuple[int, int]:
         """Return how many lists of all images were sent as they were kept, and how many were made."""
         return self.images.lists.kept, self.images.lists.made
@@ -147,8 +152,8 @@ class Assembly:
 async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    SIGHUP reads the settings again: log level, pinned images and the limits of pulls change while running; anything
-    invalid is reported and the old ones stay.
+    SIGHUP reads the settings again: log level, pinned images, the limits of pulls and the allowed users change while
+    running; anything invalid is reported and the old ones stay.
 
     Args:
         layers: settings as read.
@@ -163,6 +168,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     shown = in_force(settings, plugin.name, backend_settings)
     # The one backend that is a runtime too (design section 7).
     runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
+    access = access_of(settings.socket)
     stopped, hung_up = asyncio.Event(), asyncio.Event()
     with Signals(stopped, hung_up) as signals, BoundSocket.open(settings.listen, owner_of(settings.socket)) as bound:
         signals.last_acts.append(bound.close)
@@ -178,6 +184,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
                 return measured[0]
 
             assembly = Assembly(backend, work, settings, figures, shown, runtime, plugin.name)
+            assembly.server.let_in(access)
             reload = Reload(assembly, reread, shown)
             if assembly.relay is not None:
                 await stack.enter_async_context(assembly.relay)
@@ -185,7 +192,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
                 follow = partial(assembly.pinning.follow, runtime)
                 await stack.enter_async_context(lasting(follow, "ask for the sandbox image"))
             for figure in measured:
-                figure.look_at(assembly.connections, assembly.lists)
+                figure.look_at(assembly.connections, assembly.lists, assembly.denied)
                 await stack.enter_async_context(serve_metrics(settings.metrics.address, figure))
             assembly.server.start(bound.socket)
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)

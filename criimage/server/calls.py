@@ -346,6 +346,7 @@ class ConnectionCalls(AbstractHandler):
 
     Attributes:
         at_once: path to method, as bytes, of those.
+        refusal: what every call is told if the client may make none.
     """
 
     limits: ConnectionLimits
@@ -372,6 +373,7 @@ class ConnectionCalls(AbstractHandler):
         self._observer = observer
         self._tasks: dict[Stream, asyncio.Task[None]] = {}
         self._refusing = False
+        self.refusal = ""
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -405,7 +407,7 @@ class ConnectionCalls(AbstractHandler):
         called, and then `accept` with this call's stream.
         """
         steps, answer = self._steps, method.at_once
-        if steps is None or answer is None or not steps.possible or self._refusing:
+        if steps is None or answer is None or not steps.possible or self._refusing or self.refusal:
             return None
         if self.count >= self._settings.streams:
             return None
@@ -438,7 +440,11 @@ class ConnectionCalls(AbstractHandler):
             self._forget(stream, release_stream)
             return
         forget = partial(self._forget, stream, release_stream)
-        if self._elsewhere is not None and self._elsewhere.accept(stream, headers, self.limits, forget):
+        if (
+            not self.refusal
+            and self._elsewhere is not None
+            and self._elsewhere.accept(stream, headers, self.limits, forget)
+        ):
             return
         call = Call(stream, headers, self.limits, self._settings.request_timeout)
         begun, self._begun = self._begun, None
@@ -505,6 +511,8 @@ class ConnectionCalls(AbstractHandler):
         if http_fault is not None:
             await call.finish_as_http(http_fault)
             return
+        if self.refusal:
+            raise CallFailed(Status.PERMISSION_DENIED, self.refusal)
         if method is None:
             raise CallFailed(Status.UNIMPLEMENTED, f"unknown method {call.path[:200]}")
         call.read_headers()

@@ -15,6 +15,7 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame, SettingsFrame
 
 from criimage.logs import SparingLog
+from criimage.peer import current_peer, peer_of
 
 if TYPE_CHECKING:
     import socket
@@ -94,6 +95,8 @@ class Listener:
         task.add_done_callback(self._beginning.discard)
 
     async def _connect(self, connected: socket.socket) -> None:
+        # Here, so that all that this connection brings about has it in its context.
+        current_peer.set(peer_of(connected))
         try:
             await self._loop.connect_accepted_socket(self._protocol, connected)
         except OSError:

@@ -21,6 +21,7 @@ __all__ = ["CallObserver", "error_kind"]
 _log = structlog.get_logger(__name__)
 _seen = logging.getLogger(__name__)
 
+_KINDS = {Status.DEADLINE_EXCEEDED: "deadline", Status.PERMISSION_DENIED: "denied"}
 _LOGGED_AT_INFO = frozenset({"PullImage", "RemoveImage"})
 
 
@@ -33,7 +34,7 @@ def error_kind(status: Status, error: BaseException | None) -> str | None:
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
     if isinstance(error, CallFailed):
-        return "deadline" if status is Status.DEADLINE_EXCEEDED else "bad_call"
+        return _KINDS.get(status, "bad_call")
     return "internal"
 
 

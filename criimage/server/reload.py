@@ -11,11 +11,13 @@ import structlog
 from criimage import logs, plugins
 from criimage.errors import ConfigurationError
 from criimage.server import systemd
+from criimage.server.access import access_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from criimage.pins import Pins
+    from criimage.server.access import Access
     from criimage.server.app import Assembly
     from criimage.settings import Layers, Settings
 
@@ -23,7 +25,7 @@ __all__ = ["LIVE", "Reload", "differences", "in_force"]
 
 _log = structlog.get_logger(__name__)
 
-LIVE = ("log.level", "pinned_images", "pulls.", "runtime.sandbox_image")
+LIVE = ("log.level", "pinned_images", "pulls.", "runtime.sandbox_image", "socket.allowed_users")
 """Keys that count from the reload on, and beginnings of such keys; every other one needs a restart."""
 
 _NAMED = 20
@@ -86,7 +88,7 @@ class Reload:
         systemd.reloading()
         try:
             # All of it off the loop: a list of pins may be long.
-            settings, shown, pins = await asyncio.to_thread(self._read)
+            settings, shown, pins, access = await asyncio.to_thread(self._read)
             policy = settings.pulls.policy()
         except ConfigurationError as error:
             _not_reloaded(error.text)
@@ -97,16 +99,17 @@ class Reload:
             raise
         logs.set_level(settings.log.level)
         self._assembly.pinning.use(settings, pins)
+        self._assembly.server.let_in(access)
         self._assembly.pulls.set_policy(policy)
         self._assembly.removals.set_timeout(settings.pulls.remove_timeout)
         self._tell(shown)
 
-    def _read(self) -> tuple[Settings, dict[str, Any], Pins]:
+    def _read(self) -> tuple[Settings, dict[str, Any], Pins, Access]:
         layers = self._reread()
         settings = layers.settings()
         backend_settings = layers.backend_settings(plugins.load(settings.backend))
         shown = in_force(settings, settings.backend, backend_settings)
-        return settings, shown, self._assembly.pinning.pins(settings)
+        return settings, shown, self._assembly.pinning.pins(settings), access_of(settings.socket)
 
     def _tell(self, shown: dict[str, Any]) -> None:
         changed = [key for key in differences(self._last, shown) if key.startswith(LIVE)]

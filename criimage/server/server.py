@@ -6,6 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+
+from criimage.logs import SparingLog
+from criimage.peer import current_peer
+from criimage.server.access import EVERYBODY
 from criimage.server.calls import CallsElsewhere, ConnectionCalls, Method, Observer
 from criimage.server.hardening import HardenedProtocol
 from criimage.server.hot.first_step import FirstSteps
@@ -17,9 +22,13 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
+    from criimage.server.access import Access
     from criimage.settings import LimitSettings
 
 __all__ = ["Server"]
+
+_log = structlog.get_logger(__name__)
+_denied = SparingLog(__name__)
 
 CANCEL_SECONDS = 1.0
 """How long a call that was cancelled may take to end."""
@@ -36,11 +45,12 @@ class _Connection(HardenedProtocol):
         super().__init__(self.calls, server.limits)
         self.calls.limits = self.limits
         self._server = server
+        self.peer = current_peer.get()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.reads = Reads(self.connection, self.calls, self.limits, self.the_long_way)
-        self._server.connections.add(self)
+        self._server.welcome(self)
         if self._server.stopping:
             self.calls.refuse_new()
             self.say_goodbye()
@@ -73,6 +83,8 @@ class Server:
         self.limits = SharedLimits(limits)
         self.connections: set[_Connection] = set()
         self.stopping = False
+        self.denied = 0
+        self._access = EVERYBODY
         self._listener: Listener | None = None
         self._first_steps: FirstSteps | None = None
 
@@ -91,13 +103,33 @@ class Server:
             self._listener.close()
         self._listener = Listener(listening, self._admit, lambda: _Connection(self))
 
+    def let_in(self, access: Access) -> None:
+        """Answer the calls of these users from now on; whoever is connected stays, and so do the calls under way."""
+        self._access = access
+        for connection in self.connections:
+            connection.calls.refusal = access.refusal(connection.peer)
+
+    def welcome(self, connection: _Connection) -> None:
+        """Take a connection that has just been made."""
+        self.connections.add(connection)
+        peer = connection.peer
+        who = {} if peer is None else peer._asdict()
+        connection.calls.refusal = refusal = self._access.refusal(peer)
+        if refusal:
+            self.denied += 1
+            _denied.warning("a user who is not among the allowed ones connected", **who)
+        else:
+            _log.debug("connected", **who)
+
     def _admit(self) -> bool:
         limit = connection_limit(self.limits.settings.connections)
         if len(self.connections) < limit:
             return True
-        # Whoever holds a connection and asks nothing gives way: its client connects again when it needs one.
+        # Whoever may make no calls gives way, and else whoever holds a connection and asks nothing: its client connects
+        # again when it needs one.
         before = time.monotonic() - IDLE_SECONDS
-        idle = [each for each in self.connections if not each.calls.count and each.limits.last_read < before]
+        denied = [each for each in self.connections if each.calls.refusal]
+        idle = denied or [each for each in self.connections if not each.calls.count and each.limits.last_read < before]
         if not idle:
             return False
         longest = min(idle, key=lambda each: each.limits.last_read)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from criimage.settings import SocketSettings
 
-__all__ = ["NOBODY_ELSE", "SocketOwner", "owner_of"]
+__all__ = ["NOBODY_ELSE", "SocketOwner", "is_id", "owner_of"]
 
 _ID_LIMIT = 2**32 - 2
 
@@ -49,7 +49,7 @@ def owner_of(settings: SocketSettings) -> SocketOwner:
 
 
 def _user(text: str) -> int:
-    if not text or _is_id(text):
+    if not text or is_id(text):
         return int(text or -1)
     try:
         return pwd.getpwnam(text).pw_uid
@@ -58,7 +58,7 @@ def _user(text: str) -> int:
 
 
 def _group(text: str) -> int:
-    if not text or _is_id(text):
+    if not text or is_id(text):
         return int(text or -1)
     try:
         return grp.getgrnam(text).gr_gid
@@ -66,5 +66,6 @@ def _group(text: str) -> int:
         raise ConfigurationError(f"socket.group: no group {text!r} is on this machine") from error
 
 
-def _is_id(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Tell whether this is the number of a user or a group."""
     return text.isascii() and text.isdecimal() and int(text[:11]) <= _ID_LIMIT

@@ -25,6 +25,7 @@ from parts.frames import Frames
 from parts.serving import PATIENCE
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from h2.events import Event
@@ -266,17 +267,24 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw_client(path: Path, *, window: int = _WINDOW) -> AsyncIterator[RawClient]:
+async def raw_client(
+    path: Path, *, window: int = _WINDOW, connected: socket.socket | None = None
+) -> AsyncIterator[RawClient]:
     """Connects until the block is left.
 
     Args:
         path: of the server's socket.
         window: how much of an answer the server may send unasked; given, the client never asks for more.
+        connected: a connection that is there already.
 
     Yields:
         the client, after its preface.
     """
-    reader, writer = await asyncio.open_unix_connection(str(path))
+    if connected is not None:
+        connected.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=connected)
+    else:
+        reader, writer = await asyncio.open_unix_connection(str(path))
     client = RawClient(reader, writer, window=window)
     reading = asyncio.create_task(client.run())
     try:

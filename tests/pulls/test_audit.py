@@ -53,6 +53,7 @@ async def test_the_line_of_a_finished_pull() -> None:
         "resolved": "a.example/x:1",
         "namespace": "ns",
         "pod": "pod0",
+        "asked_by": [],
         "phase": "done",
         "bytes": 900,
         "bytes_total": 900,
