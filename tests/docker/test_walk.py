@@ -175,7 +175,11 @@ class Walk:
             self._count += 1
             name = self.random.choice(["", f"built/{self._count}:1"])
             self._said(tag, name)
-            self.docker.build(tag, f"a={self._count}", "b=2", name=name)
+            try:
+                self.docker.build(tag, f"a={self._count}", "b=2", name=name)
+            except AssertionError:
+                # 26.1's containerd store does not build on an image of which only another platform is here.
+                self._said("refused")
             self.texts |= {name} - {""}
 
     def load(self) -> None:

@@ -66,6 +66,7 @@ def test_the_life_of_a_pod(node: Node) -> None:
     with served(node.command("port-forward", pod, f"{local}:{port}")):
         assert b"root:" in fetched(f"http://127.0.0.1:{local}/passwd")
     assert [one["attributes"]["id"] for one in node.json("stats", container)["stats"]] == [container]
+    assert [one["attributes"]["id"] for one in node.json("statsp", pod)["stats"]] == [pod]
 
     node.crictl("stop", container)
     node.crictl("rm", container)

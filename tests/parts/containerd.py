@@ -29,11 +29,23 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 30.0
 
-# Places that containerd, its shims and runc have whatever their configuration says.
+# Places that containerd, its shims and runc have whatever their configuration says. $1 the root folder of another
+# system or nothing, $2 the folder of everybody's temporary files.
 _HOLDER = """
-mount -t proc proc /proc
-mkdir -p /run/containerd /run/netns /run/runc
-for folder in /run/containerd /run/netns /run/runc; do mount -t tmpfs tmpfs "$folder"; done
+if [ -n "$1" ]; then
+    mount --bind "$1" "$1"
+    mount --rbind /sys "$1/sys"
+    mount --rbind /dev "$1/dev"
+    mount -t tmpfs tmpfs "$1/run"
+    mkdir -p "$1$2"
+    mount --bind "$2" "$1$2"
+    mount --bind /etc/resolv.conf "$1/etc/resolv.conf"
+fi
+mount -t proc proc "$1/proc"
+for folder in "$1/run/containerd" "$1/run/netns" "$1/run/runc"; do
+    mkdir -p "$folder"
+    mount -t tmpfs tmpfs "$folder"
+done
 echo ready
 sleep infinity &
 while :; do wait; done
@@ -109,9 +121,11 @@ class Containerd:
 
     Attributes:
         folder: everything it writes.
+        system: the root folder of the system it is part of; None for this machine's own.
     """
 
     folder: Path
+    system: Path | None
     _holder: Child
     _running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _process: Child | None = None
@@ -140,6 +154,7 @@ class Containerd:
         """
         command = [
             *("nsenter", f"--target={_first_child(self._holder.pid)}", "--mount", "--pid", "--"),
+            *(() if self.system is None else ("chroot", str(self.system))),
             *("containerd", f"--config={self.folder / 'config.toml'}"),
         ]
         self._process = self._running.enter_context(child("containerd", command, self.folder / "log"))
@@ -232,6 +247,7 @@ def containerd(
     keys: str = "",
     more: str = "",
     started: bool = True,
+    system: Path | None = None,
 ) -> Iterator[Containerd]:
     """Runs a containerd until the block is left; everything it had is gone afterwards.
 
@@ -243,6 +259,7 @@ def containerd(
         keys: TOML for the table of the CRI plugin.
         more: TOML for other tables.
         started: whether it runs already when the block begins.
+        system: the root folder of another system, whose containerd and runc are run; see `parts.debian13`.
 
     Yields:
         the containerd, which answers already if it is started.
@@ -250,18 +267,19 @@ def containerd(
     Raises:
         parts.child.StartError: it did not start.
     """
-    need("unshare", "nsenter", "containerd", "runc")
+    need("unshare", "nsenter", *(["containerd", "runc"] if system is None else []))
     need_root()
     folder = Path(tempfile.mkdtemp(prefix="criimage-containerd-"))
     try:
-        _furnish(folder, hosts or {})
+        _furnish(folder, hosts or {}, system)
         disabled = ", ".join(f'"io.containerd.snapshotter.v1.{name}"' for name in _NOT_NEEDED)
         text = _CONFIG.format(folder=folder, disabled=disabled, sandbox_image=sandbox_image, keys=keys, more=more)
         (folder / "config.toml").write_text(text)
         namespaces = ("unshare", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--propagation", "private")
-        with child("holder", [*namespaces, "sh", "-euc", _HOLDER], folder / "holder.log") as holder:
+        holding = ["sh", "-euc", _HOLDER, "sh", system or "", folder.parent]
+        with child("holder", [*namespaces, *holding], folder / "holder.log") as holder:
             holder.wait_until(lambda: "ready" in holder.log_text(), seconds=_START_SECONDS)
-            made = Containerd(folder, holder)
+            made = Containerd(folder, system, holder)
             try:
                 with made._running:
                     if started:
@@ -276,9 +294,10 @@ def containerd(
         shutil.rmtree(folder)
 
 
-def _furnish(folder: Path, hosts: Mapping[str, str]) -> None:
-    runc = shutil.which("runc")
-    scripts = {"runc": _RUNC.replace("RUNC", runc or "runc"), "cni/bin/none": _NO_NETWORK}
+def _furnish(folder: Path, hosts: Mapping[str, str], system: Path | None) -> None:
+    # Its path, as the file that stands for it has its name; Debian keeps it there.
+    runc = "/usr/sbin/runc" if system is not None else shutil.which("runc") or "runc"
+    scripts = {"runc": _RUNC.replace("RUNC", runc), "cni/bin/none": _NO_NETWORK}
     (folder / "cni/bin").mkdir(parents=True)
     (folder / "cni/conf").mkdir()
     (folder / "cni/conf/10-none.conflist").write_text(_NETWORK_CONFIG)

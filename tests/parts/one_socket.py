@@ -65,7 +65,10 @@ class Node:
         config = {
             "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}", "attempt": 1},
             "log_directory": str(self.folder),
-            "linux": {"security_context": {"namespace_options": {"network": _HOST_NETWORK}}},
+            "linux": {
+                "cgroup_parent": "/k8s.io",
+                "security_context": {"namespace_options": {"network": _HOST_NETWORK}},
+            },
         }
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(config))
@@ -100,16 +103,17 @@ def _busybox() -> bytes:
 
 
 @contextlib.contextmanager
-def one_socket(more: str = "") -> Iterator[Node]:
+def one_socket(more: str = "", *, system: Path | None = None) -> Iterator[Node]:
     """Runs such a node until the block is left.
 
     Args:
         more: TOML for criimage's core.
+        system: where containerd is taken from, as `parts.containerd` has it.
 
     Yields:
         the node; no image but the pods' own has been pulled.
     """
-    need("busybox", "docker-registry", "containerd", "runc")
+    need("busybox", "docker-registry")
     folder = Path(tempfile.mkdtemp(prefix="criimage-node-"))
     try:
         with registry() as images:
@@ -117,7 +121,7 @@ def one_socket(more: str = "") -> Iterator[Node]:
             # An image of its own: critest counts the names of those that it pulls.
             pause = images.push(shell_image("sleep", "36000"), "node/pause", "1")
             hosts = dict.fromkeys(HOSTS, images.address)
-            with containerd(sandbox_image=pause, hosts=hosts) as runtime:
+            with containerd(sandbox_image=pause, hosts=hosts, system=system) as runtime:
                 # With this backend its runtime is the one that is relayed to.
                 config = f'backend = "cri"\n{more}\n[backends.cri]\nendpoint = "{runtime.endpoint}"\n'
                 with criimage(config) as server:
