@@ -66,10 +66,8 @@ class StagedBackend(MemoryBackend):
         if remote == STALLED:
             await asyncio.Event().wait()
         if remote == STUCK:
-            _log.info("a thread is stuck")
             await anyio.to_thread.run_sync(_forever)
         if remote == FROZEN:
-            _log.info("the loop is stuck")
             _forever()
         if remote == FAULTY:
             raise RuntimeError("a fault of the backend")
@@ -89,6 +87,8 @@ def _forever() -> None:
     """Read from a FIFO that nobody writes to, as a file that hangs."""
     with tempfile.TemporaryDirectory() as folder:
         os.mkfifo(f"{folder}/fifo")
+        # Said where it is true: before this a cancelled call would never begin to hang.
+        _log.info("this is stuck")
         Path(f"{folder}/fifo").read_bytes()
 
 

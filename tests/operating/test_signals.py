@@ -135,7 +135,7 @@ def test_sighup_reads_the_settings_again(until: Until) -> None:
 
         assert document(server, "images")["images"][0]["pinned"] is True
         assert document(server, "inspect", "example.com/demo")["pinned"] is True
-        assert "[debug" in server.log_text()
+        until(lambda: "[debug" in server.log_text())
 
         server.config.write_text('backend = "staged"\n')
         server.reload()
