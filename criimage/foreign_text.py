@@ -3,10 +3,10 @@
 Everything here costs time in proportion to the text and to nothing else: plain searches, and expressions that take
 each character once. So whoever can choose a text cannot choose how long the service is busy with it.
 
-    at the door     KeptEnds for a stream of bytes, `keep_start`, `keep_end` and `keep_ends` for a text
+    at the door     KeptEnds for a stream of bytes, `keep_start`, `keep_end`, `keep_ends` and `halves` for a text
     for a reader    `one_line`, `without_html`, `without_own_places`, or all of it: `readable`
 
-Secrets are another matter: see criimage.masking, which comes before any of the cleaning.
+Secrets are another matter: see criimage.masking, which comes before any of this wherever a text may hold one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "DOOR_LIMIT",
     "ELISION",
     "KeptEnds",
+    "halves",
     "keep_end",
     "keep_ends",
     "keep_start",
@@ -101,10 +102,19 @@ def keep_ends(text: str, limit: int = DOOR_LIMIT) -> str:
 
     For a chain of causes: what was tried stands first in it, what came of it last.
     """
+    start, end = halves(text, limit)
+    return f"{start}{ELISION}{end}" if end else start
+
+
+def halves(text: str, limit: int = DOOR_LIMIT) -> tuple[str, str]:
+    """Return the beginning and the end of a text that is longer than `limit`, or all of it and nothing.
+
+    For whoever has to look at the cut; the mark has its place between the two.
+    """
     if len(text) <= limit:
-        return text
-    half = max(limit - 1, 0) // 2
-    return f"{text[:half]}{ELISION}{text[len(text) - half :]}"
+        return text, ""
+    half = max(limit - 1, 2) // 2
+    return text[:half], text[len(text) - half :]
 
 
 def repaired(text: str) -> str:

@@ -93,7 +93,7 @@ def pull_failure(error: CallError, reference: Reference, secrets: Secrets = NO_S
         secrets: never to be seen in the text.
     """
     if not error.reached:
-        return failure(error)
+        return failure(error, secrets=secrets)
     text = tidy(error.text, secrets) or "the runtime gave no reason"
     if str(reference) not in text and reference.path not in text:
         text = f"{text}: {reference}"
@@ -105,7 +105,7 @@ def pull_failure(error: CallError, reference: Reference, secrets: Secrets = NO_S
         if pattern.search(plain):
             return kind(text)
     if error.status in {Status.UNAVAILABLE, Status.CANCELLED, Status.UNIMPLEMENTED}:
-        return failure(error)
+        return failure(error, secrets=secrets)
     if error.status in {Status.UNAUTHENTICATED, Status.PERMISSION_DENIED}:
         return errors.AccessDenied(text)
     if error.status is Status.NOT_FOUND:

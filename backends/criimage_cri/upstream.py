@@ -11,6 +11,7 @@ from criimage import wire
 from criimage.channel import CallError
 from criimage.duration import duration_text
 from criimage.errors import BackendUnavailable, CriimageError, InvalidRequest, OperationFailed
+from criimage.masking import NO_SECRETS, Secrets
 from criimage_cri.runtimes import UNKNOWN, Runtime
 from criimage_cri.words import tidy
 
@@ -137,15 +138,18 @@ class Upstream:
         raise refused
 
 
-def failure(error: CallError, service: str = _IMAGES, seconds: float = 0) -> CriimageError:
+def failure(
+    error: CallError, service: str = _IMAGES, seconds: float = 0, secrets: Secrets = NO_SECRETS
+) -> CriimageError:
     """Return what a failed call means, where nothing more is known about it.
 
     Args:
         error: as the channel raised it.
         service: that was called.
         seconds: the call's own limit.
+        secrets: never to be seen in the text.
     """
-    text = tidy(error.text)
+    text = tidy(error.text, secrets)
     if error.status is Status.DEADLINE_EXCEEDED:
         return BackendUnavailable(f"the container runtime did not answer within {duration_text(seconds)}")
     if error.status in {Status.UNAVAILABLE, Status.CANCELLED}:

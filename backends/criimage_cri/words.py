@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from criimage.foreign_text import keep_ends, readable
+from criimage.foreign_text import readable
 from criimage.masking import NO_SECRETS, Secrets
 
 __all__ = ["tidy"]
@@ -23,7 +23,7 @@ def tidy(message: str, secrets: Secrets = NO_SECRETS) -> str:
         message: as it came.
         secrets: never to be seen in the text.
     """
-    text = secrets.mask(keep_ends(message))
+    text = secrets.mask(message)
     text = _UNPACKING.sub("", _RESOLVER.sub(r"\1:", text))
     for kind in _KINDS:
         text = text.replace(kind, "")  # the server puts it in front itself

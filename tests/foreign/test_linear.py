@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SIZE = 4096
 """And four times that, which is what the door lets through."""
 SECRETS = masking.Secrets.of(Credentials("user", "a password", "an identity token", "a/registry+token"))
+REPEATED = masking.Secrets(["a." * 2000, "..." * 1000, "abcdefgh" * 500])
 NAME = reference.Reference.parse("reg.example:5000/team/app:1")
 
 
@@ -52,6 +53,7 @@ def kept_ends(text: str) -> str:
 
 TABLE: dict[str, Callable[[str], object]] = {
     "foreign_text.KeptEnds": kept_ends,
+    "foreign_text.halves": foreign_text.halves,
     "foreign_text.keep_start": lambda text: foreign_text.keep_start(text, 100),
     "foreign_text.keep_end": lambda text: foreign_text.keep_end(text, 100),
     "foreign_text.keep_ends": foreign_text.keep_ends,
@@ -69,6 +71,7 @@ TABLE: dict[str, Callable[[str], object]] = {
     "foreign_json.parse_object": foreign_json.parse_object,
     "masking.mask_forms": masking.mask_forms,
     "masking.Secrets": SECRETS.mask,
+    "masking.Secrets: with parts of one": REPEATED.mask,
     "masking.Secrets: in base64": lambda text: SECRETS.mask("YSBwYXNzd29y".join([text] * 3)),
     "pins.Pins": lambda text: pins.Pins([text]),
     "reference.ImageID": reference.ImageID.parse,

@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import json
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
 
+from criimage import foreign_text
 from criimage.credentials import Credentials
 from criimage.masking import MASK, NO_SECRETS, Secrets, mask_forms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PASSWORD = 'p/a+s s&<w>"ö\\rd'  # noqa: S105 - of nobody
 TOKEN = "tok-en.1234567890/abc+def=="  # noqa: S105
@@ -182,6 +187,65 @@ PLAIN = [
 def test_other_words_stay(text: str) -> None:
     """Texts without a secret stay as they are, or no failure could be told from another."""
     assert Secrets.of(CREDENTIALS).mask(text) == text
+
+
+LONG = "corridor.Lighthouse/umbrella+semicolon-Typewriter"
+_DOOR = foreign_text.DOOR_LIMIT
+
+
+def _left(masked: str, spelling: str) -> list[str]:
+    return [spelling[start : start + 8] for start in range(len(spelling) - 7) if spelling[start : start + 8] in masked]
+
+
+@pytest.mark.parametrize("spell", [str, encoded, lambda text: quote(text, safe=""), lambda text: encoded("u:" + text)])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_secret_across_our_cut(spell: Callable[[str], str], side: str) -> None:
+    """Wherever the door's cut lies in a secret, nothing of it is left on either side (issue 8, item 5)."""
+    secrets = Secrets.of(Credentials("u", LONG))
+    spelling = spell(LONG)
+    half = (_DOOR - 1) // 2
+    for shift in range(1, len(spelling), 3):
+        # Spaces become one in the end: what stands at the cut would be shown.
+        start, end = " " * (half - shift) + spelling + " ", " " + spelling + " " * (half - shift)
+        text = start + "x" * _DOOR if side == "before" else "x" * _DOOR + end
+        shown = secrets.mask(text)
+        assert len(shown) <= _DOOR
+        assert _left(shown, spelling) == [], (shift, side)
+        assert not any(f" {spelling[:size]}" in shown for size in range(4, len(spelling))), shift
+        assert not any(f"{spelling[-size:]} " in shown for size in range(4, len(spelling))), shift
+
+
+@pytest.mark.parametrize("spell", [str, encoded, lambda text: quote(text, safe="")])
+def test_a_secret_that_a_tool_has_cut(spell: Callable[[str], str]) -> None:
+    """What skopeo shows of an answer is fifty bytes and three dots; an engine's answer may end anywhere."""
+    secrets = Secrets.of(Credentials("u", LONG))
+    spelling = spell(LONG)
+    for size in range(4, len(spelling)):
+        for text in (
+            f"StatusCode: 418, it said {spelling[:size]}...",
+            f'StatusCode: 418, "it said {spelling[:size]}…": end',
+            f"ended with code 1: …{spelling[-size:]} and so on",
+        ):
+            masked = secrets.mask(text)
+            assert spelling[:4] not in masked, text
+            assert spelling[-4:] not in masked, text
+    for size in range(8, len(spelling)):
+        assert secrets.mask(f"it said {spelling[:size]}").rstrip("=") == f"it said {MASK}"
+        assert secrets.mask(f"{spelling[-size:]} it said") == f"{MASK} it said"
+
+
+def test_what_only_looks_like_a_part_stays() -> None:
+    """A user's name before three dots, and a word that a secret begins with in the midst of a text."""
+    secrets = Secrets.of(Credentials("somebody", LONG))
+    for text in ("no access for somebody...", "the corridor is closed", "see somebody"):
+        assert secrets.mask(text) == text
+
+
+def test_a_part_of_a_secret_that_repeats_itself() -> None:
+    """It costs no more than its length, and what may be a part of it is not shown."""
+    secrets = Secrets([LONG, "ab" * 4000])
+    assert "abab" not in secrets.mask("said " + "ab" * 500 + "... end")
+    assert "abab" not in secrets.mask(" " * (_DOOR // 2 - 500) + "ab" * 4000 + "x" * _DOOR)
 
 
 def test_nothing_is_shown() -> None:

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
+from criimage.foreign_text import DOOR_LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,6 +21,7 @@ __all__ = ["Echo", "EchoPair", "echo", "echoes", "traces"]
 
 _HOLD_SECONDS = 60.0
 _SHORTEST_WORD = 8
+_ACROSS = DOOR_LIMIT // 2
 
 
 @dataclass(slots=True)
@@ -26,7 +29,8 @@ class Echo:
     """A running one. A repository's name may ask for more.
 
     `redirect` in it sends clients to an address that spells what it got; with `granted` in it the token service grants
-    what it got as the token to come with.
+    what it got as the token to come with; `across` puts it where a long text is cut, and `fifty` where skopeo cuts what
+    is no JSON.
 
     Attributes:
         challenge: Basic, or Bearer, with a token service that echoes as well.
@@ -100,13 +104,22 @@ class _Handler(BaseHTTPRequestHandler):
             query = f"token={quote(said[-1])}&you={quote(said[0])}"
             self._send(307, {}, f"http://127.0.0.1:1/{place}?{query}")
             return
+        if "fifty" in self.path or b"fifty" in body:
+            self._send_text(418, "It is no teapot; you said ".ljust(35, ".") + said[-1])
+            return
         text = " ".join(words[::-1])
+        if "across" in self.path or b"across" in body:
+            # Whatever is put before it, the cut is in one of them; of spaces only one is left in the end.
+            text, words = " " * (_ACROSS - 300) + f"{said[-1]} " * 20 + " " * _ACROSS, []
         self._send(418, {"errors": [{"code": "TEAPOT", "message": text, "detail": {"got": words}}], "details": text})
 
     def _send(self, status: int, document: object, location: str = "") -> None:
-        body = json.dumps(document).encode()
+        self._send_text(status, json.dumps(document), "application/json", location)
+
+    def _send_text(self, status: int, text: str, kind: str = "text/plain", location: str = "") -> None:
+        body = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
         if status == 401:

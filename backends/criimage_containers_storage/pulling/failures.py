@@ -161,7 +161,7 @@ def _fatal_words(outcome: Outcome) -> str:
     for line in reversed(_lines(outcome)):
         _, fatal, message = line.partition(_FATAL)
         if fatal:
-            return keep_ends(_unquoted(message))
+            return _unquoted(message)
     return ""
 
 
@@ -203,7 +203,7 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Secrets = NO_SECRETS) 
         secrets: never to be seen in the text.
     """
     whole, words = _fatal_words(outcome), last_words(outcome)
-    _log.debug("skopeo has failed", image=name, said=secrets.mask(keep_ends(whole or words)))
+    _log.debug("skopeo has failed", image=name, said=secrets.mask(whole or words))
     error = _of_words(words, outcome, name, secrets)
     mirrors = [(mirror, _of_words(said, outcome, mirror, secrets)) for mirror, said in _mirrors(whole)[:_MIRRORS_LIMIT]]
     if not mirrors:
@@ -214,11 +214,12 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Secrets = NO_SECRETS) 
 
 
 def _of_words(words: str, outcome: Outcome, name: str, secrets: Secrets) -> errors.CriimageError:
-    error = subject_failure(words)
+    # Masked before anything is cut out of it.
+    error = subject_failure(secrets.mask(words))
     if error is not None:
-        return error.with_text(f"{tidy(error.text, secrets)}: {name}")
+        return error.with_text(f"{readable(error.text, _LENGTH_LIMIT)}: {name}")
     # Without the milliseconds that skopeo counts between two reads, too: 503 of them are no answer of a registry.
-    plain = _NAMES.sub("…", _QUOTATION.sub(_without_quoted_name, without_own_places(words)))
+    plain = _NAMES.sub("…", _QUOTATION.sub(_without_quoted_name, without_own_places(keep_ends(words))))
     for pattern, kind, text in _PULL:
         if pattern.search(plain):
             if kind is errors.RateLimited:
@@ -260,4 +261,4 @@ def store_failure(outcome: Outcome, action: str) -> errors.CriimageError:
 
 def tidy(words: str, secrets: Secrets = NO_SECRETS) -> str:
     """Return `words` without what changes from time to time and what nobody may read."""
-    return readable(secrets.mask(keep_ends(words)), _LENGTH_LIMIT)
+    return readable(secrets.mask(words), _LENGTH_LIMIT)

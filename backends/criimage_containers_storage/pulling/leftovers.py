@@ -27,7 +27,7 @@ import structlog
 from criimage.errors import OperationFailed
 from criimage.reference import ImageID
 from criimage_containers_storage.finishing import finish, settled
-from criimage_containers_storage.pulling.failures import last_words
+from criimage_containers_storage.pulling.failures import last_words, tidy
 from criimage_containers_storage.pulling.orphans import end_orphans
 from criimage_containers_storage.store.busy import lock_use, other_tools
 from criimage_containers_storage.store.in_use import read_in_use
@@ -220,7 +220,7 @@ class Leftovers:
             if outcome.code == 0:
                 await self._changes.delete(identity.hex)
                 return True
-        _log.warning("layers of a failed pull could not be given back", error=last_words(outcome))
+        _log.warning("layers of a failed pull could not be given back", error=tidy(last_words(outcome)))
         return False
 
     async def _users(self) -> InUse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from criimage.foreign_text import keep_ends, readable
+from criimage.foreign_text import readable
 from criimage.masking import NO_SECRETS, Secrets
 
 __all__ = ["tidy"]
@@ -21,5 +21,5 @@ def tidy(message: str, secrets: Secrets = NO_SECRETS) -> str:
     A page of HTML, which a proxy may have sent instead of an answer, becomes nothing (P14). Ports of outgoing
     connections and query strings with tokens go too: the same failure always has the same text.
     """
-    message = secrets.mask(keep_ends(message)).replace(_NO_JSON, "")
+    message = secrets.mask(message).replace(_NO_JSON, "")
     return readable(_QUERY.sub("", _LOOKUP.sub(r"lookup \1:", message)), _LENGTH_LIMIT)

@@ -102,7 +102,6 @@ def pull_failure(
         code: of an `errorDetail` in the stream; 502, 503 and 504 mean that the registry cannot serve now ([seed] P13).
         secrets: never to be seen in the text.
     """
-    message = keep_ends(message)
     text = tidy(message, secrets) or "the engine gave no reason"
     if str(reference) not in text and reference.path not in text:
         text = f"{text}: {reference}"

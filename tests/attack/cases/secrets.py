@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,11 @@ from parts.echo_registry import traces
 from parts.raw_client import framed, grpc_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from attack.target import Target
     from parts.echo_registry import Echo
+    from parts.raw_client import Answer
 
 REAL = ("containers-storage", "docker", "cri")
 CHALLENGES = ("Basic", "Bearer")
@@ -42,6 +44,8 @@ _VIEWS = (
     "/criimage.v1.StatusService/GetStatus",
     "/runtime.v1.ImageService/ListImages",
 )
+_WATCH = "/criimage.v1.PullService/WatchPulls"
+_CANCEL = "/criimage.v1.PullService/CancelPull"
 _VERBOSE_STATUS = b"\x08\x01"
 
 
@@ -62,16 +66,25 @@ def _echoed(kind: str, challenge: str, way: str) -> None:
     async def run(target: Target) -> None:
         registry = _echo(target, challenge)
         registry.said.clear()
-        answer = await target.pull(_name(target, challenge, way, secret), auth)
+        async with watched(target, f"/{way}".encode()) as told:
+            answer = await target.pull(_name(target, challenge, way, secret), auth)
         assert answer.status not in {0, 13}, f"answered {answer.status}"
         assert registry.got(secret), "the registry never had the secret"
-        await nowhere(target, secret, answer.message.encode())
+        await nowhere(target, secret, answer.message.encode(), bytes(told.data))
 
 
 for _kind in _CREDENTIALS:
     for _challenge in _CREDENTIALS[_kind][2]:
         for _way in WAYS:
             _echoed(_kind, _challenge, _way)
+_echoed("user and password", "Basic", "fifty")
+for _kind, _challenge in {
+    "user and password": "Basic",
+    "an identity token": "Bearer",
+    "a registry token": "Bearer",
+    "the machine's own": "Basic",
+}.items():
+    _echoed(_kind, _challenge, "across")
 # skopeo shows nothing of what a token service says.
 _echoed("an identity token", "Bearer", "granted")
 
@@ -103,9 +116,10 @@ async def shown(target: Target) -> None:
             listed = await target.call(_VIEWS[0])
             assert b"team/message" in listed.data, "the pull is not listed"
             await nowhere(target, _PASSWORD, processes)
-            registry.gate.set()
-            await answer.finished()
-        await nowhere(target, _PASSWORD, answer.message.encode())
+            async with watched(target, b"team/message") as told:
+                registry.gate.set()
+                await answer.finished()
+        await nowhere(target, _PASSWORD, answer.message.encode(), bytes(told.data))
     finally:
         registry.gate.set()
 
@@ -118,16 +132,36 @@ async def undecodable(target: Target) -> None:
     assert "s3cr3t" not in answer.message
 
 
-async def nowhere(target: Target, secret: str, seen: bytes = b"") -> None:
+@contextlib.asynccontextmanager
+async def watched(target: Target, pull: bytes) -> AsyncIterator[Answer]:
+    """Watch the pulls while the block runs, and until a pull with `pull` in its name has been told; yield all of it."""
+    async with target.client() as client:
+        told = await client.send(grpc_headers(_WATCH), framed(b""))
+        async with asyncio.timeout(30):
+            while not told.headers:  # noqa: ASYNC110 - another process is waited for
+                await asyncio.sleep(0.02)
+            yield told
+            while pull not in told.data:  # noqa: ASYNC110 - the same
+                await asyncio.sleep(0.02)
+        unknown = await client.call(_CANCEL, field(1, "0"))
+        told.data += unknown.message.encode()
+
+
+async def nowhere(target: Target, secret: str, seen: bytes = b"", told: bytes = b"") -> None:
     """Look for a secret wherever a server could show it, and fail with the place if it does.
 
     Args:
         target: the server.
         secret: as `parts.echo_registry.traces` wants it.
         seen: an answer, or what else has been seen.
+        told: what those who watch the pulls have got.
     """
     wanted = traces(secret)
-    places = {"what was seen": seen, "log": (await asyncio.to_thread(target.server.log_text)).encode()}
+    places = {
+        "what was seen": seen,
+        "WatchPulls": told,
+        "log": (await asyncio.to_thread(target.server.log_text)).encode(),
+    }
     for path in _VIEWS:
         places[path] = bytes((await target.call(path)).data)
     places["a verbose Status"] = bytes((await target.call("/runtime.v1.RuntimeService/Status", _VERBOSE_STATUS)).data)
