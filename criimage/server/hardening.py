@@ -158,6 +158,10 @@ class HardenedProtocol(H2Protocol):
     def resume_writing(self) -> None:
         """Let writing go on, also of streams that are written without a task."""
         super().resume_writing()
+        self.window_opened()
+
+    def window_opened(self) -> None:
+        """Tell all streams that they may send more."""
         for stream in list(self.processor.streams.values()):
             stream.window_updated.set()
 

@@ -49,7 +49,7 @@ class _Connection(HardenedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.reads = Reads(self.connection, self.calls, self.limits, self.the_long_way)
+        self.reads = Reads(self.connection, self.calls, self.limits, self.the_long_way, self.window_opened)
         self._server.welcome(self)
         if self._server.stopping:
             self.calls.refuse_new()

@@ -92,6 +92,8 @@ class Seen:
     calls: Counter[str] = field(default_factory=Counter)
     state: dict[str, object] = field(default_factory=dict)
     at_once: int = 0
+    left: int = 0
+    """Times that anything went the long way though it might have gone the short one."""
 
 
 class Observer:
@@ -153,7 +155,7 @@ async def _serve(
         if not at_once:
             connection.reads = None
             stack.enter_context(patch.object(hardening, "write_reply_of", _reply_by_h2))
-        counted = _count_at_once(connection)
+        counted, left = _count_at_once(connection), _count_left(connection)
         await asyncio.sleep(0)
         for data in reads:
             if not transport.closed:
@@ -168,7 +170,7 @@ async def _serve(
         )
         seen.state = {} if transport.closed else _state(connection)
         seen.state["closed"] = transport.closed
-        seen.at_once = counted()
+        seen.at_once, seen.left = counted(), left()
         await assembly.stop()
     return seen
 
@@ -191,6 +193,20 @@ def _count_at_once(connection: _Connection) -> Callable[[], int]:
         told(method, begun)
 
     connection.calls.answered = answered  # type: ignore[method-assign]
+    return lambda: len(found)
+
+
+def _count_left(connection: _Connection) -> Callable[[], int]:
+    found: list[int] = []
+    reads = connection.reads
+    if reads is not None:
+        way = reads._long_way
+
+        def leave(data: bytes) -> None:
+            found.append(len(data))
+            way(data)
+
+        reads._long_way = leave  # type: ignore[method-assign]
     return lambda: len(found)
 
 

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parts.raw_client import framed
 from parts.two_ways import Sender, serve
 from server.methods import LIST, PULL, STATUS, spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERSION = "/runtime.v1.RuntimeService/Version"
 RUNTIME_STATUS = "/runtime.v1.RuntimeService/Status"
@@ -69,6 +74,11 @@ _ACTS = st.one_of(
     st.tuples(st.just("call"), _CALLS),
     st.tuples(st.just("pieces"), st.sampled_from([(STATUS, KNOWN), (VERSION, b"")]), st.integers(0, 12)),
     st.tuples(st.just("interleaved"), _CALLS, _CALLS),
+    st.tuples(st.just("with windows"), _CALLS, st.sampled_from([1, 5, 5, 2**31 - 1]), st.booleans()),
+    st.tuples(st.just("among others"), _CALLS, st.sampled_from(["ping", "window", "reset", "setting", "priority"])),
+    st.tuples(
+        st.just("odd frame"), st.sampled_from([(6, 0, 0, 7), (6, 1, 0, 8), (8, 0, 0, 4), (8, 9, 0, 3), (6, 0, 1, 8)])
+    ),
     st.tuples(st.just("no data"), st.sampled_from([STATUS, VERSION])),
     st.tuples(st.just("wrong length"), st.integers(0, 40)),
     st.tuples(st.just("compressed"), st.just(0)),
@@ -104,6 +114,24 @@ def _bytes(acts: list[tuple[object, ...]]) -> tuple[bytes, list[int]]:  # noqa: 
                 first, second = sender.begin(path, changes), sender.begin(other, more)
                 sender.data(first, b"\0" + len(message).to_bytes(4, "big") + message, end=True)
                 sender.data(second, b"\0" + len(body).to_bytes(4, "big") + body, end=True)
+            case "with windows", ((str(path), bytes(message)), dict(changes)), int(size), bool(odd):
+                stream = sender.begin(path, changes)
+                sender.frame(8, 0, stream, (0 if odd else size).to_bytes(4, "big"))
+                sender.data(stream, framed(message), end=True)
+                sender.frame(8, 0, 0, b"\0\0\0\x09")
+            case "among others", ((str(path), bytes(message)), dict(changes)), str(other):
+                stream = sender.begin(path, changes)
+                kind, number, body = {
+                    "ping": (6, 0, b"87654321"),
+                    "window": (8, 0, b"\0\0\0\x07"),
+                    "reset": (3, stream, b"\0\0\0\x08"),
+                    "setting": (4, 0, b"\0\x04" + (3000).to_bytes(4, "big")),
+                    "priority": (2, 1, b"\0\0\0\0\x10"),
+                }[other]
+                sender.frame(kind, 0, number, body)
+                sender.data(stream, framed(message), end=True)
+            case "odd frame", (int(kind), int(flags), int(stream), int(size)):
+                sender.frame(kind, flags, stream, bytes(size))
             case "no data", str(path):
                 sender.data(sender.begin(path), b"", end=True)
             case "wrong length", int(length):
@@ -134,6 +162,8 @@ def _bytes(acts: list[tuple[object, ...]]) -> tuple[bytes, list[int]]:  # noqa: 
     # In the end everything may be sent.
     sender.setting(4, 2**20)
     sender.frame(8, 0, 0, (2**20).to_bytes(4, "big"))
+    # And whatever is to be told with the next header block is told: an answer may have come before or after a setting.
+    sender.call("/none.Service/None", b"")
     return bytes(sender.out), begins
 
 
@@ -175,6 +205,38 @@ def test_both_ways_are_the_same(
         return short.at_once
 
     asyncio.run(both())
+
+
+def _as_grpcio(path: str, message: bytes, sender: Sender) -> None:
+    """What grpcio writes for each call: updates of both windows stand between headers and data, and after them."""
+    stream = sender.begin(path)
+    sender.frame(8, 0, stream, b"\0\0\0\x05")
+    sender.data(stream, framed(message), end=True)
+    sender.frame(8, 0, 0, b"\0\0\0\x19")
+
+
+def _as_grpc_go(path: str, message: bytes, sender: Sender) -> None:
+    """What grpc-go writes for two calls at once, with the ping that it measures the way with."""
+    first, second = sender.begin(path), sender.begin(path)
+    sender.data(first, framed(message), end=True)
+    sender.frame(6, 0, 0, b"\2\4\x10\x10\x09\x0e\7\7")
+    sender.data(second, framed(message), end=True)
+
+
+@pytest.mark.parametrize(("write", "calls"), [(_as_grpcio, 1), (_as_grpc_go, 2)])
+def test_what_clients_write_takes_the_short_way(write: Callable[[str, bytes, Sender], None], calls: int) -> None:
+    """Nothing of what grpcio and grpc-go write for their calls goes to h2, once the connection is set up."""
+    sender = Sender()
+    sender.call(VERSION, b"")
+    hello, reads = bytes(sender.out), []
+    for path, message in ((VERSION, b""), (STATUS, KNOWN), (STATUS, UNKNOWN)) * 3:
+        sender.out.clear()
+        write(path, message, sender)
+        reads.append(bytes(sender.out))
+    seen = asyncio.run(serve([hello, *reads], [0], 0, at_once=True))
+    assert seen.at_once == calls * len(reads)
+    assert seen.left == 1
+    assert len(seen.answers) == calls * len(reads) + 1
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one read", "a read each"])

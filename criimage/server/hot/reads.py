@@ -1,8 +1,9 @@
 """Takes complete, ordinary calls out of what a client has sent, and answers those at once that can be.
 
-A read of the socket is cut into frames only as far as that goes without knowing anything; whatever is not HEADERS and
-the DATA frame that ends the request goes to h2 as it came, in its order, and so does every call about which anything is
-out of the ordinary. h2 sees a client that has sent a little less, and a stream that has been opened and closed.
+A read of the socket is cut into frames only as far as that goes without knowing anything; whatever is not HEADERS with
+the DATA frame that ends the request, or a ping or an update of the connection's window, goes to h2 as it came, in its
+order, and so does every call about which anything is out of the ordinary. h2 sees a client that has sent a little less,
+and a stream that has been opened and closed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from h2.stream import StreamClosedBy
 from hyperframe.frame import WindowUpdateFrame
 
 from criimage.server.hot.header_blocks import BlockDecoder
-from criimage.server.hot.replies import fits, write_reply
+from criimage.server.hot.replies import MESSAGE_HEAD, fits, write_reply
+from criimage.server.hot.rest import END_HEADERS, HEAD, HEADERS, PING, WINDOW_UPDATE, rest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +26,19 @@ if TYPE_CHECKING:
 
     from criimage.server.calls import ConnectionCalls, Method
     from criimage.server.hot.header_blocks import Fields
+    from criimage.server.hot.rest import Rest
     from criimage.server.limits import ConnectionLimits
 
 __all__ = ["Reads"]
 
-_HEAD = 9
-_DATA, _HEADERS = 0, 1
-_END_STREAM, _END_HEADERS = 0x1, 0x4
-_MESSAGE_HEAD = 5
+LARGEST_WINDOW = 2**31 - 1
+"""What HTTP/2 allows."""
+
+_OF_CONNECTION = bytes(5)
+"""No flags, and the stream 0."""
+_OF_CONNECTION_SIZE = len(_OF_CONNECTION)
+_INCREMENT_SIZE, _PING_SIZE = 4, 8
+_PING_ANSWER = bytes((0, 0, _PING_SIZE, PING, 0x1, 0, 0, 0, 0))
 _TOGETHER = 2**16
 """Bytes of answers that are collected before they are written: afterwards the socket says whether it takes more."""
 
@@ -49,6 +56,7 @@ class Reads:
         calls: of this connection.
         limits: of this connection; they have counted what is taken here.
         long_way: feeds bytes to grpclib and h2.
+        window_opened: tells the streams under way that the connection's window has become larger.
     """
 
     def __init__(
@@ -57,84 +65,121 @@ class Reads:
         calls: ConnectionCalls,
         limits: ConnectionLimits,
         long_way: Callable[[bytes], None],
+        window_opened: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._h2 = connection._connection
         self._calls = calls
         self._limits = limits
         self._long_way = long_way
+        self._window_opened = window_opened
+        self._usual = False
         self._known: dict[bytes, Method] = {}
         self._changes = -1
         self._window: int | None = None
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:  # noqa: C901 - frame by frame: few calls in between
         """Take what has been read from the socket."""
-        buffer = self._h2.incoming_buffer
-        if buffer._data or buffer._headers_buffer or self._h2.state_machine.state is not ConnectionState.SERVER_OPEN:
-            # In the midst of a frame, of headers, or of the connection's beginning or end.
+        if not self._is_usual():
             self._leave(data)
             return
-        start = position = 0
+        self._usual = True
+        left = place = 0
         end = len(data)
-        while end - position >= _HEAD:
-            body = position + _HEAD + (data[position] << 16 | data[position + 1] << 8 | data[position + 2])
-            call_end = self._end_of_call(data, position, body, end)
-            if not call_end:
-                position = body
-                continue
-            if start < position:
-                self._leave(data[start:position])
-                if self._connection.is_closing():
-                    return
-            self._call(data[position:call_end], body - position)
-            if self._connection.is_closing():
-                return
-            start = position = call_end
-        if start < end:
-            self._leave(data[start:])
-        else:
+        taken: dict[int, int] = {}
+        while end - place >= HEAD and self._usual:
+            body = place + HEAD + (data[place] << 16 | data[place + 1] << 8 | data[place + 2])
+            kind = data[place + 3]
+            if kind == HEADERS:
+                rest = None
+                if data[place + 4] == END_HEADERS:
+                    rest = rest_of(data, data[place + 5 : place + HEAD], body, end)
+                if rest is not None and self._left(data[left:place]):
+                    self._call(data, place, body, rest)
+                    left = body
+                    if rest.together:
+                        left = body = rest.end
+                    else:
+                        taken |= {rest.data: rest.end, **dict(rest.updates)}
+            elif place in taken:
+                # Of a request that has been answered, or left, already.
+                self._left(data[left:place])
+                left = body
+            elif left == place and body <= end and self._of_connection(kind, data[place + 4 : body]):
+                left = body
+            place = body
+        for begin in sorted(taken):
+            if begin >= left:
+                self._leave(data[left:begin])
+                left = taken[begin]
+        if left < end:
+            self._leave(data[left:])
+        elif not self._connection.is_closing():
             self._connection.flush()
 
-    @staticmethod
-    def _end_of_call(data: bytes, position: int, body: int, end: int) -> int:
-        """Return where the call ends whose HEADERS frame begins at `position`; 0 if they are not two whole frames."""
-        if data[position + 3] != _HEADERS or data[position + 4] != _END_HEADERS or end - body < _HEAD:
-            return 0
-        if data[body + 3] != _DATA or data[body + 4] != _END_STREAM:
-            return 0
-        if data[position + 5 : position + _HEAD] != data[body + 5 : body + _HEAD]:
-            return 0
-        call_end = body + _HEAD + (data[body] << 16 | data[body + 1] << 8 | data[body + 2])
-        return call_end if call_end <= end else 0
+    def _is_usual(self) -> bool:
+        """Whether the next byte begins a frame that may mean what it says."""
+        buffer = self._h2.incoming_buffer
+        if buffer._data or buffer._headers_buffer or self._connection.is_closing():
+            return False
+        return self._h2.state_machine.state is ConnectionState.SERVER_OPEN
 
     def _leave(self, data: bytes) -> None:
-        # It may change any setting.
-        self._window = None
+        if self._connection.is_closing():
+            return
         self._long_way(data)
+        # It may have changed any setting.
+        self._window = None
+        self._usual = self._is_usual()
 
-    def _call(self, frames: bytes, body: int) -> None:  # noqa: C901 - the hottest of all: one way through, no calls in between
-        """Answer a call of two whole frames, or leave it to h2."""
+    def _left(self, data: bytes) -> bool:
+        """Leave what comes before, if anything does; False if nothing may be taken after that."""
+        if data:
+            self._leave(data)
+        return self._usual
+
+    def _of_connection(self, kind: int, frame: bytes) -> bool:
+        """Take a frame that concerns the connection only, from its flags on; False if it is to be left."""
         h2 = self._h2
-        stream = int.from_bytes(frames[5:_HEAD], "big")
-        block, message = frames[_HEAD:body], frames[body + _HEAD + _MESSAGE_HEAD :]
-        prefix = frames[body + _HEAD : body + _HEAD + _MESSAGE_HEAD]
-        size = len(message) + _MESSAGE_HEAD
+        if frame[:_OF_CONNECTION_SIZE] != _OF_CONNECTION:
+            return False
+        body = frame[_OF_CONNECTION_SIZE:]
+        if kind == PING and len(body) == _PING_SIZE:
+            h2._data_to_send += _PING_ANSWER + body
+            return True
+        increment = int.from_bytes(body, "big") & LARGEST_WINDOW
+        window = h2.outbound_flow_control_window + increment
+        if kind != WINDOW_UPDATE or len(body) != _INCREMENT_SIZE or not increment or window > LARGEST_WINDOW:
+            return False
+        h2.outbound_flow_control_window = window
+        self._window_opened()
+        return True
+
+    def _call(self, data: bytes, place: int, body: int, rest: Rest) -> None:  # noqa: C901 - the hottest of all: one way through, few calls in between
+        """Answer a complete call, or leave it to h2."""
+        h2 = self._h2
+        stream = int.from_bytes(data[place + 5 : place + HEAD], "big")
+        block, message = data[place + HEAD : body], data[rest.data + HEAD + MESSAGE_HEAD : rest.end]
+        prefix = data[rest.data + HEAD : rest.data + HEAD + MESSAGE_HEAD]
+        size = len(message) + MESSAGE_HEAD
+        decoder = h2.decoder
+        if self._window is None:
+            self._window = h2.remote_settings.initial_window_size
+        window = self._window + rest.opened
         if (
             stream <= h2.highest_inbound_stream_id
             or not stream & 1
             or stream > h2.HIGHEST_ALLOWED_STREAM_ID
-            or len(prefix) < _MESSAGE_HEAD
+            or len(prefix) < MESSAGE_HEAD
             or prefix[0]
             or int.from_bytes(prefix[1:], "big") != len(message)
             or max(len(block), size) > h2.max_inbound_frame_size
             or size > h2._inbound_flow_control_window_manager.current_window_size
+            or window > LARGEST_WINDOW
             or not self._connection.write_ready.is_set()
+            or not isinstance(decoder, BlockDecoder)
         ):
-            self._leave(frames)
-            return
-        decoder = h2.decoder
-        if not isinstance(decoder, BlockDecoder):
-            self._leave(frames)
+            self._leave(_frames(data, place, body, rest))
             return
         fields: Fields | None = None
         method = self._known.get(block) if decoder.changes == self._changes else None
@@ -151,15 +196,13 @@ class Reads:
         if begun is None or method is None:
             if fields is not None:
                 decoder.read_again(fields)
-            self._leave(frames)
+            self._leave(_frames(data, place, body, rest))
             return
-        if self._window is None:
-            self._window = h2.remote_settings.initial_window_size
         reply = begun.result
-        if not begun.ended or reply is None or not fits(h2, len(reply), self._window):
+        if not begun.ended or reply is None or not fits(h2, len(reply), window):
             if fields is not None:
                 decoder.read_again(fields)
-            self._calls.go_on(begun, lambda: self._leave(frames))
+            self._calls.go_on(begun, lambda: self._leave(_frames(data, place, body, rest)))
             return
         self._open_and_close(stream, size)
         self._limits.answered(len(reply))
@@ -192,3 +235,11 @@ class Reads:
         increment = window.process_bytes(size)
         if increment:
             h2._prepare_for_sending([WindowUpdateFrame(0, window_increment=increment)])
+
+
+def _frames(data: bytes, place: int, body: int, rest: Rest) -> bytes:
+    """Return all frames of one request."""
+    if rest.together:
+        return data[place : rest.end]
+    updates = [data[begin:end] for begin, end in rest.updates]
+    return b"".join((data[place:body], *updates, data[rest.data : rest.end]))

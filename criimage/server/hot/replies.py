@@ -12,13 +12,14 @@ from criimage.server.hot.header_blocks import OK_TRAILERS, REPLY_HEADERS
 if TYPE_CHECKING:
     from h2.connection import H2Connection
 
-__all__ = ["fits", "write_reply", "write_reply_of"]
+__all__ = ["MESSAGE_HEAD", "fits", "write_reply", "write_reply_of"]
 
 _DATA, _HEADERS = 0, 1
 _END_STREAM, _END_HEADERS = 0x1, 0x4
 _HEAD = struct.Struct(">HBBBI")
 _MESSAGE = struct.Struct(">HBBBIBI")
-_MESSAGE_HEAD = 5
+MESSAGE_HEAD = 5
+"""Bytes before a message: whether it is compressed, and its length in four."""
 
 
 def _head(size: int, kind: int, flags: int) -> bytes:
@@ -40,13 +41,13 @@ def fits(h2: H2Connection, size: int, window: int) -> bool:
     if h2.encoder.table_size_changes:
         return False  # the next block must tell of it
     # A window may be below zero.
-    return size + _MESSAGE_HEAD <= min(h2.outbound_flow_control_window, window)
+    return size + MESSAGE_HEAD <= min(h2.outbound_flow_control_window, window)
 
 
 def write_reply(h2: H2Connection, stream: int, message: bytes) -> None:
     """Prepare the answer to a stream that h2 does not know: one message that `fits`, and OK."""
     out, number, limit = h2._data_to_send, stream.to_bytes(4, "big"), h2.max_outbound_frame_size
-    size = len(message) + _MESSAGE_HEAD
+    size = len(message) + MESSAGE_HEAD
     if size <= limit:
         data = _MESSAGE.pack(size >> 8, size & 0xFF, _DATA, 0, stream, 0, len(message)) + message
     else:
@@ -70,7 +71,7 @@ def write_reply_of(h2: H2Connection, stream: int, message: bytes) -> bool:
     if not fits(h2, len(message), known.outbound_flow_control_window):
         return False
     write_reply(h2, stream, message)
-    known.outbound_flow_control_window -= len(message) + _MESSAGE_HEAD
+    known.outbound_flow_control_window -= len(message) + MESSAGE_HEAD
     machine.headers_sent = machine.trailers_sent = True
     machine.state = StreamState.CLOSED
     machine.stream_closed_by = StreamClosedBy.SEND_END_STREAM
