@@ -206,7 +206,7 @@ def _count_left(connection: _Connection) -> Callable[[], int]:
             found.append(len(data))
             way(data)
 
-        reads._long_way = leave  # type: ignore[method-assign]
+        reads._long_way = leave
     return lambda: len(found)
 
 
