@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from criimage.credentials import Credentials
 from criimage.reference import ImageID, Reference
-from criimage.testing.oci import Config, Image, image, layer
+from criimage.testing.oci import Config, Image, image, layer, noise_layer
 from criimage.testing.scripted_registry import Auth, Change, Hang, ScriptedRegistry, Stage, corrupted, scripted_registry
-from criimage.testing.stand import Published
+from criimage.testing.stand import Published, Unending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -69,6 +69,20 @@ class ScriptedStandRegistry:
             yield Reference.parse(name)
         finally:
             script.release()
+
+    @asynccontextmanager
+    async def unending(self) -> AsyncIterator[Unending]:
+        """Send the beginning of its layer, and the rest when the block has ended."""
+        made = image(noise_layer(300_000, seed="unending"))
+        name = self._everybodys.put(made, "team/unending", "1")
+        script = self._everybodys.script(Stage.LAYER, Hang(after=1000), repository="team/unending")
+        try:
+            yield Unending(Reference.parse(name), self._sends_a_layer)
+        finally:
+            script.release()
+
+    def _sends_a_layer(self) -> bool:
+        return any(one.repository == "team/unending" for one in self._everybodys.open(Stage.LAYER))
 
 
 @contextmanager

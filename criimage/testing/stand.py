@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from criimage.credentials import Credentials
     from criimage.reference import ImageID, Reference
 
-__all__ = ["Capability", "ConformanceRegistry", "OpenStand", "Published", "Stand"]
+__all__ = ["Capability", "ConformanceRegistry", "OpenStand", "Published", "Stand", "Unending"]
 
 
 class Capability(enum.Flag):
@@ -43,6 +43,10 @@ class Capability(enum.Flag):
     """The store is there when the backend is opened again."""
     CORRUPT = enum.auto()
     """The registry can serve a layer that is not what its digest promises."""
+    PROVES_DIGESTS = enum.auto()
+    """The registry is asked about a digest that is stored already: such a pull proves that its caller may have it."""
+    STOPS_PULLS = enum.auto()
+    """A cancelled pull ends its download, in the middle of a layer too, and whoever else does the work."""
     IN_USE = enum.auto()
     """The suite's class holds images as a container does: it has a fixture `hold`."""
     NAMING = enum.auto()
@@ -51,7 +55,7 @@ class Capability(enum.Flag):
     """A text that can be both is read as a name before it is read as the beginning of an ID, as docker does; without
     this the other way round, as CRI-O does."""
 
-    EXPECTED = PRIVATE | WITHDRAW | STALL | UNREACHABLE | PERSISTENT | CORRUPT
+    EXPECTED = PRIVATE | WITHDRAW | STALL | UNREACHABLE | PERSISTENT | CORRUPT | PROVES_DIGESTS | STOPS_PULLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,19 @@ class Published:
     def reference(self) -> Reference:
         """The first of its references."""
         return self.references[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Unending:
+    """An image whose layer begins and does not end.
+
+    Attributes:
+        reference: its name.
+        is_read: whether the registry sends the layer to somebody now.
+    """
+
+    reference: Reference
+    is_read: Callable[[], bool]
 
 
 class ConformanceRegistry(Protocol):
@@ -107,6 +124,10 @@ class ConformanceRegistry(Protocol):
 
     def corrupted(self) -> AbstractAsyncContextManager[Reference]:
         """Yield a reference whose layer is not what its digest promises while the block runs."""
+        ...
+
+    def unending(self) -> AbstractAsyncContextManager[Unending]:
+        """Yield an image whose layer begins and does not end while the block runs."""
         ...
 
 

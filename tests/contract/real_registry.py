@@ -12,7 +12,7 @@ from criimage.credentials import Credentials
 from criimage.reference import ImageID, Reference
 from criimage.testing.oci import Config, Image, image, layer
 from criimage.testing.scripted_stand import scripted_stand
-from criimage.testing.stand import Published
+from criimage.testing.stand import Published, Unending
 from parts.registry import registry
 
 if TYPE_CHECKING:
@@ -69,6 +69,13 @@ class RealRegistry:
         with scripted_stand() as scripted:
             async with scripted.corrupted() as reference:
                 yield reference
+
+    @asynccontextmanager
+    async def unending(self) -> AsyncIterator[Unending]:
+        """A real one would not say to whom it sends: a scripted one."""
+        with scripted_stand() as scripted:
+            async with scripted.unending() as image:
+                yield image
 
 
 def _image(seed: str, user: str) -> Image:

@@ -13,17 +13,25 @@ from criimage.credentials import Credentials
 from criimage.errors import ContentInvalid
 from criimage.reference import DEFAULT_DOMAIN, Reference
 from criimage.testing.conformance import BackendConformance, Capability
-from criimage.testing.memory import MemoryBackend, Registry, RemoteImage
-from criimage.testing.stand import Published
+from criimage.testing.memory import MemoryBackend, MemorySettings, Registry, RemoteImage, plugin
+from criimage.testing.scripted_stand import ScriptedStandRegistry, scripted_stand
+from criimage.testing.stand import Published, Unending
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from criimage.reference import ImageID
 
 STALLED = RemoteImage("stalled")
 CORRUPTED = RemoteImage("corrupted")
+UNENDING = RemoteImage("unending")
+
+
+class CountingRegistry(Registry):
+    """Knows how many read the image that does not end."""
+
+    readers = 0
 
 
 class MemoryRegistry:
@@ -32,7 +40,7 @@ class MemoryRegistry:
     owner = Credentials("owner", "right")
 
     def __init__(self) -> None:
-        self.registry = Registry()
+        self.registry = CountingRegistry()
 
     def image_id(self, seed: str) -> ImageID:
         """Return what the backend makes of the content."""
@@ -61,14 +69,25 @@ class MemoryRegistry:
         """Its download is found to be something else."""
         yield self.registry.put("example.com/team/corrupted:1", CORRUPTED)
 
+    @asynccontextmanager
+    async def unending(self) -> AsyncIterator[Unending]:
+        """Its download counts itself."""
+        yield Unending(self.registry.put("example.com/team/unending:1", UNENDING), lambda: self.registry.readers > 0)
+
 
 class StallingBackend(MemoryBackend):
     """Waits for ever for one image."""
 
     async def download(self, remote: RemoteImage) -> None:
-        """Take a turn of the loop, or all of them, or find out that it is something else."""
+        """Take a turn of the loop, or all of them, or find out that it is something else; count who reads for ever."""
         if remote == CORRUPTED:
             raise ContentInvalid("the digests differ")
+        if remote == UNENDING and isinstance(self.registry, CountingRegistry):
+            self.registry.readers += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.registry.readers -= 1
         await (asyncio.Event().wait() if remote == STALLED else asyncio.sleep(0))
 
 
@@ -78,21 +97,15 @@ def add_name(backend: MemoryBackend, image: ImageID, name: str) -> None:
     backend._images = None
 
 
-class TestMemory(BackendConformance):
-    """Nothing outlives the process, and there is no network."""
+class InMemory(BackendConformance):
+    """Nothing outlives the process."""
 
-    capabilities = Capability.EXPECTED & ~Capability.PERSISTENT & ~Capability.UNREACHABLE | Capability.IN_USE
-    capabilities |= Capability.NAMING
-
-    @pytest.fixture
-    def registry(self) -> MemoryRegistry:
-        """A registry of the test's own."""
-        return MemoryRegistry()
+    capabilities = Capability.EXPECTED & ~Capability.PERSISTENT | Capability.IN_USE | Capability.NAMING
 
     @pytest.fixture
-    def backend(self, registry: MemoryRegistry) -> MemoryBackend:
-        """The backend, which is its own store."""
-        return StallingBackend(registry.registry)
+    def backend(self) -> MemoryBackend:
+        """The backend, which is its own store; to be overridden."""
+        raise NotImplementedError
 
     @pytest.fixture
     def open_backend(self, backend: MemoryBackend) -> Callable[[], AbstractAsyncContextManager[MemoryBackend]]:
@@ -124,3 +137,36 @@ class TestMemory(BackendConformance):
             backend.in_use.remove(image)
 
         return held
+
+
+class TestMemory(InMemory):
+    """Its registry is a dict: there is no network."""
+
+    capabilities = InMemory.capabilities & ~Capability.UNREACHABLE
+
+    @pytest.fixture
+    def registry(self) -> MemoryRegistry:
+        """A registry of the test's own."""
+        return MemoryRegistry()
+
+    @pytest.fixture
+    def backend(self, registry: MemoryRegistry) -> MemoryBackend:
+        """One that stands still where the suite wants it."""
+        return StallingBackend(registry.registry)
+
+
+class TestMemoryWithARegistry(InMemory):
+    """As `criimage serve` opens it with the setting `registry`."""
+
+    @pytest.fixture
+    def registry(self) -> Iterator[ScriptedStandRegistry]:
+        """The registry that comes with the suite."""
+        with scripted_stand() as registry:
+            yield registry
+
+    @pytest.fixture
+    async def backend(self) -> AsyncIterator[MemoryBackend]:
+        """Opened by its plugin."""
+        async with plugin.open(MemorySettings(registry="127.0.0.1:0")) as backend:
+            assert isinstance(backend, MemoryBackend)
+            yield backend

@@ -147,14 +147,14 @@ async def test_what_is_no_engine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("api", "store", "told"),
     [
-        ("1.41", "overlay", ["cri-dockerd", "without a name"]),
-        ("1.42", "overlay", ["without a name"]),
+        ("1.41", "overlay", ["cri-dockerd", "without a name", "hangs"]),
+        ("1.42", "overlay", ["without a name", "hangs"]),
         ("1.45", "io.containerd.snapshotter.v1", ["prunes"]),
         ("1.51", "io.containerd.snapshotter.v1", []),
     ],
 )
 async def test_what_an_engine_cannot_do_is_told(tmp_path: Path, api: str, store: str, told: list[str]) -> None:
-    """Issue 10.9: `config check` says which engine cri-dockerd refuses, and which does not tell of every change."""
+    """Issue 10.9: `config check` says which engine cri-dockerd refuses, and which does not tell or stop everything."""
     answers = {f"GET /v{api}/info": (200, {"DriverStatus": [["driver-type", store]]})}
     async with replayed(tmp_path, answers, api), docker_backend(f"unix://{tmp_path}/docker.sock") as backend:
         limits = await backend.limits()

@@ -64,6 +64,14 @@ class Features:
                     "nothing is wrong with statuses, pulls and removals; 28.5 and later tell everything",
                 )
             )
+        if self.containerd_store is False:
+            found.append(
+                Problem(
+                    "a graph driver keeps the connection of a cancelled pull to a registry that hangs, until "
+                    "its next byte comes",
+                    "the pull itself ends at once, and nothing is stored; the containerd image store closes it too",
+                )
+            )
         return tuple(found)
 
     @property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from criimage.reference import ImageID
     from criimage.testing.stand import OpenStand
 
-__all__ = ["PATIENCE", "cancelled", "check_image", "colliding_seeds", "refused", "some_time", "unchanged"]
+__all__ = ["PATIENCE", "cancelled", "check_image", "colliding_seeds", "refused", "some_time", "unchanged", "until"]
 
 PATIENCE = 60.0
 """Seconds after which a call counts as hanging; nothing here takes so long."""
@@ -58,6 +58,13 @@ async def refused(call: Awaitable[object], kind: type[CriimageError]) -> Criimag
 async def some_time(task: asyncio.Task[Image]) -> None:
     """Let a pull get going; how far it comes does not matter to any test."""
     await asyncio.wait([task], timeout=0.3)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that happens by itself."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - it may be anybody's
+            await asyncio.sleep(0.02)
 
 
 async def cancelled(task: asyncio.Task[Image]) -> None:

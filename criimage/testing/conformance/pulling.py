@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from criimage.credentials import Credentials
 from criimage.errors import AccessDenied, ContentInvalid, RegistryUnavailable, RemoteImageMissing
 from criimage.reference import Reference
-from criimage.testing.conformance.checks import PATIENCE, cancelled, check_image, refused, some_time, unchanged
+from criimage.testing.conformance.checks import PATIENCE, cancelled, check_image, refused, some_time, unchanged, until
 from criimage.testing.conformance.suite import Suite
 from criimage.testing.stand import Capability
 
@@ -113,6 +113,20 @@ class Pulling(Suite):
                     await refused(store.pull(published.reference, credentials), AccessDenied)
             await store.pull(published.reference, stand.registry.owner)
 
+    async def test_a_pull_by_digest_proves_access(self, stand: Stand) -> None:
+        """B42, B29: the registry is asked about a digest that is stored, with exactly the given credentials."""
+        self.need(Capability.PRIVATE)
+        self.need(Capability.PROVES_DIGESTS)
+        published = await stand.registry.put("secret", "team/secret:1", private=True)
+        digest = published.reference.with_digest(published.digest)
+        owner = stand.registry.owner
+        async with stand.opened() as store:
+            await store.pull(digest, owner)
+            async with unchanged(store):
+                for credentials in (None, Credentials(owner.username, "c4n4ry")):
+                    await refused(store.pull(digest, credentials), AccessDenied)
+            await store.pull(digest, owner)
+
     async def test_an_unreachable_registry_is_told(self, stand: Stand) -> None:
         """B27, B29: RegistryUnavailable, and nothing stored."""
         self.need(Capability.UNREACHABLE)
@@ -133,6 +147,29 @@ class Pulling(Suite):
                 at_once = asyncio.create_task(store.pull(reference))
                 await cancelled(at_once)
             assert await store.pull(published.reference) in await store.images()
+
+    async def test_a_pull_that_stands_still_holds_up_no_other(self, stand: Stand) -> None:
+        """B44: what hangs at a registry is that one pull's trouble."""
+        self.need(Capability.STALL)
+        published = await stand.registry.put("one", "team/one:1")
+        async with stand.opened() as store, stand.registry.stalled() as reference:
+            pull = asyncio.create_task(store.pull(reference))
+            await some_time(pull)
+            async with asyncio.timeout(PATIENCE):
+                await store.pull(published.reference)
+            assert not pull.done()
+            await cancelled(pull)
+
+    async def test_a_cancelled_pull_is_read_no_more(self, stand: Stand) -> None:
+        """B43, B28: in the middle of a layer the cancel ends the download too, whoever does the work."""
+        self.need(Capability.STOPS_PULLS)
+        async with stand.opened() as store, stand.registry.unending() as image:
+            pull = asyncio.create_task(store.pull(image.reference))
+            await until(lambda: image.is_read() or pull.done())
+            assert not pull.done()
+            await cancelled(pull)
+            await until(lambda: not image.is_read())
+            assert await store.images() == ()
 
     async def test_what_a_digest_does_not_promise_is_refused(self, stand: Stand) -> None:
         """B38, B29: ContentInvalid, and nothing stored."""
