@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from cli.command import COMMAND
-from conformance.planted import Sound
+from conformance.planted.fault import Sound
 from criimage.channel import Channel
 from criimage.conformance.behaviour import GROUPS, Behaviour, Level, Need, collected, selected
 from criimage.conformance.client import Client
