@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from grpclib.const import Status
 
-from criimage import __version__, errors, lasting, logs, problems
+from criimage import __version__, errors, lasting, logs, problems, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -403,6 +403,9 @@ class _ServiceMetrics:
         dropped = CounterMetricFamily("criimage_log_lines_dropped", "Log lines dropped.", labels=["backend"])
         dropped.add_metric([self._backend], logs.dropped())
         yield dropped
+        spans = CounterMetricFamily("criimage_spans_lost", "Spans that the collector did not take.", labels=["backend"])
+        spans.add_metric([self._backend], tracing.lost())
+        yield spans
 
 
 def error_kinds() -> list[str]:

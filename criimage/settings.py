@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -204,6 +205,38 @@ class SocketSettings(_Section):
         return users
 
 
+class TracingSettings(_Section):
+    """The table `[tracing]`: what goes to an OpenTelemetry collector; takes effect at a start."""
+
+    endpoint: str = Field(
+        default="",
+        description='where a collector takes spans over OTLP/HTTP, such as "http://127.0.0.1:4318"; needs '
+        "criimage[tracing]; empty: OTEL_EXPORTER_OTLP_ENDPOINT, and off where that is not set either",
+    )
+    sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="part of the traces that begin here which are kept; one that a caller has begun is kept as it says",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_a_url(cls, endpoint: str) -> str:
+        if not endpoint:
+            return endpoint
+        try:
+            url = urlsplit(endpoint)
+            fits = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        except ValueError:
+            raise ValueError("not of the form http://HOST:PORT") from None
+        if not fits or url.query or url.fragment:
+            raise ValueError("not of the form http://HOST:PORT")
+        if "@" in url.netloc:
+            raise ValueError("no credentials here: they belong in OTEL_EXPORTER_OTLP_HEADERS")
+        return endpoint
+
+
 class LogSettings(_Section):
     """The table `[log]`."""
 
@@ -234,6 +267,7 @@ class Settings(_Section):
     limits: LimitSettings = LimitSettings()
     socket: SocketSettings = SocketSettings()
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict, description="a table for each backend")
 

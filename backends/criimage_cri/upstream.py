@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from grpclib.const import Status
 
-from criimage import wire
+from criimage import tracing, wire
 from criimage.channel import CallError
 from criimage.duration import duration_text
 from criimage.errors import BackendUnavailable, CriimageError, InvalidRequest, OperationFailed
@@ -123,7 +123,9 @@ class Upstream:
         refused: CallError | None = None
         for version in sorted(_VERSIONS, key=lambda version: version != self._version):
             try:
-                answer = await self._channel.unary(f"/runtime.{version}.{service}/{method}", request, seconds)
+                answer = await self._channel.unary(
+                    f"/runtime.{version}.{service}/{method}", request, seconds, metadata=tracing.outgoing().items()
+                )
             except CallError as error:
                 if not error.reached:
                     # Another runtime may be there when the connection is made again.

@@ -18,6 +18,7 @@ from criimage.plugins import Unusable, examined, installed, load
 from criimage.server.access import access_of
 from criimage.server.socket_owner import owner_of
 from criimage.settings import Settings
+from criimage.tracing_otlp import fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +91,8 @@ def check(**options: Any) -> None:  # noqa: ANN401
     # What only `serve` would find otherwise: names of users and groups that this machine does not have.
     owner_of(settings.socket)
     access_of(settings.socket)
+    if tracing_fault := fault(settings.tracing):
+        raise ConfigurationError(f"tracing: {tracing_fault}")
     problems, notes = asyncio.run(_findings(layers, load(settings.backend)))
     for problem in problems:
         click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")

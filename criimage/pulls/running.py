@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from criimage.backend import Image, PullContext
     from criimage.credentials import Credentials
+    from criimage.pulls.trace import PullTrace
     from criimage.reference import Name, Reference
 
 __all__ = ["PullView", "Pulled", "RunningPull"]
@@ -90,6 +91,7 @@ class RunningPull:
         started: seconds since the epoch.
         clock: the same moment on the clock that does not jump.
         on_change: told of every change.
+        trace: its spans, where somebody wants traces.
         answer: ends the waiting of all callers with an error, whether or not the work has stopped.
     """
 
@@ -110,6 +112,7 @@ class RunningPull:
     clock: float = field(default_factory=time.monotonic)
     on_change: Callable[[], None] | None = None
     answer: Callable[[CriimageError], None] | None = None
+    trace: PullTrace | None = None
     _marks: list[tuple[float, int]] = field(default_factory=list)
 
     def report(self, progress: PullProgress) -> None:
@@ -119,6 +122,8 @@ class RunningPull:
         if self.done.is_set() or progress == self.progress:
             return
         self.progress = progress
+        if self.trace is not None and progress.phase not in _OVER:
+            self.trace.reached(progress.phase)
         self._mark(progress.bytes_done)
         if self.on_change is not None:
             self.on_change()
@@ -128,6 +133,9 @@ class RunningPull:
         self.candidate = candidate
         self.progress = PullProgress(Phase.QUEUED)
         self._marks.clear()
+        if self.trace is not None:
+            self.trace.turned_to(candidate)
+            self.trace.reached(Phase.QUEUED)
 
     def _mark(self, bytes_done: int) -> None:
         now = time.monotonic()

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from criimage import tracing
 from criimage.backend import Phase
 from criimage.errors import CriimageError, OperationFailed, PullCancelled
-from criimage.pulls import audit
+from criimage.pulls import audit, trace
 from criimage.pulls.attempts import pull_first
 from criimage.pulls.limiter import Limiter
 from criimage.pulls.policy import PullPolicy
@@ -104,6 +105,7 @@ class Pulls:
 
     def _start(self, key: PullKey, name: Name, context: PullContext) -> RunningPull:
         pull = RunningPull(str(next(self._ids)), key, name, context)
+        pull.trace = trace.begin_trace(pull)
         pull.answer = lambda error: self._settle(pull, error)
         pull.task = self._work.start(self._run(pull), name=f"pull {name}")
         # However it ends, and also if it is cancelled before its first step: nobody waits for ever.
@@ -117,6 +119,7 @@ class Pulls:
         pull.waiters.append(context)
         pull.callers += 1
         pull.peers.add_current()
+        trace.joined(pull)
         try:
             await pull.done.wait()
         finally:
@@ -188,6 +191,8 @@ class Pulls:
         self._ended.append((self._ended_count, pull.view()))
         pull.done.set()
         audit.log_end(pull)
+        if pull.trace is not None:
+            pull.trace.ended(outcome, pull)
         if self._figures is not None:
             unchanged = "unchanged" if pull.progress.unchanged else "pulled"
             kind = outcome.kind if isinstance(outcome, CriimageError) else unchanged
@@ -205,6 +210,9 @@ class Pulls:
         self._news = asyncio.Event()
 
     async def _run(self, pull: RunningPull) -> None:
+        if pull.trace is not None:
+            # What the backend asks of others belongs to the pull, whoever called first.
+            tracing.enter(pull.trace.span)
         audit.log_start(pull)
         outcome: Pulled | CriimageError
         ticking = asyncio.create_task(_tick(pull))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from criimage import __version__, logs, metrics, plugins
+from criimage import __version__, logs, metrics, plugins, tracing
 from criimage.lasting import lasting
 from criimage.log_queue import open_closed_descriptors
 from criimage.metrics_page import serve_metrics
@@ -42,6 +42,8 @@ from criimage.server.socket_owner import owner_of
 from criimage.server.socket_watch import watch_socket
 from criimage.server.status_service import StatusService
 from criimage.server.stopping import Stopping
+from criimage.server.traced import TracedCalls
+from criimage.tracing_otlp import open_traces
 from criimage.work import Work
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.backend import Backend
+    from criimage.server.calls import Observer
     from criimage.settings import Layers, Settings
 
 __all__ = ["Assembly", "run", "serve"]
@@ -120,7 +123,10 @@ class Assembly:
         self.removals.measure_with(measured)
         self.relay = relay = None if runtime is None else Relay(runtime, measured)
         elsewhere = None if relay is None else partial(RelayedCalls, relay)
-        self.server = Server(methods, CallObserver(measured), settings.limits, elsewhere)
+        observer: Observer = CallObserver(measured)
+        if (traces := tracing.traces()) is not None:
+            observer = TracedCalls(observer, traces)
+        self.server = Server(methods, observer, settings.limits, elsewhere)
         self._work = work
 
     def connections(self) -> int:
@@ -207,6 +213,9 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             _log.info("stopping")
             systemd.stopping()
             await assembly.stop()
+            if (traces := tracing.traces()) is not None:
+                # Meanwhile the backend ends; `run` waits for the rest.
+                traces.stop()
     _log.info("stopped")
 
 
@@ -225,7 +234,11 @@ def run(layers: Layers, reread: Callable[[], Layers]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    traces = open_traces(settings.tracing)
+    tracing.use(traces)
     try:
         asyncio.run(serve(layers, reread))
     finally:
+        if traces is not None:
+            traces.finish()
         logs.finish(_LOG_SECONDS)

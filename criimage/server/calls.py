@@ -297,11 +297,22 @@ async def _only_message(call: Call) -> bytes:
     return message
 
 
+def _no_header(_name: str) -> str:
+    return ""
+
+
 class Observer(Protocol):
     """Is told about every call."""
 
-    def began(self, operation: str) -> None:
-        """A call starts, `unknown` for a method that is none; runs in the call's own task and context."""
+    @property
+    def reads_headers(self) -> frozenset[bytes]:
+        """Headers with which a call takes the long way, since only there `began` can look at them."""
+
+    def began(self, operation: str, path: str, header: Callable[[str], str]) -> None:
+        """A call starts, `unknown` for a method that is none; runs in the call's own task and context.
+
+        `header` gives a header of the request, or the empty text.
+        """
 
     def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:
         """The call is over; `error` is what it failed with, if anything."""
@@ -347,6 +358,7 @@ class ConnectionCalls(AbstractHandler):
     Attributes:
         at_once: path to method, as bytes, of those.
         refusal: what every call is told if the client may make none.
+        reads_headers: those with which a call cannot be begun before it has a task.
     """
 
     limits: ConnectionLimits
@@ -374,6 +386,7 @@ class ConnectionCalls(AbstractHandler):
         self._tasks: dict[Stream, asyncio.Task[None]] = {}
         self._refusing = False
         self.refusal = ""
+        self.reads_headers = observer.reads_headers
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -414,7 +427,7 @@ class ConnectionCalls(AbstractHandler):
         operation = method.operation
 
         def begin() -> Awaitable[bytes]:
-            self._observer.began(operation)
+            self._observer.began(operation, method.path, _no_header)
             return answer(message)
 
         return steps.make(begin)
@@ -487,7 +500,7 @@ class ConnectionCalls(AbstractHandler):
         error: BaseException | None = None
         if begun is None:
             start = time.perf_counter()
-            self._observer.began(operation)
+            self._observer.began(operation, call.path, call.header)
         else:
             start = begun.began
         try:

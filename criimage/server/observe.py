@@ -14,6 +14,8 @@ from criimage.errors import CriimageError
 from criimage.server.calls import CallFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from criimage.metrics import Metrics
 
 __all__ = ["CallObserver", "error_kind"]
@@ -48,7 +50,9 @@ class CallObserver:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def began(self, operation: str) -> None:
+    reads_headers: frozenset[bytes] = frozenset()
+
+    def began(self, operation: str, _path: str, _header: Callable[[str], str]) -> None:
         """Bind a request ID to everything that the call's task logs."""
         logs.begin_call(operation)
 

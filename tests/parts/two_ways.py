@@ -103,7 +103,9 @@ class Observer:
         self.begun: Counter[str] = Counter()
         self.ended_calls: Counter[tuple[str, str, str | None]] = Counter()
 
-    def began(self, operation: str) -> None:
+    reads_headers: frozenset[bytes] = frozenset()
+
+    def began(self, operation: str, path: str, header: Callable[[str], str]) -> None:
         """Count."""
         self.begun[operation] += 1
 

@@ -24,6 +24,7 @@ from parts.raw_client import RawClient, framed, grpc_headers, raw_client
 from parts.serving import PATIENCE, WatchedBackend, serving, stocked, until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 LIST = "/runtime.v1.ImageService/ListImages"
@@ -416,7 +417,9 @@ async def test_connections_leave_nothing(tmp_path: Path) -> None:
 
 
 class _Quiet:
-    def began(self, operation: str) -> None:
+    reads_headers: frozenset[bytes] = frozenset()
+
+    def began(self, operation: str, path: str, header: Callable[[str], str]) -> None:
         pass
 
     def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:

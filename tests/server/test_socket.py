@@ -392,7 +392,9 @@ async def test_the_server_leaves_the_file_to_its_owner(tmp_path: Path) -> None:
 
 
 class _Quiet:
-    def began(self, operation: str) -> None:
+    reads_headers: frozenset[bytes] = frozenset()
+
+    def began(self, operation: str, path: str, header: Callable[[str], str]) -> None:
         """Nothing."""
 
     def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:

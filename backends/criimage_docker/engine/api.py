@@ -22,6 +22,7 @@ import aiodocker
 import aiohttp
 from aiodocker.exceptions import DockerError
 
+from criimage import tracing
 from criimage.errors import BackendUnavailable
 from criimage.foreign_json import check, parse
 from criimage.foreign_text import keep_start
@@ -100,13 +101,18 @@ class Engine:
         self.address = address
         self._timeout = timeout
         self._pools = (address.connector(_SHORT_CONNECTIONS), address.connector(0))
-        self._short, self._long = (
-            aiodocker.Docker(
-                address.base,
+        self._sessions = tuple(
+            aiohttp.ClientSession(
                 connector=pool,
+                connector_owner=False,
                 timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS),
+                trace_configs=[] if tracing.traces() is None else [_telling_the_trace()],
             )
             for pool in self._pools
+        )
+        self._short, self._long = (
+            aiodocker.Docker(address.base, connector=pool, session=session)
+            for pool, session in zip(self._pools, self._sessions, strict=True)
         )
         self._version: tuple[int, int] | None = None
         self._offered: tuple[int, int] | None = None
@@ -115,8 +121,9 @@ class Engine:
 
     async def close(self) -> None:
         """Close every connection; what still runs fails."""
-        for docker, pool in zip((self._short, self._long), self._pools, strict=True):
+        for docker, session, pool in zip((self._short, self._long), self._sessions, self._pools, strict=True):
             await docker.close()
+            await session.close()
             await pool.close()
 
     async def ping(self) -> PingReply:
@@ -353,6 +360,19 @@ class Engine:
         system = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
         reason = system.strerror if isinstance(system, OSError) and system.strerror else "the connection was closed"
         return BackendUnavailable(f"cannot connect to the Docker engine at {where}: {reason.lower()}; is it running?")
+
+
+def _telling_the_trace() -> aiohttp.TraceConfig:
+    """Return what puts the current call's or pull's trace on each request."""
+
+    async def begun(
+        _session: aiohttp.ClientSession, _context: object, request: aiohttp.TraceRequestStartParams
+    ) -> None:
+        request.headers.update(tracing.outgoing())
+
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(begun)
+    return config
 
 
 def _object(found: object) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class Reads:
         self._known: dict[bytes, Method] = {}
         self._changes = -1
         self._window: int | None = None
+        self._odd = _ODD | calls.reads_headers
 
     def take(self, data: bytes) -> None:  # noqa: C901 - frame by frame: few calls in between
         """Take what has been read from the socket."""
@@ -218,7 +219,7 @@ class Reads:
         method = self._calls.at_once.get(headers.get(b":path", b""))
         if method is None or headers.get(b":method") != b"POST" or headers.get(b"content-type") not in _CONTENT_TYPES:
             return None
-        if not _ODD.isdisjoint(headers) or any(name.endswith(b"-bin") for name in headers):
+        if not self._odd.isdisjoint(headers) or any(name.endswith(b"-bin") for name in headers):
             return None
         timeout = headers.get(b"grpc-timeout")
         if timeout is not None and (_TIMEOUT.fullmatch(timeout) is None or len(timeout) > 9):

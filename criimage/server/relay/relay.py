@@ -9,21 +9,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import structlog
+from grpclib.const import Status
 
-from criimage import problems
+from criimage import problems, tracing
 from criimage.channel import CallError, Channel
 from criimage.lasting import lasting
 from criimage.problems import Problem
 from criimage.server.relay.call import deadline_of, forwarded
 from criimage.server.relay.caller import Caller, Door, HeldRequests
 from criimage.server.relay.versions import SERVICES, Versions
+from criimage.server.traced import begin_span, end_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
-    from grpclib.const import Status
     from grpclib.protocol import Stream
 
     from criimage.channel.header_blocks import Headers
@@ -93,12 +94,17 @@ class Relay:
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         path = next(value for name, value in headers if name == ":path")
         begun = time.perf_counter()
+        # The runtime is told the caller's trace, byte for byte; that the call went through here is a span beside it.
+        traces = tracing.traces()
+        span = None if traces is None else begin_span(traces, path, partial(_header, headers))
         timer: asyncio.TimerHandle | None = None
 
         def over(_caller: Caller, status: Status) -> None:
             if timer is not None:
                 timer.cancel()
             self._count(path, status, time.perf_counter() - begun)
+            if span is not None:
+                end_span(span, status, "" if status in {Status.OK, Status.CANCELLED} else status.name)
             ended()
 
         caller = Caller(stream, door, self._held, over)
@@ -149,6 +155,10 @@ class Relay:
         else:
             remedy = f"see whether the runtime at unix://{self._path} runs; criimage connects again by itself"
             problems.tell(PROBLEM, Problem(problem, remedy))
+
+
+def _header(headers: TextHeaders, wanted: str) -> str:
+    return next((value for name, value in headers if name == wanted), "")
 
 
 class RelayedCalls:
