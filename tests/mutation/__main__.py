@@ -1,7 +1,7 @@
 """Takes a sample of all small changes of the code and counts those that the quick tests notice.
 
 Works in a copy of the project; each change is tried in a process of its own, forked from one that has the libraries
-loaded. Survivors are printed as they are found, the score last.
+loaded. Survivors are printed at the end, the score last.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import argparse
 import compileall
 import contextlib
+import hashlib
 import importlib
 import os
 import py_compile
-import random
 import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +26,7 @@ import pytest
 
 from mutation.modules import TESTS, tests_of
 from mutation.operators import Mutant, mutant, places
+from mutation.results import NOTICED, SURVIVED, TOO_LONG, UNUSABLE, Results, Tried, digest_of, score
 
 PROJECT = Path(__file__).parent.parent.parent
 CPU_SECONDS = 20
@@ -50,37 +50,37 @@ def main() -> None:
     """Prints a line for each survivor and the score."""
     parser = argparse.ArgumentParser(prog="mutation", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1, help="the same seed is the same sample of the same code")
-    parser.add_argument("--count", type=int, default=300, help="how many changes are tried")
+    parser.add_argument("--count", type=int, default=300, help="how many changes are in the sample")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no other after this time")
-    parser.add_argument("--part", default="1/1", help="2/3 is the second third of the sample")
+    parser.add_argument("--results", type=Path, help="what is known stands in this file, and is not tried again")
+    parser.add_argument("--again", action="store_true", help="but what survived is: there may be tests for it by now")
     parser.add_argument("modules", nargs="*", help="only these files or folders, from the project's folder")
     options = parser.parse_args()
-    part, parts = map(int, options.part.split("/"))
-    chosen = _sample(options.seed, options.count, options.modules)[part - 1 :: parts]
-    counted: Counter[str] = Counter()
+    known = Results(options.results and options.results.absolute())
+    chosen = _sample(options.seed, options.count, options.modules)
     ends = time.monotonic() + options.seconds
     with tempfile.TemporaryDirectory(prefix="criimage-mutation-") as folder:
         copied = _copy(Path(folder))
         _load(copied)
-        counted["tests failed before any change"] = 0
         sound: dict[tuple[str, ...], bool] = {}
         for module, number in chosen:
             if time.monotonic() > ends:
                 break
-            tests = tests_of(module)
-            if tests not in sound and not sound.setdefault(tests, _run(copied, tests) == "survived"):
-                _say(f"not usable: {' '.join(tests)} fail or take too long without any change")
-            if not sound[tests]:
-                counted["tests failed before any change"] += 1
+            text = _text(module)
+            before = known.of(module, digest_of(text), number)
+            if before and before.result != UNUSABLE and not (options.again and before.result == SURVIVED):
                 continue
-            made = mutant((PROJECT / module).read_text(), number)
-            result = _try(copied, module, made, tests)
-            counted[result] += 1
-            if result == "survived":
-                _say(f"survived: {module}:{made.line}: {made.what}")
-    tried = counted["noticed"] + counted["survived"]
-    score = f"{counted['noticed'] / tried:.0%}" if tried else "no score"
-    _say(f"{score}: {counted['noticed']} of {tried} noticed, seed {options.seed}; {dict(counted)}")
+            tests = tests_of(module)
+            if tests not in sound and not sound.setdefault(tests, _run(copied, tests) == SURVIVED):
+                _say(f"not usable: {' '.join(tests)} fail or take too long without any change")
+            made = mutant(text, number)
+            result = _try(copied, module, made, tests) if sound[tests] else UNUSABLE
+            known.add(Tried(module, digest_of(text), number, made.line, made.what, result))
+    tried = [one for module, number in chosen if (one := known.of(module, digest_of(_text(module)), number))]
+    for one in sorted(tried, key=lambda one: (one.module, one.line)):
+        if one.result == SURVIVED:
+            _say(f"survived: {one.module}:{one.line}: {one.what}")
+    _say(f"{score(tried)}; seed {options.seed}, {len(chosen) - len(tried)} of {len(chosen)} not tried yet")
 
 
 def _say(line: str) -> None:
@@ -88,12 +88,18 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+def _text(module: str) -> str:
+    return (PROJECT / module).read_text()
+
+
 def _sample(seed: int, count: int, only: list[str]) -> list[tuple[str, int]]:
+    """The first of all changes in an order that a change of another module leaves as it is."""
     files = {file for prefix in TESTS for file in _files(PROJECT / prefix)}
     names = sorted(str(file.relative_to(PROJECT)) for file in files)
     wanted = [name for name in names if not only or any(name == one or name.startswith(f"{one}/") for one in only)]
-    every = [(name, number) for name in wanted for number in range(places((PROJECT / name).read_text()))]
-    return random.Random(seed).sample(every, min(count, len(every)))  # noqa: S311 - no secret
+    every = [(name, number) for name in wanted for number in range(places(_text(name)))]
+    every.sort(key=lambda one: hashlib.sha256(f"{seed} {one[0]} {one[1]}".encode()).digest())
+    return every[:count]
 
 
 def _files(path: Path) -> list[Path]:
@@ -142,13 +148,16 @@ def _run(copied: Path, tests: tuple[str, ...]) -> str:
             break
         if time.monotonic() > ends:
             os.killpg(process, signal.SIGKILL)
-            _, status = os.waitpid(process, 0)
-            break
+            os.waitpid(process, 0)
+            return TOO_LONG
         time.sleep(0.05)
     with contextlib.suppress(ProcessLookupError):
         # What a changed program left behind.
         os.killpg(process, signal.SIGKILL)
-    return "survived" if os.waitstatus_to_exitcode(status) == 0 else "noticed"
+    code = os.waitstatus_to_exitcode(status)
+    if code in {-signal.SIGXCPU, -signal.SIGKILL}:
+        return TOO_LONG
+    return SURVIVED if code == 0 else NOTICED
 
 
 def _become_tests(copied: Path, tests: tuple[str, ...]) -> NoReturn:
