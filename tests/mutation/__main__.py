@@ -57,16 +57,16 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", help="only these files or folders, from the project's folder")
     options = parser.parse_args()
     known = Results(options.results and options.results.absolute())
-    chosen = _sample(options.seed, options.count, options.modules)
     ends = time.monotonic() + options.seconds
     with tempfile.TemporaryDirectory(prefix="criimage-mutation-") as folder:
         copied = _copy(Path(folder))
+        chosen = _sample(copied, options)
         _load(copied)
         sound: dict[tuple[str, ...], bool] = {}
         for module, number in chosen:
             if time.monotonic() > ends:
                 break
-            text = _text(module)
+            text = (copied / module).read_text()
             before = known.of(module, digest_of(text), number)
             if before and before.result != UNUSABLE and not (options.again and before.result == SURVIVED):
                 continue
@@ -76,7 +76,7 @@ def main() -> None:
             made = mutant(text, number)
             result = _try(copied, module, made, tests) if sound[tests] else UNUSABLE
             known.add(Tried(module, digest_of(text), number, made.line, made.what, result))
-    tried = [one for module, number in chosen if (one := known.of(module, digest_of(_text(module)), number))]
+        tried = [one for module, number in chosen if (one := known.of(module, _digest(copied, module), number))]
     for one in sorted(tried, key=lambda one: (one.module, one.line)):
         if one.result == SURVIVED:
             _say(f"survived: {one.module}:{one.line}: {one.what}")
@@ -88,18 +88,19 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _text(module: str) -> str:
-    return (PROJECT / module).read_text()
+def _digest(copied: Path, module: str) -> str:
+    return digest_of((copied / module).read_text())
 
 
-def _sample(seed: int, count: int, only: list[str]) -> list[tuple[str, int]]:
+def _sample(copied: Path, options: argparse.Namespace) -> list[tuple[str, int]]:
     """The first of all changes in an order that a change of another module leaves as it is."""
-    files = {file for prefix in TESTS for file in _files(PROJECT / prefix)}
-    names = sorted(str(file.relative_to(PROJECT)) for file in files)
+    only = options.modules
+    files = {file for prefix in TESTS for file in _files(copied / prefix)}
+    names = sorted(str(file.relative_to(copied)) for file in files)
     wanted = [name for name in names if not only or any(name == one or name.startswith(f"{one}/") for one in only)]
-    every = [(name, number) for name in wanted for number in range(places(_text(name)))]
-    every.sort(key=lambda one: hashlib.sha256(f"{seed} {one[0]} {one[1]}".encode()).digest())
-    return every[:count]
+    every = [(name, number) for name in wanted for number in range(places((copied / name).read_text()))]
+    every.sort(key=lambda one: hashlib.sha256(f"{options.seed} {one[0]} {one[1]}".encode()).digest())
+    return every[: options.count]
 
 
 def _files(path: Path) -> list[Path]:
