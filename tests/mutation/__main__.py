@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,34 +54,74 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300, help="how many changes are in the sample")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no other after this time")
     parser.add_argument("--results", type=Path, help="what is known stands in this file, and is not tried again")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at once")
     parser.add_argument("--again", action="store_true", help="but what survived is: there may be tests for it by now")
-    parser.add_argument("modules", nargs="*", help="only these files or folders, from the project's folder")
+    parser.add_argument("modules", nargs="*", help="only these files, folders or FILE:LINE")
     options = parser.parse_args()
-    known = Results(options.results and options.results.absolute())
-    ends = time.monotonic() + options.seconds
     with tempfile.TemporaryDirectory(prefix="criimage-mutation-") as folder:
-        copied = _copy(Path(folder))
+        file = options.results.absolute() if options.results else Path(folder) / "results"
+        copied = _copy(PROJECT, Path(folder) / "0")
         chosen = _sample(copied, options)
-        _load(copied)
-        sound: dict[tuple[str, ...], bool] = {}
-        for module, number in chosen:
-            if time.monotonic() > ends:
-                break
-            text = (copied / module).read_text()
-            before = known.of(module, digest_of(text), number)
-            if before and before.result != UNUSABLE and not (options.again and before.result == SURVIVED):
-                continue
-            tests = tests_of(module)
-            if tests not in sound and not sound.setdefault(tests, _run(copied, tests) == SURVIVED):
-                _say(f"not usable: {' '.join(tests)} fail or take too long without any change")
-            made = mutant(text, number)
-            result = _try(copied, module, made, tests) if sound[tests] else UNUSABLE
-            known.add(Tried(module, digest_of(text), number, made.line, made.what, result))
+        workers = [
+            _worker(_copy(copied, Path(folder) / str(number)), chosen[number - 1 :: options.jobs], file, options)
+            for number in range(1, options.jobs + 1)
+        ]
+        for worker in workers:
+            os.waitpid(worker, 0)
+        known = Results(file)
         tried = [one for module, number in chosen if (one := known.of(module, _digest(copied, module), number))]
     for one in sorted(tried, key=lambda one: (one.module, one.line)):
         if one.result == SURVIVED:
             _say(f"survived: {one.module}:{one.line}: {one.what}")
     _say(f"{score(tried)}; seed {options.seed}, {len(chosen) - len(tried)} of {len(chosen)} not tried yet")
+
+
+def _worker(copied: Path, chosen: list[tuple[str, int]], file: Path, options: argparse.Namespace) -> int:
+    """Begins a process that tries these in its own copy, and returns its number."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        _load(copied)
+        _try_all(copied, chosen, Results(file), options)
+        code = 0
+    except BaseException:  # noqa: BLE001 - a process of its own must not go on as its parent
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _try_all(copied: Path, chosen: list[tuple[str, int]], known: Results, options: argparse.Namespace) -> None:
+    ends = time.monotonic() + options.seconds
+    sound: dict[tuple[str, ...], bool] = {}
+    for module, number in chosen:
+        if time.monotonic() > ends:
+            break
+        text = (copied / module).read_text()
+        before = known.of(module, digest_of(text), number)
+        if before and before.result != UNUSABLE and not (options.again and before.result == SURVIVED):
+            continue
+        tests = tests_of(module)
+        if tests not in sound:
+            sound[tests] = _are_sound(copied, tests, known)
+        made = mutant(text, number)
+        result = _try(copied, module, made, tests) if sound[tests] else UNUSABLE
+        known.add(Tried(module, digest_of(text), number, made.line, made.what, result))
+
+
+def _are_sound(copied: Path, tests: tuple[str, ...], known: Results) -> bool:
+    """Whether they pass without any change; looked at once for each text of theirs."""
+    name = " ".join(tests)
+    texts = [file.read_text() for test in tests for file in sorted(_files(copied / "tests" / test))]
+    digest = digest_of("".join(texts))
+    before = known.of(name, digest, -1)
+    if before is None:
+        before = Tried(name, digest, -1, 0, "nothing", _run(copied, tests))
+        known.add(before)
+    if before.result != SURVIVED:
+        _say(f"not usable: {name} fail or take too long without any change")
+    return before.result == SURVIVED
 
 
 def _say(line: str) -> None:
@@ -94,11 +135,18 @@ def _digest(copied: Path, module: str) -> str:
 
 def _sample(copied: Path, options: argparse.Namespace) -> list[tuple[str, int]]:
     """The first of all changes in an order that a change of another module leaves as it is."""
-    only = options.modules
+    lines = {tuple(one.split(":")) for one in options.modules if ":" in one}
+    only = [one for one in options.modules if ":" not in one]
     files = {file for prefix in TESTS for file in _files(copied / prefix)}
     names = sorted(str(file.relative_to(copied)) for file in files)
-    wanted = [name for name in names if not only or any(name == one or name.startswith(f"{one}/") for one in only)]
-    every = [(name, number) for name in wanted for number in range(places((copied / name).read_text()))]
+    every = []
+    for name in names:
+        text = (copied / name).read_text()
+        if not options.modules or any(name == one or name.startswith(f"{one}/") for one in only):
+            every += [(name, number) for number in range(places(text))]
+        elif any(name == file for file, _ in lines):
+            numbers = range(places(text))
+            every += [(name, number) for number in numbers if (name, str(mutant(text, number).line)) in lines]
     every.sort(key=lambda one: hashlib.sha256(f"{options.seed} {one[0]} {one[1]}".encode()).digest())
     return every[: options.count]
 
@@ -107,9 +155,9 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else [*path.rglob("*.py")]
 
 
-def _copy(folder: Path) -> Path:
+def _copy(project: Path, folder: Path) -> Path:
     ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "_build")
-    copied = Path(shutil.copytree(PROJECT, folder / "project", ignore=ignored))
+    copied = Path(shutil.copytree(project, folder, ignore=ignored))
     # By what they were made of, not by time: a changed file is never taken for the old one.
     mode = py_compile.PycInvalidationMode.CHECKED_HASH
     compileall.compile_dir(copied, quiet=2, invalidation_mode=mode)

@@ -45,9 +45,9 @@ def digest_of(text: str) -> str:
 
 
 class Results:
-    """The lines of a file, the last one for each change; in memory only without a file."""
+    """The lines of a file, the last one for each change; several processes may add to one."""
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path) -> None:
         """Reads what the file has, if it is there.
 
         Raises:
@@ -55,7 +55,7 @@ class Results:
         """
         self._file = file
         self._known: dict[tuple[str, str, int], Tried] = {}
-        if file is not None and file.exists():
+        if file.exists():
             for line in file.read_text().splitlines():
                 self._keep(Tried(**json.loads(line)))
 
@@ -66,9 +66,8 @@ class Results:
     def add(self, tried: Tried) -> None:
         """Kept at once: what ends the run does not take it back."""
         self._keep(tried)
-        if self._file is not None:
-            with self._file.open("a") as out:
-                out.write(f"{json.dumps(asdict(tried))}\n")
+        with self._file.open("a") as out:
+            out.write(f"{json.dumps(asdict(tried))}\n")
 
     def _keep(self, tried: Tried) -> None:
         self._known[tried.module, tried.digest, tried.number] = tried
