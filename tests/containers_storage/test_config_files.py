@@ -150,6 +150,48 @@ def test_a_chosen_file_stands_alone_under_the_newer_rules(places: Path) -> None:
     assert in_force(Override(), older, None, places / "told", environment).flags[0] == "--registries-conf"
 
 
+def test_what_is_told_under_the_older_rules(places: Path) -> None:
+    """In a home that has everything of the user's own, and ours as the last of the drop-ins by Go's order (A10, C5)."""
+    home, containers = places / "home", places / "home/.config/containers"
+    (home / ".docker").mkdir()
+    (home / ".docker/config.json").write_text("{}")
+    (home / ".config/other").mkdir()
+    (containers / "auth.json").write_text("{}")
+    (containers / "registries.conf.d/a-folder").mkdir()
+    files = registries_files("", {"HOME": str(home)}, RuleSet.OLDER, uid=0)
+    told = in_force(Override(("pass",), ("no.io/x",)), files, None, places / "told", {"HOME": str(home)})
+    made = places / "told/home"
+    assert (told.home, told.environment["HOME"]) == (made, str(made))
+    assert os.readlink(made / ".docker") == str(home / ".docker")
+    assert os.readlink(made / ".config/other") == str(home / ".config/other")
+    assert os.readlink(made / ".config/containers/auth.json") == str(containers / "auth.json")
+    assert not (made / ".config/containers").is_symlink()
+    drop_ins = made / ".config/containers/registries.conf.d"
+    assert not drop_ins.is_symlink()
+    assert drop_ins.stat().st_mode & 0o777 == 0o700
+    names = sorted(one.name for one in drop_ins.iterdir())
+    assert names == ["b.conf", "not.toml", "not.toml~criimage.conf"]
+    assert os.readlink(drop_ins / "b.conf") == str(containers / "registries.conf.d/b.conf")
+    registries = read_registries(ConfigFiles((drop_ins / names[-1],)), places / "none")
+    assert registries.helpers == ("containers-auth.json", "pass")
+    assert [(one.prefix, one.blocked) for one in registries.registries] == [("no.io/x", True)]
+
+
+@pytest.mark.parametrize("theirs", ["nothing", "a link"])
+def test_a_home_without_drop_ins_has_ours_alone(places: Path, theirs: str) -> None:
+    """No home at all, or drop-ins that are a link, which these tools do not follow (L13): ours is there all the same."""
+    home = places / "another"
+    if theirs == "a link":
+        (home / ".config/containers").mkdir(parents=True)
+        (home / ".config/containers/registries.conf.d").symlink_to(places / "etc/registries.conf.d")
+    files = registries_files("", {"HOME": str(home)}, RuleSet.OLDER, uid=0)
+    in_force(Override(("pass",), ()), files, None, places / "told", {"HOME": str(home)})
+    drop_ins = places / "told/home/.config/containers/registries.conf.d"
+    assert not drop_ins.is_symlink()
+    assert [one.name for one in drop_ins.iterdir()] == ["~criimage.conf"]
+    assert drop_ins.stat().st_mode & 0o777 == 0o700
+
+
 def test_what_is_told_under_the_newer_rules(places: Path) -> None:
     """Ours is read last, with what the user's own last file says, except where ours has to win (A10, C5)."""
     last = places / "last.conf"

@@ -109,6 +109,15 @@ def test_what_mirrors_said_is_told_as_well() -> None:
     assert missing.text == f"manifest unknown: a.io/x:1 {told}"
 
 
+@pytest.mark.parametrize("before", [SOURCE, ""])
+def test_what_mirrors_said_stands_nowhere_twice(before: str) -> None:
+    """It is taken out of the registry's own words, to the last sign, wherever it stands in them (E4)."""
+    words = f"{before}(Mirrors also failed: [m.io/x:1: a strange thing]): a.io/x:1: quite another thing"
+    error = pull_failure(fatal(words), "a.io/x:1")
+    own = f"cannot pull a.io/x:1: skopeo: {before}a.io/x:1: quite another thing"
+    assert error.text == f"{own} (mirror m.io/x:1: cannot pull m.io/x:1: skopeo: a strange thing)"
+
+
 def test_the_whole_line_is_in_the_log_masked() -> None:
     """At debug, mirrors and all; a secret that a registry sent back is not in it (T12)."""
     words = SOURCE + "(Mirrors also failed: [m.io/x:1: hunter2 is wrong]): a.io/x:1: unauthorized"

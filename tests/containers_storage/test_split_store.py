@@ -159,6 +159,12 @@ def test_what_cannot_be_split_is_refused_by_name(tmp_path: Path, text: str, vers
         assert locate(Settings(root="/mine"), environment, version=version).image_store is None
 
 
+def test_the_first_that_can_be_split(tmp_path: Path) -> None:
+    """1.14 is the first skopeo that follows the key (V4)."""
+    environment = storage_conf(tmp_path, 'imagestore = "/i"')
+    assert locate(Settings(), environment, version="1.14.0").image_store == Path("/i")
+
+
 def test_only_roots_own_store_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user's is refused by name: it was tried as root only (L14)."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -160,6 +160,10 @@ def test_layers_that_nobody_mentions() -> None:
     tracker.finish(3)
 
     assert (seen[-1].layers_reused, seen[-1].layers_total) == (2, 1)
+    tracker.finish(1)
+    assert seen[-1].layers_reused == 0
+    tracker.finish()
+    assert seen[-1].layers_reused == 0
 
 
 # -- waiting for others -----------------------------------------------------------------------------------------------

@@ -20,14 +20,16 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from mutation.equivalent import EQUIVALENT
 from mutation.modules import TESTS, tests_of
 from mutation.operators import Mutant, mutant, places
-from mutation.results import NOTICED, SURVIVED, TOO_LONG, UNUSABLE, Results, Tried, digest_of, score
+from mutation.results import HARMLESS, NOTICED, SURVIVED, TOO_LONG, UNUSABLE, Results, Tried, digest_of, score
 
 PROJECT = Path(__file__).parent.parent.parent
 CPU_SECONDS = 20
@@ -69,7 +71,11 @@ def main() -> None:
         for worker in workers:
             os.waitpid(worker, 0)
         known = Results(file)
-        tried = [one for module, number in chosen if (one := known.of(module, _digest(copied, module), number))]
+        tried = [
+            _judged(one, copied)
+            for module, number in chosen
+            if (one := known.of(module, digest_of((copied / module).read_text()), number))
+        ]
     for one in sorted(tried, key=lambda one: (one.module, one.line)):
         if one.result == SURVIVED:
             _say(f"survived: {one.module}:{one.line}: {one.what}")
@@ -129,8 +135,11 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _digest(copied: Path, module: str) -> str:
-    return digest_of((copied / module).read_text())
+def _judged(one: Tried, copied: Path) -> Tried:
+    line = (copied / one.module).read_text().splitlines()[one.line - 1].strip()
+    if one.result == SURVIVED and (one.module, line, one.what) in EQUIVALENT:
+        return replace(one, result=HARMLESS)
+    return one
 
 
 def _sample(copied: Path, options: argparse.Namespace) -> list[tuple[str, int]]:

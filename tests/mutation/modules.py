@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TESTS: dict[str, tuple[str, ...]] = {
     "criimage/server/calls.py": ("server/test_pulls.py", "server/test_stopping.py", "server/test_hardening.py"),
-    "criimage/server/hardening.py": ("server/test_hardening.py",),
+    "criimage/server/hardening.py": ("server/test_hardening.py", "server/test_limits.py"),
     "criimage/server/hot": ("server/test_first_step.py", "server/test_services.py"),
     "criimage/server/images.py": ("server/test_services.py",),
     "criimage/server/limits.py": ("server/test_limits.py",),

@@ -17,6 +17,7 @@ _SWAPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
 }  # fmt: skip
+_SYMMETRIC = frozenset({"max", "min"})
 _LOGGERS = frozenset({"debug", "info", "warning", "exception"})
 
 
@@ -62,12 +63,17 @@ def _changes(tree: ast.Module) -> Iterator[_Change]:
 
 
 def _untested(node: ast.AST) -> Iterator[ast.AST]:
-    """What nobody can notice a change of: annotations, docstrings, what only a type checker reads, messages logged."""
+    """What nobody can notice a change of.
+
+    Annotations, docstrings, what only a type checker reads, messages logged, and what an abstract method has for a body.
+    """
     if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
         yield node.annotation
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns:
         yield node.returns
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        yield node
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name) and node.exc.id == "NotImplementedError":
         yield node
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         yield node
@@ -99,7 +105,7 @@ def _of_expression(node: ast.AST, tree: ast.Module) -> Iterator[_Change]:
             yield node, f"{number} -> {number + 1}", lambda: _put(node, "value", number + 1)
         case ast.Await():
             yield node, "await dropped", lambda: _replace(tree, node, node.value)
-        case ast.Call(args=[first, second, *rest]) if not isinstance(first, ast.Starred):
+        case ast.Call(args=[first, second, *rest]) if not isinstance(first, ast.Starred) and not _symmetric(node):
             yield node, "arguments swapped", lambda: _put(node, "args", [second, first, *rest])
 
 
@@ -116,6 +122,10 @@ def _of_body(node: ast.AST, skipped: set[int]) -> Iterator[_Change]:
             ):
                 continue
             yield statement, "statement removed", lambda body=body, at=index: _put_at(body, at)  # type: ignore[misc]
+
+
+def _symmetric(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id in _SYMMETRIC
 
 
 def _put(node: ast.AST, name: str, value: object) -> None:

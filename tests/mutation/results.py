@@ -15,6 +15,8 @@ NOTICED = "noticed"
 SURVIVED = "survived"
 TOO_LONG = "took too long"
 """Noticed as well: the change made its tests wait or turn in a circle."""
+HARMLESS = "harmless"
+"""It survived, and `equivalent` says why nobody has to notice."""
 UNUSABLE = "tests failed before any change"
 
 
@@ -74,7 +76,7 @@ class Results:
 
 
 def score(tried: list[Tried]) -> str:
-    """The share that was noticed, and the counts it is made of."""
+    """The share that was noticed of those that somebody has to notice, and the counts it is made of."""
     counted = Counter(one.result for one in tried)
     noticed = counted[NOTICED] + counted[TOO_LONG]
     whole = noticed + counted[SURVIVED]

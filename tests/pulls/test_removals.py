@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -157,6 +158,39 @@ async def test_one_that_has_not_stopped_is_listed_and_holds_up_its_equals() -> N
         at.backend.go.set()
         await again
         assert await at.backend.images() == ()
+
+
+def test_what_one_that_stops_at_last_has_left_is_logged() -> None:
+    """Its callers have long been answered: the log has what became of the image, which is looked at again."""
+
+    @on_a_clock
+    async def run() -> None:
+        async with setting() as at:
+            at.backend.may_stop.clear()
+            at.backend.on_cancel = lambda: at.backend._stored.clear()
+            await failure(await at.call(), errors.RemovalTimeout)
+            at.backend.may_stop.set()
+            await settle()
+            assert at.removals.running() == ()
+
+    with structlog.testing.capture_logs() as events:
+        run()
+    (stopped,) = (event for event in events if event["event"] == "removal has stopped at last")
+    assert (stopped["image"], stopped["state"]) == (NAME, "the image is gone")
+
+
+@on_a_clock
+async def test_one_that_is_over_leaves_no_task() -> None:
+    """Neither one that succeeds nor one that is cut off: what waits for the operator's word ends with it."""
+    async with setting() as at:
+        before = asyncio.all_tasks()
+        at.backend.go.set()
+        await (await at.call())
+        at.backend.go.clear()
+        await at.pull(NAME)
+        await failure(await at.call(), errors.RemovalTimeout)
+        await settle()
+        assert asyncio.all_tasks() == before
 
 
 @on_a_clock

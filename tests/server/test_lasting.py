@@ -132,6 +132,34 @@ async def test_the_keeper_itself_is_kept() -> None:
         await until(lambda: begun == 2)
 
 
+@pytest.mark.parametrize("stubborn", [True, False])
+def test_one_that_does_not_end_is_told_and_waited_for_no_longer(
+    stubborn: bool, events: list[MutableMapping[str, Any]]
+) -> None:
+    """The server's own end has a limit (no wait without one); one that ends in time is no news."""
+    free = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if stubborn:
+                await free.wait()
+
+    @on_a_clock
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        async with lasting(work, NAME):
+            await settle()
+            began = loop.time()
+        assert loop.time() - began == (tasks.END_SECONDS if stubborn else 0)
+        free.set()
+        await settle()
+
+    run()
+    assert [event["task"] for event in events if event["log_level"] == "warning"] == ([NAME] if stubborn else [])
+
+
 @on_a_clock
 async def test_pauses_grow_and_have_an_end() -> None:
     """What fails at once, for ever, costs next to nothing: a minute between two attempts at last."""
