@@ -162,16 +162,16 @@ def test_what_is_told_under_the_older_rules(places: Path) -> None:
     told = in_force(Override(("pass",), ("no.io/x",)), files, None, places / "told", {"HOME": str(home)})
     made = places / "told/home"
     assert (told.home, told.environment["HOME"]) == (made, str(made))
-    assert os.readlink(made / ".docker") == str(home / ".docker")
-    assert os.readlink(made / ".config/other") == str(home / ".config/other")
-    assert os.readlink(made / ".config/containers/auth.json") == str(containers / "auth.json")
+    assert (made / ".docker").readlink() == home / ".docker"
+    assert (made / ".config/other").readlink() == home / ".config/other"
+    assert (made / ".config/containers/auth.json").readlink() == containers / "auth.json"
     assert not (made / ".config/containers").is_symlink()
     drop_ins = made / ".config/containers/registries.conf.d"
     assert not drop_ins.is_symlink()
     assert drop_ins.stat().st_mode & 0o777 == 0o700
     names = sorted(one.name for one in drop_ins.iterdir())
     assert names == ["b.conf", "not.toml", "not.toml~criimage.conf"]
-    assert os.readlink(drop_ins / "b.conf") == str(containers / "registries.conf.d/b.conf")
+    assert (drop_ins / "b.conf").readlink() == containers / "registries.conf.d/b.conf"
     registries = read_registries(ConfigFiles((drop_ins / names[-1],)), places / "none")
     assert registries.helpers == ("containers-auth.json", "pass")
     assert [(one.prefix, one.blocked) for one in registries.registries] == [("no.io/x", True)]
@@ -179,7 +179,7 @@ def test_what_is_told_under_the_older_rules(places: Path) -> None:
 
 @pytest.mark.parametrize("theirs", ["nothing", "a link"])
 def test_a_home_without_drop_ins_has_ours_alone(places: Path, theirs: str) -> None:
-    """No home at all, or drop-ins that are a link, which these tools do not follow (L13): ours is there all the same."""
+    """No home at all, or drop-ins that are a link, which these tools do not follow (L13): ours is there."""
     home = places / "another"
     if theirs == "a link":
         (home / ".config/containers").mkdir(parents=True)

@@ -65,7 +65,7 @@ def _changes(tree: ast.Module) -> Iterator[_Change]:
 def _untested(node: ast.AST) -> Iterator[ast.AST]:
     """What nobody can notice a change of.
 
-    Annotations, docstrings, what only a type checker reads, messages logged, and what an abstract method has for a body.
+    Annotations, docstrings, what only a type checker reads, messages logged, and the body of an abstract method.
     """
     if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
         yield node.annotation
