@@ -36,7 +36,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed and (text := frames.shown()):
         report.sections.append((f"frames of {item.name}", text))
+    if item.get_closest_marker("long") and (report.when == "call" or not report.passed):
+        _add_outcome(item.config.stash[_LONG_RUNS], item.name, report)
     return report
+
+
+def _add_outcome(rows: list[tuple[str, str, str]], name: str, report: pytest.TestReport) -> None:
+    """No long test is left out of the table: one that says nothing of itself has how it ended, one that failed too."""
+    if report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        rows.append((name, "", str(reason).replace("\n", " ")))
+    elif report.failed:
+        rows.append((name, "", f"**failed** in {report.when} after {report.duration:.0f} s"))
+    elif not any(test == name for test, _, _ in rows):
+        rows.append((name, "", f"passed in {report.duration:.0f} s"))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,4 +80,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line("| date | test | versions | result |")
     terminalreporter.write_line("| --- | --- | --- | --- |")
     for test, taken, result in rows:
-        terminalreporter.write_line(f"| {day} | `{test}` | {own}, {taken} | {result} |")
+        with_what = f"{own}, {taken}" if taken else own
+        terminalreporter.write_line(f"| {day} | `{test}` | {with_what} | {result} |")

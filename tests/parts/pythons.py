@@ -1,6 +1,6 @@
-"""The tests run by other Pythons: those of the Debians in folders, with the libraries this machine fetched for them.
+"""The tests run by other Pythons: those of the Debians in folders, and others that this machine has.
 
-In there nothing is fetched: the libraries, in the versions of uv.lock, come out of uv's cache.
+In a folder nothing is fetched: the libraries, in the versions of uv.lock, come out of uv's cache.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parts.missing import need, need_root
+from parts.missing import lacking, need, need_root
 from setup.environments import PROJECT, tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-_SECONDS = 1500.0
+_SECONDS = 3000.0
 
 # $1 the other system's root, $2 a folder with everything that is needed, $3 uv's cache; then the tests.
 _INSIDE = """
@@ -44,6 +44,7 @@ exec chroot "$root" /usr/bin/env -i PATH=/mnt/venv/bin:/usr/bin:/usr/sbin:/bin:/
     cd /mnt/source
     exec python -m pytest -p no:cacheprovider -m "not engine and not long" "$@"' sh "$@"
 """
+_PYTEST = ("pytest", "-p", "no:cacheprovider", "-m", "not engine and not long")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +84,49 @@ def run_tests(root: Path, folder: Path, tests: Sequence[str]) -> Outcome:
     version = _version(root)
     _prepare(uv, folder, version)
     cache = subprocess.run([uv, "cache", "dir"], check=True, capture_output=True, text=True).stdout.strip()
-    command = [
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--propagation",
-        "private",
-        "sh",
-        "-euc",
-        _INSIDE,
-    ]
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-euc"]
+    return _outcome(version, [*command, _INSIDE, "sh", str(root), str(folder), cache, *tests])
+
+
+def run_tests_here(version: str, folder: Path, tests: Sequence[str]) -> Outcome:
+    """The same with a Python of this machine that is not the one this runs on. Blocks.
+
+    Args:
+        version: as `3.12`.
+        folder: for what is needed; it should be empty.
+        tests: paths from the project's folder.
+
+    Skips, in CI too, if the machine has none.
+    """
+    python = installed(version)
+    if python is None:
+        lacking(f"this machine has no Python {version}", also_in_ci=False)
+    uv, own = tools() / "uv", folder / "venv" / "bin" / "python"
+    _prepare(uv, folder, version)
+    _uv(uv, "venv", "-q", "--python", str(python), str(folder / "venv"))
+    _uv(uv, "pip", "install", "-q", "--python", str(own), "-r", str(folder / "requirements.txt"))
+    (wheel,) = (folder / "wheel").glob("*.whl")
+    _uv(uv, "pip", "install", "-q", "--python", str(own), "--no-deps", str(wheel))
+    return _outcome(version, [str(own), "-m", *_PYTEST, *tests], folder / "source")
+
+
+def installed(version: str) -> Path | None:
+    """The program of a Python of this machine, in PATH or where pyenv keeps it; None if there is none that runs."""
+    name = f"python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [Path(one) for one in (shutil.which(name),) if one]
+    for path in [*found, *sorted(pyenv.glob(f"{version}.*/bin/{name}"))]:
+        # A link of pyenv's may be there and lead to nothing.
+        if subprocess.run([path, "-c", ""], check=False, capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+def _outcome(version: str, command: Sequence[str], folder: Path | None = None) -> Outcome:
     done = subprocess.run(
-        [*command, "sh", str(root), str(folder), cache, *tests],
+        command,
         check=False,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from parts.debian13 import debian13, unstable
-from parts.pythons import run_tests
+from parts.pythons import run_tests, run_tests_here
 from parts.versions import packages_in
 
 if TYPE_CHECKING:
@@ -45,5 +45,15 @@ def test_every_quick_test_passes(
     root = system()
     outcome = run_tests(root, tmp_path, REST)
     long_run(f"python3 {packages_in(root, ('python3',))['python3']}", f"{outcome.passed} tests passed")
+    assert outcome.code == 0, outcome.output[-20_000:]
+    assert outcome.passed > 1000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_every_quick_test_passes_on_3_12(tmp_path: Path, long_run: Callable[[str, str], None]) -> None:
+    """The same on the Python that neither Debian has, where this machine has it."""
+    outcome = run_tests_here("3.12", tmp_path, REST)
+    long_run(f"python {outcome.version}", f"{outcome.passed} tests passed")
     assert outcome.code == 0, outcome.output[-20_000:]
     assert outcome.passed > 1000
