@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from containers_storage.opened import until
 from containers_storage.written_store import WrittenStore
 from criimage.reference import ImageID, Reference
 from criimage_containers_storage.pulling import changes, process, skopeo
@@ -118,10 +119,9 @@ async def test_a_cancel_by_anyio_scope() -> None:
 
 async def test_patience_lets_a_short_work_end(tmp_path: Path) -> None:
     """What had better not be interrupted is given its time; the cancellation comes after."""
-    task = asyncio.create_task(
-        run(["sh", "-c", f"sleep 0.3; touch {tmp_path}/done"], environment=ENVIRONMENT, patience=5)
-    )
-    await asyncio.sleep(0.1)
+    command, begun = ["sh", "-c", f"sleep 0.3; touch {tmp_path}/done"], asyncio.Event()
+    task = asyncio.create_task(run(command, environment=ENVIRONMENT, patience=60, started=lambda number: begun.set()))
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -199,7 +199,7 @@ async def test_copies_together_deletions_alone() -> None:
 async def test_a_deletion_does_not_wait_for_ever() -> None:
     """A copy that hangs keeps disk space from being freed for a moment only (T10, T15)."""
     access = StoreAccess(0.05)
-    async with access.shared(lambda: None), asyncio.timeout(1), access.exclusive():
+    async with access.shared(lambda: None), asyncio.timeout(30), access.exclusive():
         pass
     access = StoreAccess(0.2)
     async with access.shared(lambda: None):
@@ -211,9 +211,9 @@ async def test_a_deletion_does_not_wait_for_ever() -> None:
         task = asyncio.create_task(enter(access))
         await asyncio.sleep(0)
         task.cancel()
-    async with asyncio.timeout(1), access.exclusive():
+    async with asyncio.timeout(30), access.exclusive():
         pass
-    async with asyncio.timeout(1), access.shared(lambda: None):
+    async with asyncio.timeout(30), access.shared(lambda: None):
         pass
 
 
@@ -237,7 +237,7 @@ async def test_folders_for_downloads(tmp_path: Path) -> None:
         (one / "storage1" / "1").write_bytes(b"x")
     assert not one.exists()
     task = asyncio.create_task(hold(work))
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(until, lambda: list(work.path.glob("*/file")))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

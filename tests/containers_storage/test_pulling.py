@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from containers_storage.hanging_registry import HangingRegistry, hanging_registry
-from containers_storage.opened import opened, texts
+from containers_storage.opened import opened, texts, until
 from criimage import errors
 from criimage.backend import Phase, User
 from criimage.credentials import Credentials
@@ -209,15 +209,15 @@ async def test_a_cancel_leaves_nothing(driver: str) -> None:
         name = f"127.0.0.1:{hub.port}/app:1"
         async with opened(local) as under_test:
             task = asyncio.create_task(under_test.pull(name))
-            await asyncio.to_thread(hub.reached.wait, 10)
-            await asyncio.sleep(0.6)
+            await asyncio.to_thread(
+                until, lambda: max((one.bytes_done for one in under_test.reports), default=0) >= 500_000
+            )
             running = {process for process, line in children().items() if "skopeo" in line}
             assert running
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert not running & children().keys()
-            assert max(report.bytes_done for report in under_test.reports) >= 500_000
             assert not [file for file in local.tmp.rglob("*") if file.is_file()]
             assert await under_test.backend.images() == ()
             assert local.images() == {}
@@ -249,7 +249,7 @@ async def test_the_secret_is_in_no_process_and_no_file() -> None:
         async with opened(local) as under_test:
             credentials = Credentials("bob", SECRET)
             task = asyncio.create_task(under_test.pull(f"127.0.0.1:{hub.port}/app:1", credentials))
-            await asyncio.to_thread(hub.reached.wait, 10)
+            await asyncio.to_thread(hub.reached.wait, 60)
             hidden = [SECRET.encode(), base64.b64encode(f"bob:{SECRET}".encode())]
             looked_at = 0
             for process in children():
@@ -298,7 +298,7 @@ async def test_a_killed_skopeo_is_an_error_of_this_pull_only() -> None:
     with hanging_registry(HangingRegistry(big, hang_after=500_000)) as hub, store() as local:
         async with opened(local) as under_test:
             task = asyncio.create_task(under_test.pull(f"127.0.0.1:{hub.port}/app:1"))
-            await asyncio.to_thread(hub.reached.wait, 10)
+            await asyncio.to_thread(hub.reached.wait, 60)
             for process, line in children().items():
                 if "skopeo" in line:
                     os.kill(process, signal.SIGKILL)

@@ -95,7 +95,7 @@ async def test_a_list_that_is_given_up_keeps_its_place(tmp_path: Path, monkeypat
         nonlocal threads, most
         threads += 1
         most = max(most, threads)
-        go_on.wait(10)
+        go_on.wait(60)
         try:
             return real(root, before)
         finally:

@@ -223,8 +223,8 @@ async def test_then_every_image_is_whole_and_every_layer_has_an_owner(
             assert await servers[0].call("PullImage", name), servers[0].log_text()[-4000:]
         await asyncio.to_thread(until, lambda: not half_images(local))
         for server in servers:
-            assert "Traceback" not in server.log_text()
             await server.stop()
+            assert "Traceback" not in server.log_text()
         await asyncio.to_thread(audit, local, node.given_up)
     if seconds > 10:
         done = ", ".join(f"{count} {name}" for name, count in sorted(node.done.items()))

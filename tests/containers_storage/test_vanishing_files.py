@@ -77,7 +77,7 @@ async def test_policy_and_auth_file(tmp_path: Path) -> None:
     with store() as local:
         config = store_config(local, more=f'[metrics]\naddress = "{metrics}"', keys=f'auth_file = "{auth}"\n')
         with criimage(config) as server:
-            server.process.wait_until(lambda: "serving" in server.log_text(), seconds=SECONDS)
+            server.wait_for_log("serving")
             assert (await told(server, metrics))[0] == SERVING
             for file in (local.policy, auth):
                 for spoil in (gone, loop, no_json):
@@ -88,17 +88,14 @@ async def test_policy_and_auth_file(tmp_path: Path) -> None:
                         assert health == NOT_SERVING, case
                         assert [str(file) in text for text in texts] == [True], (case, texts)
                         assert metric.endswith("} 1.0"), case
-                        log = server.log_text()[before:]
-                        assert "a problem stands" in log, case
+                        log = await asyncio.to_thread(server.wait_for_log, "a problem stands", since=before)
                         assert str(file) in log, case
                     assert await told(server, metrics) == (SERVING, [], metric.replace("1.0", "0.0")), case
-                    assert "a problem is over" in server.log_text()[before:]
+                    await asyncio.to_thread(server.wait_for_log, "a problem is over", since=before)
             # Nobody has to ask.
             before = len(server.log_text())
             with spoiled(auth, gone):
-                await asyncio.to_thread(
-                    server.process.wait_until, lambda: str(auth) in server.log_text()[before:], seconds=SECONDS
-                )
+                await asyncio.to_thread(server.wait_for_log, str(auth), since=before)
 
 
 async def test_a_swept_work_folder_is_made_again() -> None:

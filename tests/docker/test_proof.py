@@ -150,6 +150,6 @@ async def test_the_question_can_be_cancelled(docker: Engine, scripted: Scripted)
                 await pulling
             if docker.kind.containerd_store:
                 # The graph drivers' client keeps a hung registry's connection until its next byte (P20).
-                await hub.until(lambda: not hub.open(Stage.MANIFEST), seconds=10)
+                await hub.until(lambda: not hub.open(Stage.MANIFEST))
             hub.release()
             await pull(backend, name)

@@ -360,7 +360,7 @@ async def test_a_cancel_stops_the_transfer(docker: Engine, scripted: Scripted) -
             with pytest.raises(asyncio.CancelledError):
                 await pulling
             # A second is what is promised; the rest is for machines with other things to do. The layer takes 15.
-            await hub.until(lambda: not hub.open(Stage.LAYER), seconds=10)
+            await hub.until(lambda: not hub.open(Stage.LAYER))
             (stopped,) = hub.asked(Stage.LAYER)
             assert await backend.images() == ()
 
@@ -389,7 +389,7 @@ async def test_a_cancel_while_the_registry_hangs(docker: Engine, scripted: Scrip
             with pytest.raises(asyncio.CancelledError):
                 await pulling
             if docker.kind.containerd_store:
-                await hub.until(lambda: not hub.open(stage), seconds=10)
+                await hub.until(lambda: not hub.open(stage))
             elif stage is Stage.LAYER:
                 await until(lambda: docker.log_text().count("context canceled") > before)
             assert await backend.images() == ()

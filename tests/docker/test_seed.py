@@ -397,7 +397,7 @@ def test_a_client_that_gives_up(node: Node, scripted: Scripted) -> None:
         send = node.ds.channel.unary_unary("/runtime.v1alpha2.ImageService/PullImage", bytes, bytes)
         with pytest.raises(grpc.RpcError) as error:
             send(bytes(v1.PullImageRequest(image=v1.ImageSpec(image=name))), timeout=1)
-        hub.wait(lambda: hub.asked(Stage.LAYER) and not hub.open(Stage.LAYER), seconds=10)
+        hub.wait(lambda: hub.asked(Stage.LAYER) and not hub.open(Stage.LAYER))
         (stopped,) = hub.asked(Stage.LAYER)
 
     assert refused(error)[0] == "DEADLINE_EXCEEDED"

@@ -23,9 +23,13 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 async def measured(backend: DockerBackend) -> FilesystemUsage:
     """What the engine says now: an answer that waits for no round of measuring may be the one before."""
-    await backend.usage()
-    await asyncio.sleep(0.3)
-    return (await backend.usage()).images[0]
+    async with asyncio.timeout(60):
+        while True:
+            found = (await backend.usage()).images[0]
+            last = backend._meter._last
+            if last is not None and last.usage is found and last.snapshot is await backend._view.snapshot():
+                return found
+            await asyncio.sleep(0.05)
 
 
 async def test_true_bytes_of_shared_layers(docker: Engine, hub: Registry) -> None:

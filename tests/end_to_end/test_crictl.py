@@ -180,6 +180,7 @@ def test_private_registry() -> None:
         node.crictl("pull", "--creds=reader:s3cret-canary", name)
         node.crictl("pull", "--auth=cmVhZGVyOnMzY3JldC1jYW5hcnk=", name)
         refused.append(node.try_crictl("pull", name))
+        node.server.stop()
         log = node.server.log_text()
 
     for done in refused:

@@ -215,7 +215,7 @@ def test_a_runtime_that_is_killed_under_load() -> None:
                 wait_for(codes, grpc.StatusCode.OK)
                 node.runtime.kill()
                 wait_for(codes, grpc.StatusCode.UNAVAILABLE)
-                assert "runtime" in node.server.log_text()
+                node.server.wait_for_log("runtime")
                 node.runtime.start()
                 wait_for(codes, grpc.StatusCode.OK)
         finally:

@@ -192,7 +192,7 @@ def test_a_real_containerd_is_described_and_its_sandbox_image_shown_pinned(tmp_p
             with criimage(text) as server:
                 endpoint = f"--endpoint={server.endpoint}"
                 pulled = CliRunner().invoke(main, ["pull", endpoint, pause])
-                server.process.wait_until(lambda: "sandbox image is pinned" in server.log_text(), seconds=20)
+                server.wait_for_log("sandbox image is pinned")
                 listed = CliRunner().invoke(main, ["images", endpoint, "--output=json"])
             fine = CliRunner().invoke(main, ["config", "check", "--config", str(file)])
             file.write_text(f"{text}[runtime]\nendpoint = {json.dumps(stranger.endpoint)}\n")

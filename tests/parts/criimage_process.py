@@ -24,6 +24,7 @@ _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made by mkdtemp
 """Where the servers' own folders are, if it is there: a disk that stalls under other tests' images would keep log lines
 back, and a server that has to end in time ends without them."""
 
+_LOG_SECONDS = 30.0
 STOP_SECONDS = 5.0
 """How long a server may take to end after SIGTERM; a promise to its users."""
 
@@ -50,8 +51,25 @@ class Criimage:
         return f"unix://{self.socket}"
 
     def log_text(self) -> str:
-        """Everything it has logged so far."""
+        """Everything it has logged so far; all of it only after `stop`, for its lines come after what they tell of."""
         return self.process.log_text()
+
+    def wait_for_log(self, text: str, *, times: int = 1, since: int = 0) -> str:
+        """Waits until its log has a text: lines are written by a thread of its own, on a disk that may stall.
+
+        Args:
+            text: to be found.
+            times: how often.
+            since: only behind so many characters.
+
+        Returns:
+            the log behind them.
+
+        Raises:
+            parts.child.StartError: it ended, or the text is not there in time.
+        """
+        self.process.wait_until(lambda: self.log_text()[since:].count(text) >= times, seconds=_LOG_SECONDS)
+        return self.log_text()[since:]
 
     def reload(self) -> None:
         """Tells it to read its configuration again; it says in its log when it has."""

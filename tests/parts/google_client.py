@@ -51,12 +51,14 @@ class GoogleClient:
         answer: bytes = await asyncio.to_thread(call, request, timeout=seconds)
         return answer
 
-    async def stream(self, path: str, request: bytes = b"", first: int | None = None) -> list[bytes]:
-        """Makes a call of several answers, in bytes; cancels it after the first so many."""
+    async def stream(
+        self, path: str, request: bytes = b"", first: int | None = None, found: list[bytes] | None = None
+    ) -> list[bytes]:
+        """Makes a call of several answers, in bytes, `found` as they come; cancels it after the first so many."""
+        found = [] if found is None else found
 
         def collect() -> list[bytes]:
             call = self._channel.unary_stream(path, bytes, bytes)(request, timeout=PATIENCE)
-            found: list[bytes] = []
             for answer in call:
                 found.append(answer)
                 if len(found) == first:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.client
 import json
+import secrets
 import shutil
 import ssl
 import tempfile
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from criimage.testing.oci import Image, Index
+
+_MARK = "nobodys-"
+_LOG_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,16 @@ class Registry:
         return f"{self.address}/{repository}:{tags[0]}"
 
     def requests(self) -> list[str]:
-        """`METHOD path` of every request so far, without queries, from its access log, the oldest first."""
+        """`METHOD path` of every request so far, without queries, from its access log, the oldest first.
+
+        The log may be behind the answers: one more request is made, and waited for in it.
+        """
+        mark = f"{_MARK}{secrets.token_hex(8)}"
+        self.client.tags(mark)
+        self.process.wait_until(lambda: f"/{mark}/" in self.process.log_text(), seconds=_LOG_SECONDS)
         quoted = (line.split('"') for line in self.process.log_text().splitlines() if line.startswith("127.0.0.1 - "))
-        return [" ".join(parts[1].split()[:2]).partition("?")[0] for parts in quoted if len(parts) > 1]
+        found = [" ".join(parts[1].split()[:2]).partition("?")[0] for parts in quoted if len(parts) > 1]
+        return [one for one in found if f"/{_MARK}" not in one]
 
 
 @contextlib.contextmanager

@@ -78,6 +78,7 @@ async def test_the_record_of_pulls_and_no_secret(capfd: pytest.CaptureFixture[st
                 with pytest.raises(CallError) as caught:
                     await pull(channel, name, f"{CANARY}-wrong")
             figures = await asyncio.to_thread(metrics, port)
+            await asyncio.to_thread(server.stop)
             pulled, unchanged = lines(server, "pull finished")
             (failed,) = lines(server, "pull failed")
             log = server.log_text()

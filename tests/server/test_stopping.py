@@ -21,11 +21,10 @@ async def test_a_watcher_does_not_hold_up_the_end(tmp_path: Path, path: str) -> 
     """A stream that watches ends with OK when the server stops: nothing has to be cut off for it."""
     async with serving(tmp_path) as running:
         with google_client(running.path) as client:
-            watching = asyncio.create_task(client.stream(path))
-            await until(running.left)
+            found: list[bytes] = []
+            watching = asyncio.create_task(client.stream(path, found=found))
+            await until(lambda: found)
             tasks = [task for one in running.server.connections for task in one.calls.tasks]
-            # The first message has been sent once the stream waits for a change.
-            await asyncio.sleep(0.05)
             await running.assembly.stop()
 
             assert [task.done() and not task.cancelled() for task in tasks] == [True]
