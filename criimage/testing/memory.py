@@ -28,6 +28,7 @@ from criimage.backend import (
     Usage,
     User,
 )
+from criimage.catalogue import find, matching, qualified
 from criimage.errors import AccessDenied, ImageInUse, RemoteImageMissing
 from criimage.plugins import CONTRACT, Plugin
 from criimage.reference import DEFAULT_DOMAIN, ImageID, Lookup, Name, Pattern, Reference
@@ -154,16 +155,11 @@ class MemoryBackend:
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return the one reference a name means; a short name is docker.io's."""
-        return (name.qualified(name.domain or DEFAULT_DOMAIN),)
+        return (qualified(name),)
 
     async def images(self, pattern: Pattern | None = None) -> tuple[Image, ...]:
         """List what is stored, by ID; the same tuple until something changes."""
-        if pattern is not None:
-            found = self._find(pattern.lookup) if pattern.lookup is not None else None
-            return (found.image(),) if found is not None else ()
-        if self._images is None:
-            self._images = tuple(self._stored[key].image() for key in sorted(self._stored))
-        return self._images
+        return self._listed() if pattern is None else matching(self._listed(), pattern)
 
     async def status(self, lookup: Lookup, *, verbose: bool = False) -> ImageDetails | None:
         """Return the image found, or None."""
@@ -230,19 +226,13 @@ class MemoryBackend:
         return Usage(usage, usage)
 
     def _find(self, lookup: Lookup) -> _Stored | None:
-        if lookup.id is not None:
-            return self._stored.get(lookup.id)
-        if lookup.id_prefix is not None:
-            matches = [key for key in self._stored if key.hex.startswith(lookup.id_prefix)]
-            if len(matches) == 1:
-                return self._stored[matches[0]]
-        if lookup.name is None:
-            return None
-        reference = lookup.name.qualified(lookup.name.domain or DEFAULT_DOMAIN)
-        for stored in self._stored.values():
-            if reference in stored.tags or reference in stored.digests:
-                return stored
-        return None
+        found = find(self._listed(), lookup)
+        return self._stored[found.id] if found is not None else None
+
+    def _listed(self) -> tuple[Image, ...]:
+        if self._images is None:
+            self._images = tuple(self._stored[key].image() for key in sorted(self._stored))
+        return self._images
 
 
 def _info(remote: RemoteImage | FetchedImage) -> str:

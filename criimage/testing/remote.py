@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from criimage import foreign_json
-from criimage.backend import User
+from criimage.backend import Image, ImageDetails, User
 from criimage.errors import (
     AccessDenied,
     ContentInvalid,
@@ -24,14 +24,13 @@ from criimage.errors import (
     StorageFull,
 )
 from criimage.reference import ImageID, Reference
-from criimage.testing.oci import machine_architecture
+from criimage.testing.oci import OCI_INDEX, OCI_MANIFEST, Blob, machine_architecture
 from criimage.testing.registry_client import RegistryClient, RegistryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from criimage.credentials import Credentials
-    from criimage.testing.oci import Blob
 
 __all__ = ["FetchedImage", "RemoteRegistry", "Source", "read_image"]
 
@@ -47,6 +46,7 @@ class FetchedImage:
 
     Attributes:
         id: the digest of its config.
+        descriptor: of what the name meant, a manifest or an index, as an image layout's index has it.
         digests: of what the name meant, then of the instance where that was an index.
         size: bytes of config and layers.
         user: whom it starts as.
@@ -56,12 +56,34 @@ class FetchedImage:
     """
 
     id: ImageID
+    descriptor: Mapping[str, Any] = field(hash=False)
     digests: tuple[str, ...]
     size: int
     user: User | None
     annotations: Mapping[str, str] = field(hash=False)
     config: Mapping[str, Any] = field(hash=False)
     layers: frozenset[str]
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The digests of all that it is made of."""
+        return self.layers | {*self.digests, str(self.id)}
+
+    def image(self, names: Iterable[Reference]) -> Image:
+        """Return it as a list shows it.
+
+        Args:
+            names: each tag and digest that it has been pulled by.
+        """
+        named = tuple(names)
+        tags = sorted(name for name in named if name.tag and not name.digest)
+        digests = dict.fromkeys(name.with_digest(digest) for name in named for digest in self.digests)
+        return Image(self.id, tuple(tags), tuple(digests), self.size)
+
+    def details(self, image: Image, *, verbose: bool) -> ImageDetails:
+        """Return it as a status shows it, with its config as `info` where that is wanted."""
+        info = {"info": foreign_json.dump({"imageSpec": dict(self.config)})} if verbose else {}
+        return ImageDetails(image, self.user, self.annotations, info)
 
 
 class Source(Protocol):
@@ -155,7 +177,7 @@ def _failure(error: RegistryError, reference: Reference) -> PullError | Operatio
 def read_image(
     client: Source,
     reference: Reference,
-    present: Collection[str],
+    present: Collection[str] | None = None,
     keep: Callable[[str, bytes], None] = lambda _digest, _data: None,
 ) -> FetchedImage:
     """Read an image and check that each part is what its digest promises. Blocks.
@@ -163,7 +185,7 @@ def read_image(
     Args:
         client: where to read.
         reference: what to read; its registry is not looked at.
-        present: digests of layers that need not be read.
+        present: digests of layers that need not be read; None: no layer is read.
         keep: is given each part that was checked.
 
     Raises:
@@ -191,14 +213,17 @@ def read_image(
     if not isinstance(diff_ids, list) or len(diff_ids) != len(layers):
         raise ContentInvalid(f"the config has other layers than the manifest: {reference}")
     for digest, diff_id in dict(zip(layers, diff_ids, strict=True)).items():
-        if digest not in present:
+        if present is not None and digest not in present:
             data = client.blob(repository, digest)
             _check_layer(data, digest, diff_id, reference)
             keep(digest, data)
     digests = tuple(dict.fromkeys((top.digest, instance.digest)))
     user = _user(str(_inside(config, "config", "User") or ""))
     image_id = ImageID.parse(config_digest)
-    return FetchedImage(image_id, digests, max(1, sum(sizes)), user, annotations, config, frozenset(layers))
+    kind = _parsed(top.data, reference).get("mediaType") or (OCI_MANIFEST if top == instance else OCI_INDEX)
+    descriptor = Blob.of(str(kind), top.data).descriptor
+    size = max(1, sum(sizes))
+    return FetchedImage(image_id, descriptor, digests, size, user, annotations, config, frozenset(layers))
 
 
 def _instance(client: Source, repository: str, top: Blob, reference: Reference) -> tuple[dict[str, Any], Blob]:

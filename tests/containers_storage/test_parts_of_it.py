@@ -16,6 +16,7 @@ import pytest
 
 from containers_storage.opened import until
 from containers_storage.written_store import WrittenStore
+from criimage.disk_usage import measure_folder
 from criimage.reference import ImageID, Reference
 from criimage_containers_storage.pulling import changes, process, skopeo
 from criimage_containers_storage.pulling.journal import Journal
@@ -29,7 +30,7 @@ from criimage_containers_storage.store.access import StoreAccess
 from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.records import LayerRecord
 from criimage_containers_storage.store.storage_conf import Layout
-from criimage_containers_storage.store.usage import UsageMeter, measure_folder
+from criimage_containers_storage.store.usage import UsageMeter
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 

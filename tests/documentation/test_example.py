@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import io
 import sys
+import tokenize
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,8 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+EXAMPLE_FILE = DOCS / "examples" / "criimage_folder" / "__init__.py"
+
+
 def _example() -> Any:  # noqa: ANN401 - a module
-    spec = importlib.util.spec_from_file_location("criimage_folder", DOCS / "examples" / "criimage_folder.py")
+    spec = importlib.util.spec_from_file_location("criimage_folder", EXAMPLE_FILE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -92,6 +98,22 @@ async def test_a_damaged_layout_is_told(tmp_path: Path) -> None:
         with pytest.raises(ContentInvalid):
             async with EXAMPLE.plugin.open(settings):
                 pass
+
+
+def test_it_has_about_a_hundred_lines() -> None:
+    """As the page says; neither blank lines, comments nor docstrings count."""
+    source = EXAMPLE_FILE.read_text()
+    told: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            told.update(range(node.lineno, (node.end_lineno or 0) + 1))
+    blank = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    used: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in blank:
+            used.update(range(token.start[0], token.end[0] + 1))
+
+    assert 80 < len(used - told) < 110
 
 
 def test_the_page_names_every_call_of_the_contract() -> None:

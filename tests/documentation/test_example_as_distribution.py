@@ -29,7 +29,7 @@ def block(language: str, beginning: str) -> str:
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_page(tmp_path: Path) -> None:
     """Installed, listed, served, and judged by the suite for backends and by the one for services, as written there."""
-    shutil.copy(DOCS / "examples" / "criimage_folder.py", tmp_path)
+    shutil.copytree(DOCS / "examples" / "criimage_folder", tmp_path / "criimage_folder")
     (tmp_path / "pyproject.toml").write_text(block("toml", "# pyproject.toml"))
     (tmp_path / "test_contract.py").write_text(block("python", "# test_contract.py"))
     # A copy of what git has, for a build leaves files behind.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import stat
 import threading
 import time
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import anyio.to_thread
 import structlog
 
 from criimage.backend import FilesystemUsage
+from criimage.disk_usage import Stopped, measure_folder
 from criimage.errors import OperationFailed
 from criimage_containers_storage.finishing import settled
 from criimage_containers_storage.store.in_use import container_files, layer_files, read_strictly
@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from criimage_containers_storage.store.snapshot import Snapshot
     from criimage_containers_storage.store.storage_conf import Layout
 
-__all__ = ["UsageMeter", "measure_folder"]
+__all__ = ["UsageMeter"]
 
 _log = structlog.get_logger(__name__)
 
 _PATIENCE = 0.03
 _FRESH_SECONDS = 1.0
-_BLOCK = 512
 
 Amount = tuple[int, int]
 """Bytes on disk and number of files."""
@@ -50,10 +49,6 @@ class _Measured:
     bytes: int
     files: int
     at: int
-
-
-class _Stopped(Exception):
-    """The backend is being closed."""
 
 
 class UsageMeter:
@@ -107,7 +102,7 @@ class UsageMeter:
     async def _measure(self) -> None:
         try:
             self._measured = await anyio.to_thread.run_sync(self._walk)
-        except _Stopped:
+        except Stopped:
             pass
         except OperationFailed as error:
             _log.warning("the disk usage cannot be measured now", error=error.text)
@@ -169,51 +164,5 @@ def _entries(folder: Path) -> Iterator[tuple[str, int]]:
             for entry in entries:
                 with contextlib.suppress(OSError):
                     yield entry.name, entry.inode()
-    except OSError:
-        return
-
-
-def measure_folder(folder: Path, stop: threading.Event) -> Amount:
-    """Return what a folder and all in it take on its own file system; what vanishes meanwhile is not counted. Blocks.
-
-    Files with several names count once; other file systems mounted inside are left out (a mounted layer would count
-    twice).
-
-    Raises:
-        _Stopped: `stop` was set.
-    """
-    try:
-        own = folder.lstat()
-    except OSError:
-        return 0, 0
-    total, files = own.st_blocks * _BLOCK, 1
-    linked: set[int] = set()
-    waiting = [str(folder)] if stat.S_ISDIR(own.st_mode) else []
-    while waiting:
-        if stop.is_set():
-            raise _Stopped
-        for found in _stats(waiting.pop(), waiting, own.st_dev):
-            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
-                if found.st_ino in linked:
-                    continue
-                linked.add(found.st_ino)
-            total += found.st_blocks * _BLOCK
-            files += 1
-    return total, files
-
-
-def _stats(folder: str, waiting: list[str], device: int) -> Iterator[os.stat_result]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if found.st_dev != device:
-                    continue
-                if stat.S_ISDIR(found.st_mode):
-                    waiting.append(entry.path)
-                yield found
     except OSError:
         return

@@ -175,7 +175,7 @@ class GoesOn(Pulls):
 @backend("D3", "an image is there before it has come", "test_a_cancelled_pull_leaves_nothing")
 class Early(Pulls):
     async def instead(self, reference: Reference, credentials: Credentials | None, pull: Pull) -> Image:
-        half = FetchedImage(ImageID("0" * 64), (), 1, None, {}, {}, frozenset())
+        half = FetchedImage(ImageID("0" * 64), {}, (), 1, None, {}, {}, frozenset())
         self._stored[half.id], self._images = _Stored(half, {reference}), None
         image = await pull()
         del self._stored[half.id]
