@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,8 +77,18 @@ def conformance(
     if list_them:
         _print_list(behaviours)
         return
-    reasons = dict(read_known(known).reasons()) if known else {}
-    plan = Plan(socket_path(endpoint), endpoint, behaviours, registry, hostile, restart, reasons)
+    differences = read_known(known) if known else None
+    plan = Plan(
+        socket_path(endpoint),
+        endpoint,
+        behaviours,
+        registry,
+        hostile,
+        restart,
+        differences.reasons() if differences else {},
+        f"{differences.service} ({differences.seen})" if differences else "",
+        _repeated_by(endpoint, registry, only, skip, restart, known, hostile=hostile),
+    )
     for file in (junit_file, html_file, json_file):
         _try_writing(file)
     if hostile:
@@ -96,6 +107,15 @@ def conformance(
     _write(summary, junit_file, html_file, json_file)
     _print(summary_lines(summary))
     raise SystemExit(summary.exit_code)
+
+
+def _repeated_by(
+    endpoint: str, registry: str, only: Iterable[str], skip: Iterable[str], restart: str, known: str, *, hostile: bool
+) -> str:
+    given = [("--endpoint", endpoint), ("--registry", registry), *(("--only", one) for one in only)]
+    given += [*(("--skip", one) for one in skip), ("--restart", restart), ("--known", known)]
+    words = [word for option, value in given if value for word in (option, value)]
+    return shlex.join(["criimage", "conformance", *words, *(["--hostile"] if hostile else [])])
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -69,6 +69,8 @@ class Summary:
         results: one for each behaviour that was selected.
         left: names or IDs of images that could not be removed at the end.
         interrupted: ended before everything was tried.
+        known_of: which service the known differences are of; empty without any.
+        repeated_by: the command that repeats the run.
     """
 
     server: str
@@ -78,6 +80,8 @@ class Summary:
     results: tuple[Result, ...]
     left: tuple[str, ...] = field(default=())
     interrupted: bool = False
+    known_of: str = ""
+    repeated_by: str = ""
 
     def count(self, *outcomes: Outcome) -> int:
         """How many ended so."""

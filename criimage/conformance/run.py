@@ -54,6 +54,8 @@ class Plan:
         hostile: whether the hostile group may be sent to a service that is not criimage.
         restart: a shell-like command that restarts the service; empty for none.
         known: reason by number of each difference that is known.
+        known_of: of which service, and when or where that was seen; for reports.
+        repeated_by: the command that repeats the run; for reports.
     """
 
     socket: Path
@@ -63,6 +65,8 @@ class Plan:
     hostile: bool = False
     restart: str = ""
     known: Mapping[str, str] = field(default_factory=dict)
+    known_of: str = ""
+    repeated_by: str = ""
 
 
 async def run(plan: Plan, on_result: Callable[[Result], None] = lambda _result: None) -> Summary:
@@ -95,7 +99,8 @@ async def run(plan: Plan, on_result: Callable[[Result], None] = lambda _result: 
             finally:
                 left = await runner.clean_up()
     seconds = time.monotonic() - begun
-    return Summary(server, plan.endpoint, started, seconds, tuple(results), left, interrupted)
+    about = (plan.known_of, plan.repeated_by)
+    return Summary(server, plan.endpoint, started, seconds, tuple(results), left, interrupted, *about)
 
 
 async def _server(channel: Channel, plan: Plan) -> tuple[str, bool]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +9,7 @@ import pytest
 from conformance.test_real_services import judged, outcomes
 from parts.clients import critest
 from parts.containerd import containerd
-from parts.criimage_process import criimage, store_config
+from parts.criimage_process import criimage, restarting, store_config
 from parts.critest_images import FOCUS, HOSTS, UNREACHABLE, push_all
 from parts.critest_run import SPECS, run_specs
 from parts.registry import registry
@@ -60,22 +57,12 @@ def test_critest_and_this_command_agree(tmp_path: Path) -> None:
 
 def test_what_outlives_a_restart(tmp_path: Path) -> None:
     """With a command that ends the server and starts it again the group restart passes on containers-storage."""
-    with store(registries=insecure_registries("127.0.0.1")) as images, criimage(store_config(images)) as server:
-        script = tmp_path / "restart"
-        pids = tmp_path / "pid"
-        pids.write_text(str(server.process.process.pid))
-        again = [sys.executable, "-m", "criimage", "serve", "--config", str(server.config), "--listen", server.endpoint]
-        script.write_text(
-            f'kill "$(cat {pids})"; while kill -0 "$(cat {pids})" 2>/dev/null && '
-            f'! grep -q "^State:.Z" "/proc/$(cat {pids})/status"; do sleep 0.05; done\n'
-            f"setsid {shlex.join(again)} >/dev/null 2>&1 </dev/null & echo $! > {pids}\n"
-        )
-        try:
-            report = judged(tmp_path, server.endpoint, "--only", "restart", "--restart", f"sh {script}")
-        finally:
-            # The last one is nobody's child.
-            script.write_text(f'kill "$(cat {pids})"; while kill -0 "$(cat {pids})" 2>/dev/null; do sleep 0.05; done\n')
-            subprocess.run(["sh", str(script)], check=False)
+    with (
+        store(registries=insecure_registries("127.0.0.1")) as images,
+        criimage(store_config(images)) as server,
+        restarting(server) as restart,
+    ):
+        report = judged(tmp_path, server.endpoint, "--only", "restart", "--restart", restart)
 
     assert outcomes(report, "passed") == ["X1", "X2", "X3"]
     assert report["exit_code"] == 0

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from containers_storage.written_store import WrittenStore
+from criimage.disk_usage import measure_folder
 from criimage.errors import ImageInUse, OperationFailed
 from criimage_containers_storage.pulling.journal import Journal
 from criimage_containers_storage.pulling.leftovers import unused_chains
 from criimage_containers_storage.store.in_use import read_in_use
 from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.storage_conf import Layout
-from criimage_containers_storage.store.usage import UsageMeter, measure_folder
+from criimage_containers_storage.store.usage import UsageMeter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,9 +15,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def evidence(folder: Path, *, failing: str = "", bad: str = "", left: tuple[str, ...] = ()) -> tuple[Path, Path]:
+def evidence(
+    folder: Path,
+    *,
+    failing: str = "",
+    bad: str = "",
+    known: str = "",
+    left: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+) -> tuple[Path, Path]:
     """Reports in which everything passed but what is named."""
     cases = [f'<testcase name="test_{n}"/>' for n in range(40)]
+    cases += [f'<testcase name="test_{one}"><skipped message="T declares no {one}"/></testcase>' for one in without]
     if failing:
         cases.append(f'<testcase name="{failing}"><failure/></testcase>')
     contract, wire = folder / "contract.xml", folder / "wire.json"
@@ -27,7 +36,11 @@ def evidence(folder: Path, *, failing: str = "", bad: str = "", left: tuple[str,
             "number": one.number,
             "group": one.group,
             "level": one.level.value,
-            "outcome": "failed" if bad in {one.number, one.group} else "passed",
+            "outcome": "failed"
+            if bad in {one.number, one.group}
+            else "known difference"
+            if known == one.number
+            else "passed",
         }
         for one in collected()
     ]
@@ -67,7 +80,12 @@ def test_a_backend_of_ours_can_be_exemplary(name: str, tmp_path: Path) -> None:
         ({"bad": "D7"}, "usable", {11, 20}),
         ({"bad": "Q2"}, "usable", {12, 20}),
         ({"bad": "E5"}, "usable", {14, 20}),
+        ({"without": ("IN_USE", "NAMING", "STALL")}, "exemplary", set()),
+        ({"without": ("CORRUPT", "STALL")}, "usable", {15}),
         ({"bad": "H11"}, "dependable", {16, 20}),
+        ({"bad": "X1"}, "", {6, 18, 20}),
+        ({"known": "X1"}, "dependable", {18}),
+        ({"known": "D2"}, "exemplary", set()),
         ({"bad": "U4"}, "dependable", {17, 20}),
     ],
     ids=str,
@@ -78,11 +96,16 @@ def test_each_fault_costs_its_rule(what: dict[str, Any], tier: str, missing: set
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints what is missing and the tier, and ends with 0 at the top only."""
+    """It prints what is missing, the tier, and what is let pass; and ends with 0 at the top only."""
     contract, wire = evidence(tmp_path)
     reports = ["--contract", str(contract), "--wire", str(wire)]
     assert main(["containers-storage", *reports]) == 0
     assert capsys.readouterr().out == "containers-storage: exemplary, 20 of 20 rules\n"
+
+    evidence(tmp_path, known="D2", without=("STOPS_PULLS",))
+    assert main(["containers-storage", *reports]) == 0
+    told = "exemplary, 20 of 20 rules; known differences: D2; without STOPS_PULLS"
+    assert capsys.readouterr().out == f"containers-storage: {told}\n"
 
     contract, wire = evidence(tmp_path, bad="errors")
     assert main(["containers-storage", *reports]) == 1

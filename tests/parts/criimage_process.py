@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -121,6 +123,26 @@ def criimage(
                 server.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def restarting(server: Criimage) -> Iterator[str]:
+    """Makes a command that ends the server and starts it again as often as it is run; ends the last one at the end.
+
+    Yields:
+        the command, as `criimage conformance --restart` takes it.
+    """
+    script, current = server.folder / "restart.sh", server.folder / "pid"
+    current.write_text(str(server.process.process.pid))
+    serve = [sys.executable, "-m", "criimage", "serve", "--config", str(server.config), "--listen", server.endpoint]
+    # A server that ended has removed its socket; its process may be a zombie until this one looks.
+    stop = f'kill "$(cat {current})"; while [ -e {server.socket} ]; do sleep 0.05; done'
+    script.write_text(f"{stop}\n{shlex.join(serve)} >>{server.folder}/log 2>&1 </dev/null &\necho $! >{current}\n")
+    try:
+        yield f"sh {script}"
+    finally:
+        if current.read_text().strip() != str(server.process.process.pid):
+            subprocess.run(["sh", "-c", stop], check=True, timeout=STOP_SECONDS * 4)
 
 
 def store_config(store: Store, *, more: str = "", keys: str = "") -> str:

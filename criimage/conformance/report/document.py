@@ -41,6 +41,8 @@ def document(summary: Summary) -> bytes:
         "exit_code": summary.exit_code,
         "left": list(summary.left),
         "interrupted": summary.interrupted,
+        "known_of": summary.known_of,
+        "repeated_by": summary.repeated_by,
         "results": results,
     }
     return (json.dumps(whole, indent=1) + "\n").encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ body { margin: 0; background: var(--back); color: var(--fore); line-height: 1.5;
   font: 16px/1.5 -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+h2 a { color: inherit; } code { font-size: .88em; background: var(--card); border: 1px solid var(--line);
+  border-radius: .2rem; padding: 0 .2em; overflow-wrap: anywhere; }
 .soft { color: var(--soft); } a { color: var(--link); text-decoration: none; } a:hover { text-decoration: underline; }
 .counts { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1rem 0; }
 .counts button { font: inherit; padding: .3rem .8rem; border: 1px solid var(--line); border-radius: 1rem;
@@ -85,17 +88,19 @@ def page(summary: Summary) -> bytes:
         for kind, label in _FILTERS
     )
     sections = "".join(
-        f'<section><h2 id="{escape(name)}">{escape(name)}</h2>{"".join(map(_details, results))}</section>'
+        f'<section><h2 id="{name}"><a href="#{name}">{name}</a></h2>{"".join(map(_details, results))}</section>'
         for name, results in groupby(summary.results, key=lambda one: one.behaviour.group)
     )
     title = f"CRI image service conformance: {escape(summary.server)}"
     left = f"<p>Could not be removed: {escape(', '.join(summary.left))}</p>" if summary.left else ""
+    known = f"<br>Known differences: {escape(summary.known_of)}" if summary.known_of else ""
+    again = f"<br>Again: <code>{escape(summary.repeated_by)}</code>" if summary.repeated_by else ""
     document = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{_STYLE}</style></head><body><main>
 <h1>{title}</h1>
 <p class="soft">{escape(summary.endpoint)}, {escape(summary.started)}, {summary.seconds:.1f} s,
-by criimage {escape(__version__)}: {escape(summary.line)}</p>{left}
+by criimage {escape(__version__)}: {escape(summary.line)}{known}{again}</p>{left}
 <div class="counts">{buttons}</div>
 {sections}
 </main><script>{_SCRIPT}</script></body></html>
@@ -106,18 +111,24 @@ by criimage {escape(__version__)}: {escape(summary.line)}</p>{left}
 def _details(result: Result) -> str:
     behaviour = result.behaviour
     kind = _CLASSES[result.outcome]
-    facts = [("why", behaviour.why), ("source", behaviour.source), ("level", behaviour.level.value)]
+    facts = [("why", _prose(behaviour.why)), ("source", _prose(behaviour.source)), ("level", behaviour.level.value)]
     if result.text:
-        facts.insert(0, ("found", result.text))
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
+        # A name or an answer may have backticks of its own: what was found is shown as it is.
+        facts.insert(0, ("found", escape(result.text)))
+    rows = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)
     said = "\n".join(map(_exchange, result.exchanges))
     return (
         f'<details id="{behaviour.number}" class="{kind}"{" open" if kind == "failed" else ""}>'
         f'<summary><a class="number" href="#{behaviour.number}">{behaviour.number}</a>'
-        f'<span class="sentence">{escape(behaviour.sentence)}</span>'
+        f'<span class="sentence">{_prose(behaviour.sentence)}</span>'
         f'<span class="outcome">{result.outcome.value}</span></summary>'
         f"<div><dl>{rows}</dl>{f'<pre>{said}</pre>' if said else ''}</div></details>"
     )
+
+
+def _prose(text: str) -> str:
+    """Our own words, in which backticks stand around what is code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def _exchange(exchange: Exchange) -> str:
