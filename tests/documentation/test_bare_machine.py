@@ -47,10 +47,23 @@ criimage status
 """A server that a page leaves running in one terminal while the rest is typed in another."""
 
 _SYSTEMCTL = """#!/bin/sh
-# Stands in for systemd, which is process 1 of a real machine: starts what its unit would.
-test "$*" = "restart containerd" || exit 1
-containerd >/var/log/containerd.log 2>&1 &
-for _ in $(seq 100); do test -S /run/containerd/containerd.sock && exit 0; sleep 0.2; done
+# Stands in for systemd, which is process 1 of a real machine: starts and ends what its units would.
+socket=/run/criimage/criimage.sock
+end() { test ! -e /run/pid || { kill "$(cat /run/pid)"; while test -S $socket; do sleep 0.2; done; rm /run/pid; }; }
+case "$*" in
+"restart containerd")
+    containerd >/var/log/containerd.log 2>&1 &
+    socket=/run/containerd/containerd.sock ;;
+"restart criimage")
+    end
+    mkdir -p /run/criimage
+    criimage serve >/var/log/criimage.log 2>&1 &
+    echo $! >/run/pid ;;
+"disable --now criimage.socket criimage.service") end; exit 0 ;;
+daemon-reload) exit 0 ;;
+*) exit 1 ;;
+esac
+for _ in $(seq 100); do test -S $socket && exit 0; sleep 0.2; done
 exit 1
 """
 
@@ -130,6 +143,33 @@ def test_a_kubelet_on_one_socket(machine: BareMachine) -> None:
     assert "ok: cri can work here" in shown
     assert "RuntimeName:  containerd" in shown
     assert len(re.findall(rf"^{_REGISTRY}/pause +3\.9 ", shown, re.MULTILINE)) == 2, shown[-3000:]
+
+
+@pytest.mark.long
+@pytest.mark.engine
+@pytest.mark.timeout(1800)
+def test_an_upgrade_and_the_end(machine: BareMachine) -> None:
+    """Upgraded it serves, uninstalled nothing of it is left but settings that were changed and the images."""
+    first = commands_of(FIRST_STEPS)
+    installing = first[first.index("make demo") + 1 : first.index("criimage config check")]
+    before = [
+        "apt-get update",
+        *installing,
+        "criimage install",
+        "criimage --version",
+        "systemctl restart criimage",
+        f"criimage pull {_REGISTRY}/pause:3.9",
+        "echo '# mine' >>/etc/criimage/config.toml",
+    ]
+    upgrade, uninstall = (commands_of(DOCS / "guide" / f"{name}.md") for name in ("upgrade", "uninstall"))
+    ended = machine.run("\n".join((*before, *upgrade, "criimage images", *uninstall)), folder="/root/criimage")
+
+    assert ended.returncode == 0, ended.stdout[-4000:]
+    assert re.search(rf"^{_REGISTRY}/pause +3\.9 ", ended.stdout, re.MULTILINE), ended.stdout[-3000:]
+    left = [path for path in machine.root.rglob("*criimage*") if "root/criimage" not in str(path)]
+    assert {str(path.relative_to(machine.root)) for path in left} == {"etc/criimage", "var/log/criimage.log"}
+    assert [path.name for path in (machine.root / "etc/criimage").iterdir()] == ["config.toml"]
+    assert list((machine.root / "var/lib/containers/storage").glob("*-images/images.json"))
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(PROJECT)))

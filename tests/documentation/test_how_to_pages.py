@@ -1,0 +1,129 @@
+"""Claims: what the how-to pages on registries and limits tell to type works as it stands, against real HTTPS."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from criimage.testing.certificates import Certificates
+from criimage.testing.oci import image, noise_layer
+from criimage.testing.scripted_acts import Auth, Stage
+from criimage.testing.scripted_registry import scripted_registry
+from documentation.pages import blocks, page
+from parts.forwarder import forwarder
+from parts.missing import need
+from parts.own_etc import typed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from criimage.testing.scripted_registry import ScriptedRegistry
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+
+_PASSWORD = "s3cret"  # noqa: S105 - of the test's own registry
+# Of this run alone: others may be at the same pages.
+_ADDRESS = f"127.84.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}"
+
+_SYSTEMCTL = """#!/bin/sh
+# Stands in for systemd: a service of its own, which the tests of the units start for real.
+case "$*" in
+"restart criimage")
+    test ! -e /run/pid || { kill "$(cat /run/pid)" && while test -S /run/criimage/criimage.sock; do sleep 0.05; done; }
+    mkdir -p /run/criimage
+    criimage serve >>/run/log 2>&1 &
+    echo $! >/run/pid
+    until test -S /run/criimage/criimage.sock; do sleep 0.05; done ;;
+"reload criimage")
+    kill -HUP "$(cat /run/pid)"
+    until grep -q "settings reloaded" /run/log; do sleep 0.05; done ;;
+*) exit 1 ;;
+esac
+"""
+
+_PREPARE = """
+mkdir bin
+cat >bin/systemctl <<'END'
+{systemctl}END
+chmod 755 bin/systemctl
+export PATH=$PWD/bin:$PATH
+echo '127.0.0.1 localhost
+{address} {host}' >/etc/hosts
+printf %s\\\\n {password} >password.txt
+cp {ca} ca.crt || true
+rm -rf /etc/criimage
+mkdir -p /etc/containers/registries.conf.d
+echo '{{"default": [{{"type": "insecureAcceptAnything"}}]}}' >/etc/containers/policy.json
+{trusted}
+systemctl restart criimage
+"""
+_KNOWN = "mkdir -p /etc/containers/certs.d/{host}; cp ca.crt /etc/containers/certs.d/{host}/"
+
+
+@contextlib.contextmanager
+def reached(folder: Path, host: str, auth: Auth) -> Iterator[tuple[ScriptedRegistry, Path]]:
+    """A registry at that name, and its authority's certificate."""
+    need("openssl")
+    certificates = Certificates.make(folder, host)
+    with contextlib.ExitStack() as stack:
+        made = scripted_registry(auth=auth, accounts={"demo": _PASSWORD}, certificates=certificates)
+        hub = stack.enter_context(made)
+        stack.enter_context(forwarder(_ADDRESS, 443, int(hub.address.rpartition(":")[2])))
+        yield hub, certificates.ca_folder / "ca.crt"
+
+
+def shown(folder: Path, host: str, authority: Path, *commands: str, trusted: bool = True) -> str:
+    """Types these commands beside a server that runs, and returns what was shown."""
+    known = _KNOWN.format(host=host) if trusted else ""
+    prepared = _PREPARE.format(
+        systemctl=_SYSTEMCTL, address=_ADDRESS, host=host, password=_PASSWORD, ca=authority, trusted=known
+    )
+    (folder / "machine").mkdir()
+    ended = typed(folder / "machine", "\n".join((prepared, *commands)))
+    assert ended.returncode == 0, ended.stdout[-6000:]
+    return ended.stdout
+
+
+def test_private_registries(tmp_path: Path) -> None:
+    """A pull with a password, one with the machine's, and one that needs the authority's certificate first."""
+    host = "registry.example.com"
+    by_hand, of_the_machine, certificate = blocks(page("guide/private-registries"), "sh")
+    with reached(tmp_path, host, Auth.BASIC) as (hub, authority):
+        made = image(noise_layer(10_000))
+        hub.put(made, "team/app", "1")
+        # In the order of the page but for the last block, without which nothing of this registry is believed.
+        refused = f"! criimage pull {host}/team/app:1 2>refused; grep x509 refused"
+        nobody = f"! criimage pull {host}/team/app:1 2>nobody; grep unauthorized nobody"
+        only_trust = certificate.rpartition("criimage pull")[0]
+        commands = (refused, only_trust, nobody, by_hand, of_the_machine, certificate)
+        seen = shown(tmp_path, host, authority, *commands, trusted=False)
+    assert "Login Succeeded" in seen
+    assert seen.count(f"\n{made.id.removeprefix('sha256:')}\n") == 3
+    assert f" {_PASSWORD}" not in seen.partition("systemctl restart criimage\n")[2]
+
+
+def test_mirrors(tmp_path: Path) -> None:
+    """The mirror answers for a registry that cannot be reached, and for one that is blocked."""
+    host = "mirror.example.com"
+    first, only = blocks(page("guide/mirrors"), "sh")
+    with reached(tmp_path, host, Auth.NONE) as (hub, authority):
+        made = image(noise_layer(10_000))
+        hub.put(made, "docker/library/busybox", "1.36")
+        seen = shown(tmp_path, host, authority, first, only, "criimage images")
+        asked = [request.repository for request in hub.asked(Stage.MANIFEST)]
+    assert len(asked) >= 2
+    assert set(asked) == {"docker/library/busybox"}
+    assert seen.count(f"\n{made.id.removeprefix('sha256:')}\n") == 2
+    assert "docker.io/library/busybox" in seen.rpartition("criimage images")[2]
+
+
+def test_limits(tmp_path: Path) -> None:
+    """The limits are in force without a restart: the log has the keys."""
+    (commands,) = blocks(page("guide/limits"), "sh")
+    seen = shown(tmp_path, "registry.example.com", tmp_path, commands, "cat /run/log", trusted=False)
+    assert "'pulls.max_parallel'" in seen
+    assert "needs_restart=[]" in seen

@@ -1,0 +1,58 @@
+"""This machine with files of a test's own: what is written to its settings, stores and sockets is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from parts.missing import need, need_root
+
+# $1 a folder for what is written, $2 the script.
+_ENTER = """
+mount -t tmpfs tmpfs "$1"
+for place in /etc /usr/local; do
+    mkdir -p "$1/upper$place" "$1/work$place"
+    mount -t overlay overlay -o "lowerdir=$place,upperdir=$1/upper$place,workdir=$1/work$place" "$place"
+done
+mkdir -p /var/lib/containers "$1/home"
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/lib/containers
+cd "$1/home"
+exec bash -c "$2"
+"""
+
+
+def typed(folder: Path, script: str, *, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Runs a script by bash as root, echoed line by line, in an empty folder; nothing of it goes on afterwards. Blocks.
+
+    `/etc`, `/usr/local`, `/run` and the machine's own store of images are a copy or empty; criimage and the other
+    programs are this machine's, and so is the network.
+
+    Args:
+        folder: an empty one, which stays empty.
+        script: what to run; the first command that fails ends it.
+        timeout: seconds.
+
+    Skips, or fails where `CI=true`, unless this is root on a machine with namespaces.
+    """
+    need_root()
+    need("unshare", "mount", "skopeo")
+    environment = {
+        "PATH": f"{folder}/bin:{Path(sys.executable).parent}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": f"{folder}/home",
+        "LC_ALL": "C.UTF-8",
+    }
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    return subprocess.run(
+        [*alone, "sh", "-euc", _ENTER, "sh", str(folder), f"set -eux\n{script}"],
+        env=environment | {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+    )
