@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +23,14 @@ from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
 from criimage.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from criimage.conformance.behaviour import Behaviour
     from criimage.conformance.outcome import Result, Summary
 
 __all__ = ["conformance"]
 
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -77,6 +80,7 @@ def conformance(
     if list_them:
         _print_list(behaviours)
         return
+    _check(registry, restart)
     differences = read_known(known) if known else None
     plan = Plan(
         socket_path(endpoint),
@@ -101,12 +105,29 @@ def conformance(
         _print(lines)
 
     try:
-        summary = asyncio.run(run(plan, tell))
+        summary = asyncio.run(_run(plan, tell))
+    except asyncio.CancelledError:
+        raise ConfigurationError("interrupted before anything was tried") from None
     except CannotRun as error:
         raise ConfigurationError("\n".join(map(printable, str(error).splitlines()))) from error
     _write(summary, junit_file, html_file, json_file)
     _print(summary_lines(summary))
     raise SystemExit(summary.exit_code)
+
+
+async def _run(plan: Plan, tell: Callable[[Result], None]) -> Summary:
+    """Run it until it is told to end: then what was pulled is removed. The second time it ends at once."""
+    loop, running = asyncio.get_running_loop(), asyncio.create_task(run(plan, tell))
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop() -> None:
+        for one in signals:
+            loop.remove_signal_handler(one)
+        running.cancel()
+
+    for one in signals:
+        loop.add_signal_handler(one, stop)
+    return await running
 
 
 def _repeated_by(
@@ -116,6 +137,16 @@ def _repeated_by(
     given += [*(("--skip", one) for one in skip), ("--restart", restart), ("--known", known)]
     words = [word for option, value in given if value for word in (option, value)]
     return shlex.join(["criimage", "conformance", *words, *(["--hostile"] if hostile else [])])
+
+
+def _check(registry: str, restart: str) -> None:
+    """Refuse what would be found out only in the middle of a run."""
+    if registry and not _HOST_AND_PORT.fullmatch(registry):
+        raise ConfigurationError(f"--registry: HOST:PORT is wanted, not {registry}")
+    try:
+        shlex.split(restart)
+    except ValueError as error:
+        raise ConfigurationError(f"--restart: {str(error).lower()}") from error
 
 
 def _print(lines: Iterable[str]) -> None:

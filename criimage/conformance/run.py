@@ -7,6 +7,7 @@ import shlex
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from criimage.channel import CallError, Channel
@@ -15,6 +16,7 @@ from criimage.conformance.client import Client, Status
 from criimage.conformance.outcome import Failed, NotApplicable, Outcome, Result, Summary
 from criimage.conformance.supply import PASSWORD, Supply
 from criimage.conformance.trial import Trial
+from criimage.testing.registry_client import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,6 +38,10 @@ The registry speaks plain HTTP on 127.0.0.1. Let the service use it so:
   Docker Engine: 127.0.0.0/8 needs nothing, unless the engine is in another network namespace
   containerd: 127.0.0.1 needs nothing, unless `config_path` has a `_default` entry that says https
 or give a registry that it can use, to which anybody may push: --registry HOST:PORT"""
+
+
+_NO_PUSH = """the suite cannot push to the registry {host}: {error}
+It is spoken to in plain HTTP and without credentials, and anybody has to be allowed to push there."""
 
 
 class CannotRun(Exception):
@@ -143,7 +149,10 @@ class _Runner:
         old = await self._answers("/runtime.v1alpha2.ImageService/ImageFsInfo")
         self._may(Need.V1ALPHA2, old, "the service has no v1alpha2")
         trial = Trial(Client(self._channel), self._supply, "first")
-        made = await trial.publish()
+        try:
+            made = await trial.publish()
+        except (OSError, HTTPException, RegistryError) as error:
+            raise CannotRun(_NO_PUSH.format(host=self._supply.host, error=error)) from error
         self._published.append(made)
         try:
             await trial.client.pull(made.name)
@@ -218,9 +227,11 @@ class _Runner:
         return outcome, text
 
     async def _restart(self) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *shlex.split(self._plan.restart), stdin=asyncio.subprocess.DEVNULL
-        )
+        command = shlex.split(self._plan.restart)
+        try:
+            process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        except OSError as error:
+            raise RuntimeError(f"the restart command cannot be run: {error.strerror}") from error
         async with asyncio.timeout(_RESTART_SECONDS):
             if await process.wait():
                 raise RuntimeError(f"the restart command ended with {process.returncode}")

@@ -222,6 +222,32 @@ async def test_a_registry_out_of_reach_is_told_with_help(tmp_path: Path) -> None
             await run(Plan(server.path, "here", selected((), ())))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--registry", "127.0.0.1:1"), r"cannot push to the registry 127\.0\.0\.1:1: .*refused"),
+        (("--registry", "http://127.0.0.1:5000"), r"--registry: HOST:PORT is wanted"),
+        (("--restart", "sh 'restart"), r"--restart: no closing quotation"),
+        (("--only", "Z*"), r"no behaviour is selected"),
+        (("--json", "/no/such/folder/a.json"), r"/no/such/folder/a\.json: No such file"),
+    ],
+)
+async def test_what_cannot_be_run_is_told(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    """Exit code 2 and one error that says what to do; never a traceback."""
+    async with serving(tmp_path, Sound()) as server:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *("conformance", "--endpoint", f"unix://{server.path}", *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, error = await process.communicate()
+
+    assert process.returncode == 2
+    assert re.search(told, error.decode())
+    assert b"Traceback" not in error
+
+
 def test_known_differences_that_come_with_it_are_read() -> None:
     """Each names behaviours that there are, a service with a version, and where it is from."""
     assert set(shipped()) >= {"containerd-1.6", "cri-o-1.36", "cri-dockerd-0.4.3"}
@@ -268,8 +294,9 @@ async def test_the_command(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 100
 
 
-async def test_ctrl_c_in_the_command(tmp_path: Path) -> None:
-    """A real SIGINT ends it with 2 and an empty store."""
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_in_the_command(tmp_path: Path, told: signal.Signals) -> None:
+    """A real SIGINT ends it with 2 and an empty store; so does what a CI system sends."""
     backend = Sound()
     async with serving(tmp_path, backend) as server:
         process = await asyncio.create_subprocess_exec(
@@ -277,7 +304,7 @@ async def test_ctrl_c_in_the_command(tmp_path: Path) -> None:
         )
         assert process.stdout is not None
         await process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(told)
         out, _ = await process.communicate()
 
         assert process.returncode == 2
