@@ -7,8 +7,8 @@ clients that are connected starve meanwhile.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import resource
+import socket
 from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
@@ -18,7 +18,6 @@ from criimage.logs import SparingLog
 from criimage.peer import current_peer, peer_of
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
 __all__ = ["Listener", "connection_limit"]
@@ -30,6 +29,14 @@ ACCEPTED_AT_ONCE = 64
 RESERVED_DESCRIPTORS = 256
 """Kept for the backend: its files, tools and connections."""
 FEWEST_CONNECTIONS = 8
+FAREWELLS = 64
+"""Refused connections that are left open for their clients to read why."""
+FAREWELL_SECONDS = 1.0
+_READ_AT_ONCE = 2**16
+_TOO_MANY = b"".join(
+    frame.serialize()
+    for frame in (SettingsFrame(0), GoAwayFrame(0, 0, ErrorCodes.ENHANCE_YOUR_CALM, b"too many connections"))
+)
 
 
 def connection_limit(wanted: int) -> int:
@@ -56,6 +63,7 @@ class Listener:
         self._listening = listening
         self._admit = admit
         self._protocol = protocol
+        self._farewells = _Farewells(self._loop)
         self._beginning: set[asyncio.Task[object]] = set()
         self._resuming: asyncio.TimerHandle | None = None
         self._resume()
@@ -65,6 +73,7 @@ class Listener:
         if self._resuming is not None:
             self._resuming.cancel()
         self._loop.remove_reader(self._listening)
+        self._farewells.close()
 
     def _resume(self) -> None:
         self._resuming = None
@@ -88,7 +97,7 @@ class Listener:
         connected.setblocking(False)
         if not self._admit():
             _log.warning("a connection was refused: there are too many")
-            _refuse(connected)
+            self._farewells.begin(connected, _TOO_MANY)
             return
         task = self._loop.create_task(self._connect(connected))
         self._beginning.add(task)
@@ -103,8 +112,46 @@ class Listener:
             connected.close()  # the client has gone already
 
 
-def _refuse(connected: socket.socket) -> None:
-    frames = SettingsFrame(0), GoAwayFrame(0, 0, ErrorCodes.ENHANCE_YOUR_CALM, b"too many connections")
-    with contextlib.suppress(OSError):
-        connected.send(b"".join(frame.serialize() for frame in frames))
-    connected.close()
+class _Farewells:
+    """Refused connections until their clients have read why.
+
+    Whoever closes a socket with something unread resets it, and then a client may see that instead of the reason. So
+    what comes is read and thrown away until the client hangs up too, for a moment, and of a few connections at once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._leaving: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    def begin(self, connected: socket.socket, frames: bytes) -> None:
+        """Send the last frames, and close the socket when they have been read or nobody cares to."""
+        if len(self._leaving) >= FAREWELLS:
+            self._end(next(iter(self._leaving)))
+        self._leaving[connected] = self._loop.call_later(FAREWELL_SECONDS, self._end, connected)
+        try:
+            connected.send(frames)
+            connected.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end(connected)
+            return
+        self._loop.add_reader(connected, self._read, connected)
+
+    def close(self) -> None:
+        """End all of them now."""
+        for connected in list(self._leaving):
+            self._end(connected)
+
+    def _read(self, connected: socket.socket) -> None:
+        try:
+            ended = not connected.recv(_READ_AT_ONCE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            ended = True
+        if ended:
+            self._end(connected)
+
+    def _end(self, connected: socket.socket) -> None:
+        self._leaving.pop(connected).cancel()
+        self._loop.remove_reader(connected)
+        connected.close()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 VERSION = "/runtime.v1.RuntimeService/Version"
+PULL = "/runtime.v1.ImageService/PullImage"
+PULL_A1 = b"\x0a\x11\x0a\x0fexample.com/a:1"
 CALM = 11
 MIB = 2**20
 
@@ -202,6 +204,54 @@ async def test_connections_have_a_cap_that_idle_ones_make_room_under(
             assert (await admitted.call(VERSION)).status == 0
         for _, writer in clients:
             writer.close()
+
+
+async def test_a_refused_client_can_read_why(tmp_path: Path) -> None:
+    """Whatever it has sent before and sends afterwards: GOAWAY with the reason, the end, and no reset instead."""
+    async with serving(tmp_path, limits={"connections": 1}) as running, raw_client(running.path) as holder:
+        running.backend.open.clear()
+        under_way = await holder.send(grpc_headers(PULL), framed(PULL_A1))
+        await until(lambda: running.backend.downloads)
+        for _ in range(listener.FAREWELLS + 5):
+            reader, writer = await _connected(running.path)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+            said = await reader.read(2**16)
+            writer.write(frame(6, 0, 0, bytes(8)) * 1000)
+            await writer.drain()
+            assert b"too many connections" in said + await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        farewells = running.server._listener._farewells  # type: ignore[union-attr]
+        await until(lambda: not farewells._leaving)
+        running.backend.open.set()
+        await under_way.finished()
+        assert under_way.status == 0
+
+
+async def test_refused_clients_that_stay_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few are waited for, and not for long; a server that stops waits for none."""
+    monkeypatch.setattr("criimage.server.server.IDLE_SECONDS", 600.0)
+    monkeypatch.setattr(listener, "FAREWELLS", 3)
+    monkeypatch.setattr(listener, "FAREWELL_SECONDS", 60.0)
+    async with serving(tmp_path, limits={"connections": 1}) as running, raw_client(running.path) as holder:
+        assert (await holder.call(VERSION)).status == 0
+        farewells = running.server._listener._farewells  # type: ignore[union-attr]
+        staying = [await _connected(running.path) for _ in range(5)]
+        await until(lambda: len(farewells._leaving) == 3)
+        for reader, writer in staying:
+            assert b"too many connections" in await reader.read()
+            writer.close()
+        await until(lambda: not farewells._leaving)
+        monkeypatch.setattr(listener, "FAREWELL_SECONDS", 0.01)
+        _, deaf = await _connected(running.path)
+        await until(lambda: farewells._leaving)
+        await until(lambda: not farewells._leaving)
+        monkeypatch.setattr(listener, "FAREWELL_SECONDS", 60.0)
+        _, last = await _connected(running.path)
+        await until(lambda: farewells._leaving)
+    assert not farewells._leaving
+    deaf.close()
+    last.close()
 
 
 async def _connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
