@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import os
 import sys
 import time
 import urllib.request
@@ -45,14 +47,17 @@ CALLS = (
 def held(target: Target) -> dict[str, int]:
     """What the server's process has now; the tasks of its event loop by its own account."""
     process = Path(f"/proc/{target.server.process.pid}")
-    children = "".join((task / "children").read_text() for task in (process / "task").iterdir())
+    children = ""
+    for task in (process / "task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            children += (task / "children").read_text()
     folders = [target.server.folder, *([target.store.tmp] if target.store else [])]
     return {
         "descriptors": len([*(process / "fd").iterdir()]),
         "threads": len([*(process / "task").iterdir()]),
         "tasks": tasks(target.metrics),
         "children": len(children.split()),
-        "temporary files": sum(len([*folder.rglob("*")]) for folder in folders),
+        "temporary files": sum(len(made) + len(files) for folder in folders for _, made, files in os.walk(folder)),
     }
 
 
