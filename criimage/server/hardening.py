@@ -17,6 +17,7 @@ the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade 
 9.  20,000 open streams froze the server: h2 counted them all at each request; `_Connection` counts now and then
 10. an empty DATA frame inside a message ended it: grpclib takes it for the end, so it is passed over
 11. floods of cheap frames were taken in full: `criimage.server.limits` counts bytes before h2 sees them
+12. a frame that HTTP/2 forbids ended the connection without a word: `the_long_way` sends h2's GOAWAY
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from h2.stream import StreamState
 from h2.utilities import SizeLimitDict
@@ -137,7 +139,7 @@ class HardenedProtocol(H2Protocol):
         try:
             self.limits.received(data)
             if self.reads is None:
-                super().data_received(data)
+                self.the_long_way(data)
             else:
                 self.reads.take(data)
         except LimitReached as reached:
@@ -148,7 +150,18 @@ class HardenedProtocol(H2Protocol):
 
     def the_long_way(self, data: bytes) -> None:
         """Feed bytes to grpclib and h2."""
-        super().data_received(data)
+        try:
+            events = self.connection.feed(data)
+        except ProtocolError as error:
+            # What h2 has to say of it, which grpclib would leave unsent.
+            _log.debug("a connection is closed: %s", type(error).__name__)
+            self.connection.flush()
+            self.processor.close("frames that HTTP/2 forbids")
+            return
+        self.connection.flush()
+        for event in events:
+            self.processor.process(event)
+        self.connection.flush()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""

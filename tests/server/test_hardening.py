@@ -14,6 +14,7 @@ import h2.connection
 import pytest
 from grpclib.const import Status
 from grpclib.protocol import EventsProcessor
+from h2.errors import ErrorCodes
 
 from criimage.server import calls, hardening
 from criimage.server.calls import Call, Method
@@ -22,6 +23,7 @@ from criimage.server.socket import BoundSocket
 from criimage.settings import LimitSettings
 from parts.raw_client import RawClient, framed, grpc_headers, raw_client
 from parts.serving import PATIENCE, WatchedBackend, serving, stocked, until
+from parts.wire_client import DATA, END_HEADERS, END_STREAM, HEADERS, frame, literal, wire_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -386,6 +388,30 @@ async def test_bytes_that_upset_the_library_end_their_connection_alone(
         assert under_way.status == 0
     assert "a connection was closed: its bytes could not be processed" in caplog.text
     assert not unheard
+
+
+async def test_a_frame_that_is_forbidden_gets_the_last_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Cure 12: what was answered in the same read goes out, then GOAWAY with its code; no fault of ours is logged."""
+    for forbidden in (
+        frame(DATA, END_STREAM, 99, b""),
+        # A block of an entry that no table has, which the short way reads before h2 does.
+        frame(HEADERS, END_HEADERS, 99, b"\xff\xff\x03") + frame(DATA, END_STREAM, 99, framed(b"")),
+    ):
+        async with serving(tmp_path) as running, wire_client(running.path) as client:
+            block = b"".join(literal(name, str(value)) for name, value in grpc_headers(LIST))
+            calls_of = [
+                frame(HEADERS, END_HEADERS, number, block) + frame(DATA, END_STREAM, number, framed(b""))
+                for number in (1, 3, 5)
+            ]
+            await client.write(calls_of[0])
+            await client.answer(1).finished()
+            await client.write(calls_of[1] + calls_of[2] + forbidden)
+            async with asyncio.timeout(PATIENCE):
+                await client.closed.wait()
+            assert [client.answer(number).status for number in (3, 5)] == [0, 0]
+            assert client.goaway is not None
+            assert client.goaway[1] == ErrorCodes.PROTOCOL_ERROR
+    assert "could not be processed" not in caplog.text
 
 
 async def test_connections_leave_nothing(tmp_path: Path) -> None:

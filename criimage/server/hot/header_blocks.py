@@ -44,7 +44,7 @@ class BlockDecoder(Decoder):
         super().__init__()
         self.changes = 0
         self._kept: dict[bytes, Fields] = {}
-        self._again: Fields | None = None
+        self._again: Fields | Exception | None = None
 
     def read(self, block: bytes) -> Fields:
         """Return a block's headers; the list is shared and not to be changed.
@@ -77,15 +77,17 @@ class BlockDecoder(Decoder):
         """Whether a block means the same again, and changes nothing, as long as `changes` is what it is."""
         return block in self._kept
 
-    def read_again(self, fields: Fields) -> None:
-        """Let the next `decode` be the one whose fields have been read already."""
-        self._again = fields
+    def read_again(self, read: Fields | Exception) -> None:
+        """Let the next `decode` be the one that has been read already, and return its fields or raise its error."""
+        self._again = read
 
     def decode(self, data: bytes, raw: bool = False) -> Sequence[HeaderTuple]:
         """As hpack's."""
         if not raw:
             return super().decode(data, raw)  # type: ignore[return-value]
         fields, self._again = self._again, None
+        if isinstance(fields, Exception):
+            raise fields
         if fields is None:
             fields = self.read(bytes(data))
         return [field if isinstance(field, HeaderTuple) else HeaderTuple(*field) for field in fields]

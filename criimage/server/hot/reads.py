@@ -128,6 +128,9 @@ class Reads:
     def _leave(self, data: bytes) -> None:
         if self._connection.is_closing():
             return
+        if self._h2._data_to_send:
+            # It may end the connection: what is answered goes out before.
+            self._connection.flush()
         self._long_way(data)
         # It may have changed any setting.
         self._window = None
@@ -185,7 +188,12 @@ class Reads:
         fields: Fields | None = None
         method = self._known.get(block) if decoder.changes == self._changes else None
         if method is None:
-            fields = decoder.read(block)
+            try:
+                fields = decoder.read(block)
+            except Exception as error:  # noqa: BLE001 - it is h2's to judge
+                decoder.read_again(error)
+                self._leave(_frames(data, place, body, rest))
+                return
             method = self._method(fields)
             if decoder.changes != self._changes:
                 self._known.clear()
