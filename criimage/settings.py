@@ -7,7 +7,6 @@ Every key is declared here or in the chosen backend's own model; an unknown one 
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -361,6 +360,8 @@ def _nearest(model: type[BaseModel], path: list[str]) -> str:
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return ""
         model = kind
+    import difflib  # for a wrong key only
+
     close = difflib.get_close_matches(key, model.model_fields, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

@@ -15,7 +15,6 @@ from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.lasting import lasting
 from criimage_containers_storage.config_files import alias_cache, registries_files, rule_set
-from criimage_containers_storage.examination import Examiner
 from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.limits import limits
 from criimage_containers_storage.pulling.changes import StoreChanges
@@ -41,13 +40,15 @@ from criimage_containers_storage.store.storage_conf import locate
 from criimage_containers_storage.store.usage import UsageMeter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from criimage.backend import Examination, Image, Problem, ProgressReporter, PullContext
     from criimage.credentials import Credentials
     from criimage.reference import Lookup, Name, Pattern, Reference
+    from criimage_containers_storage.config_files import RuleSet
     from criimage_containers_storage.settings import Settings
     from criimage_containers_storage.store.snapshot import Snapshot, Stored
+    from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["ContainersStorageBackend", "open_backend"]
 
@@ -103,7 +104,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         meter = UsageMeter(layout, store)
         warn = functools.partial(limits, layout, version)
         remover = Remover(layout, changes, access)
-        examiner = Examiner(settings, layout, environment, rules, version)
+        examine = functools.partial(_examine, settings, layout, environment, rules, version)
         try:
             async with lasting(leftovers.watch, "leftovers"):
                 try:
@@ -113,7 +114,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
                         puller,
                         remover,
                         readiness,
-                        examiner,
+                        examine,
                         meter,
                         warn,
                         untag=settings.remove == "untag",
@@ -123,6 +124,15 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         finally:
             await meter.close()
             await anyio.to_thread.run_sync(stack.close)
+
+
+async def _examine(
+    settings: Settings, layout: Layout, environment: Mapping[str, str], rules: RuleSet, version: str
+) -> Examination:
+    # Imported for `config check` only: time at the start, and memory.
+    from criimage_containers_storage.examination import Examiner
+
+    return await Examiner(settings, layout, environment, rules, version).examine()
 
 
 class ContainersStorageBackend:
@@ -135,7 +145,7 @@ class ContainersStorageBackend:
         puller: Puller,
         remover: Remover,
         readiness: Readiness,
-        examiner: Examiner,
+        examine: Callable[[], Awaitable[Examination]],
         meter: UsageMeter,
         limits_here: Callable[[], tuple[Problem, ...]],
         *,
@@ -146,7 +156,7 @@ class ContainersStorageBackend:
         self._puller = puller
         self._remover = remover
         self._readiness = readiness
-        self._examiner = examiner
+        self._examine = examine
         self._meter = meter
         self._limits_here = limits_here
         self._untag = untag
@@ -162,7 +172,7 @@ class ContainersStorageBackend:
 
     async def examine(self) -> Examination:
         """Try out skopeo, driver, options and policy in a store that is thrown away, and tell the files that count."""
-        return await self._examiner.examine()
+        return await self._examine()
 
     async def limits(self) -> tuple[Problem, ...]:
         """Tell what cannot be safe with the tools that are here, see `criimage.backend.Limited`."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from criimage import __version__, logs, metrics, plugins, tracing
+from criimage.heap import settle
 from criimage.lasting import lasting
 from criimage.log_queue import open_closed_descriptors
 from criimage.metrics_page import serve_metrics
@@ -30,7 +31,6 @@ from criimage.server.observe import CallObserver
 from criimage.server.pull_service import PullService
 from criimage.server.readiness import Readiness
 from criimage.server.reflection import ReflectionService
-from criimage.server.relay import Relay, RelayedCalls
 from criimage.server.reload import Reload, in_force
 from criimage.server.removal_service import RemovalService
 from criimage.server.runtime import RuntimeService
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.backend import Backend
-    from criimage.server.calls import Observer
+    from criimage.server.calls import CallsElsewhere, Observer
+    from criimage.server.relay import Relay
     from criimage.settings import Layers, Settings
 
 __all__ = ["Assembly", "run", "serve"]
@@ -66,6 +67,9 @@ GRACE = 1.0
 With what a cancelled backend may take after that (`work.CANCEL_SECONDS`) it stays below the 5 s that users rely on.
 """
 
+
+_SETTLED_SECONDS = 0.3
+"""After the start, so that nobody's first list waits for it."""
 
 _LOG_SECONDS = 0.5
 """How long a reader of the log that stalls may keep the process from ending."""
@@ -121,8 +125,14 @@ class Assembly:
         measured = figures(operations)
         self.pulls.measure_with(measured)
         self.removals.measure_with(measured)
-        self.relay = relay = None if runtime is None else Relay(runtime, measured)
-        elsewhere = None if relay is None else partial(RelayedCalls, relay)
+        self.relay: Relay | None = None
+        elsewhere: Callable[[], CallsElsewhere] | None = None
+        if runtime is not None:
+            # Imported where there is a runtime only: time at the start, and memory.
+            from criimage.server.relay import Relay, RelayedCalls
+
+            self.relay = Relay(runtime, measured)
+            elsewhere = partial(RelayedCalls, self.relay)
         observer: Observer = CallObserver(measured)
         if (traces := tracing.traces()) is not None:
             observer = TracedCalls(observer, traces)
@@ -203,6 +213,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             assembly.server.start(bound.socket)
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
             systemd.ready(f"serving {plugin.name}")
+            asyncio.get_running_loop().call_later(_SETTLED_SECONDS, settle)
             async with (
                 lasting(lambda: reload.when(hung_up), "reload"),
                 lasting(lambda: watch_socket(bound, assembly.server), "socket"),

@@ -8,15 +8,8 @@ from grpclib.const import Status
 
 from criimage import wire
 from criimage.backend import Phase
-from criimage.cri.criimage.v1 import (
-    CancelPullRequest,
-    CancelPullResponse,
-    ListPullsRequest,
-    PullPhase,
-    WatchPullsRequest,
-)
+from criimage.server import requests
 from criimage.server.calls import CallFailed, Method, server_stream, unary
-from criimage.server.strict import parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -34,7 +27,16 @@ WATCH_SECONDS = 0.25
 PAUSE_SECONDS = 0.1
 """How long a watcher is left alone at least, however many pulls begin and end."""
 
-_PHASES = {phase: int(PullPhase.from_string(phase.name)) for phase in Phase}
+_PHASES = {
+    Phase.QUEUED: 1,
+    Phase.RESOLVING: 2,
+    Phase.DOWNLOADING: 3,
+    Phase.UNPACKING: 4,
+    Phase.DONE: 5,
+    Phase.FAILED: 6,
+    Phase.WAITING_FOR_STORE: 7,
+}
+"""As the enum PullPhase has them."""
 
 
 class PullService:
@@ -58,11 +60,11 @@ class PullService:
         ]
 
     async def _list(self, request: bytes) -> bytes:
-        parse(ListPullsRequest, request)
+        requests.read_empty(request)
         return encode_pulls(self._pulls.running())
 
     async def _watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
-        parse(WatchPullsRequest, request)
+        requests.read_empty(request)
         mark = self._pulls.ended_count
         sent: bytes | None = None
         while not self._stopping:
@@ -77,10 +79,9 @@ class PullService:
                 await self._pulls.news(WATCH_SECONDS - PAUSE_SECONDS)
 
     async def _cancel(self, request: bytes) -> bytes:
-        asked = parse(CancelPullRequest, request)
-        if not self._pulls.cancel(asked.id):
+        if not self._pulls.cancel(requests.read_text(request)):
             raise CallFailed(Status.NOT_FOUND, "no such pull is running")
-        return bytes(CancelPullResponse())
+        return b""
 
 
 def encode_pulls(views: Iterable[PullView]) -> bytes:

@@ -6,15 +6,9 @@ from typing import TYPE_CHECKING
 
 from grpclib.const import Status
 
-from criimage.cri.criimage.v1 import (
-    CancelRemovalRequest,
-    CancelRemovalResponse,
-    ListRemovalsRequest,
-    ListRemovalsResponse,
-    Removal,
-)
+from criimage import wire
+from criimage.server import requests
 from criimage.server.calls import CallFailed, Method, unary
-from criimage.server.strict import parse
 
 if TYPE_CHECKING:
     from criimage.removals import Removals, RemovalView
@@ -42,23 +36,17 @@ class RemovalService:
         ]
 
     async def _list(self, request: bytes) -> bytes:
-        parse(ListRemovalsRequest, request)
-        return bytes(ListRemovalsResponse(removals=list(map(_message, self._removals.running()))))
+        requests.read_empty(request)
+        return b"".join(wire.length_delimited(1, _removal(view)) for view in self._removals.running())
 
     async def _cancel(self, request: bytes) -> bytes:
-        asked = parse(CancelRemovalRequest, request)
-        if not self._removals.cancel(asked.id):
+        if not self._removals.cancel(requests.read_text(request)):
             raise CallFailed(Status.NOT_FOUND, "no such removal is running")
-        return bytes(CancelRemovalResponse())
+        return b""
 
 
-def _message(view: RemovalView) -> Removal:
-    return Removal(
-        view.id,
-        view.image,
-        view.image_id,
-        view.waiting_for,
-        view.stopping,
-        round(view.started * 1e9),
-        view.waiters,
-    )
+def _removal(view: RemovalView) -> bytes:
+    texts = enumerate((view.id, view.image, view.image_id, view.waiting_for), start=1)
+    parts = [wire.text_field(number, text) for number, text in texts if text]
+    numbers = enumerate((view.stopping, round(view.started * 1e9), view.waiters), start=5)
+    return b"".join((*parts, *(wire.varint_field(number, value) for number, value in numbers)))

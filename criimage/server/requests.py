@@ -9,7 +9,17 @@ from criimage.backend import PullContext
 from criimage.credentials import Credentials
 from criimage.errors import InvalidRequest
 
-__all__ = ["ImageRequest", "PullRequest", "read_filter", "read_pull", "read_remove", "read_status", "read_verbose"]
+__all__ = [
+    "ImageRequest",
+    "PullRequest",
+    "read_empty",
+    "read_filter",
+    "read_pull",
+    "read_remove",
+    "read_status",
+    "read_text",
+    "read_verbose",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +163,15 @@ def _credentials(data: bytes) -> Credentials | None:
 def read_verbose(data: bytes) -> bool:
     """Return the flag of a StatusRequest."""
     return _flag(data, 1)
+
+
+def read_text(data: bytes) -> str:
+    """Return the only field of a request that has one text, such as an ID or the version that a client speaks."""
+    (found,) = _texts(data, 1)
+    return found
+
+
+def read_empty(data: bytes) -> None:
+    """Read a request that has no fields yet; raises InvalidRequest for bytes that are no message."""
+    for _ in wire.fields(data):
+        pass

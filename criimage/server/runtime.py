@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from criimage.cri.runtime.v1 import RuntimeCondition, RuntimeStatus, StatusResponse, VersionRequest, VersionResponse
+from criimage import wire
 from criimage.server import requests
 from criimage.server.calls import Method, unary
-from criimage.server.strict import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +35,7 @@ class RuntimeService:
 
     def __init__(self, readiness: Readiness, version: str, config: Mapping[str, object]) -> None:
         self._readiness = readiness
-        self._version = version
+        self._versions = {api: _version(version, api) for api in ("v1", "v1alpha2")}
         self._config = json.dumps(config)
 
     def methods(self) -> list[Method]:
@@ -49,21 +48,12 @@ class RuntimeService:
         ]
 
     async def _version_v1(self, request: bytes) -> bytes:
-        return self._version_reply(request, "v1")
+        requests.read_text(request)
+        return self._versions["v1"]
 
     async def _version_v1alpha2(self, request: bytes) -> bytes:
-        return self._version_reply(request, "v1alpha2")
-
-    def _version_reply(self, request: bytes, api_version: str) -> bytes:
-        parse(VersionRequest, request)
-        return bytes(
-            VersionResponse(
-                version=KUBELET_API_VERSION,
-                runtime_name=_RUNTIME_NAME,
-                runtime_version=self._version,
-                runtime_api_version=api_version,
-            )
-        )
+        requests.read_text(request)
+        return self._versions["v1alpha2"]
 
     async def _status(self, request: bytes) -> bytes:
         verbose = requests.read_verbose(request)
@@ -72,9 +62,19 @@ class RuntimeService:
         reason = _REASON
         if problems:
             reason = "BackendNotReady" if any(source == "backend" for source, _ in problems) else "ServiceNotReady"
-        conditions = [
-            RuntimeCondition(type="RuntimeReady", status=not problems, reason=reason, message=text),
-            RuntimeCondition(type="NetworkReady", status=True, reason=_REASON),
-        ]
-        info = {"config": self._config} if verbose else {}
-        return bytes(StatusResponse(status=RuntimeStatus(conditions=conditions), info=info))
+        conditions = _condition("RuntimeReady", reason, text, fulfilled=not problems)
+        conditions += _condition("NetworkReady", _REASON, "", fulfilled=True)
+        config = wire.text_field(1, "config") + wire.text_field(2, self._config)
+        return wire.length_delimited(1, conditions) + (wire.length_delimited(2, config) if verbose else b"")
+
+
+def _version(runtime_version: str, api_version: str) -> bytes:
+    """Encode a VersionResponse."""
+    texts = enumerate((KUBELET_API_VERSION, _RUNTIME_NAME, runtime_version, api_version), start=1)
+    return b"".join(wire.text_field(number, text) for number, text in texts)
+
+
+def _condition(kind: str, reason: str, message: str, *, fulfilled: bool) -> bytes:
+    """Encode field 1 of a RuntimeStatus: a RuntimeCondition."""
+    encoded = wire.text_field(1, kind) + wire.varint_field(2, fulfilled) + wire.text_field(3, reason)
+    return wire.length_delimited(1, encoded + (wire.text_field(4, message) if message else b""))

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from criimage.channel import CallError, Channel
 from criimage.errors import InvalidRequest
 from criimage.pins import Pins
 from criimage.reference import DEFAULT_DOMAIN, Reference
-from criimage.runtime_facts import ask_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from criimage.channel import Channel
     from criimage.settings import Settings
 
 __all__ = ["SandboxPin"]
@@ -59,6 +58,9 @@ class SandboxPin:
         Args:
             runtime: its socket.
         """
+        # Imported where there is a runtime only, as the relay is.
+        from criimage.channel import Channel
+
         async with Channel(runtime) as channel:
             while True:
                 await self.ask(channel)
@@ -66,6 +68,9 @@ class SandboxPin:
 
     async def ask(self, channel: Channel) -> None:
         """Ask the runtime once; one that does not answer, or tells nothing, leaves what is known."""
+        from criimage.channel import CallError
+        from criimage.runtime_facts import ask_runtime
+
         try:
             facts = await ask_runtime(channel)
         except CallError as error:

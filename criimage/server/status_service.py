@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from criimage import __version__
-from criimage.cri.criimage.v1 import GetStatusRequest, GetStatusResponse, ServiceProblem
+from criimage import __version__, wire
+from criimage.server import requests
 from criimage.server.calls import Method, unary
-from criimage.server.strict import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +41,15 @@ class StatusService:
         return [unary(f"/{STATUS_SERVICE}/GetStatus", self._get)]
 
     async def _get(self, request: bytes) -> bytes:
-        parse(GetStatusRequest, request)
+        requests.read_empty(request)
         found = await self._readiness.problems()
-        problems = [ServiceProblem(source, problem.text, problem.remedy) for source, problem in found]
-        return bytes(GetStatusResponse(not found, __version__, self._backend, self._runtime, problems, self._shown))
+        parts = [wire.varint_field(1, not found), _texts(2, __version__, self._backend, self._runtime)]
+        parts += [
+            wire.length_delimited(5, _texts(1, source, problem.text, problem.remedy)) for source, problem in found
+        ]
+        return b"".join((*parts, _texts(6, self._shown)))
+
+
+def _texts(first: int, *texts: str) -> bytes:
+    """Encode texts in fields that follow one another; those that are empty are left out."""
+    return b"".join(wire.text_field(number, text) for number, text in enumerate(texts, start=first) if text)

@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--image", default="registry.example.com/team/app-7:1", help="what is asked for")
     parser.add_argument("--together", type=int, default=1, help="calls in one read")
     parser.add_argument("--deadline", action="store_true", help="with another deadline in each call, as grpc-go")
+    parser.add_argument("--windows", action="store_true", help="with two window updates in each call, as grpcio")
     parser.add_argument("--calls", type=int, default=6000, help="calls of a round")
     parser.add_argument("--rounds", type=int, default=5, help="the median counts")
     parser.add_argument("--store", type=Path, help="root of a store with the driver vfs")
@@ -147,24 +148,33 @@ class _Client:
         request = b"\x0a" + bytes((len(spec) + 2,)) + b"\x0a" + bytes((len(spec),)) + spec
         self._body = b"" if arguments.path != "ImageStatus" else request
         self._body = struct.pack(">BI", 0, len(self._body)) + self._body
-        self._deadline = arguments.deadline
+        self._deadline, self._windows = arguments.deadline, arguments.windows
         self._h2 = H2Connection(H2Configuration(validate_outbound_headers=False))
 
     def hello(self) -> bytes:
         self._h2.initiate_connection()
-        self._h2.increment_flow_control_window(2**31 - 2**16 - 1)
+        self._h2.increment_flow_control_window(2**30)
         return bytes(self._h2.data_to_send())
 
     def calls(self, count: int) -> bytes:
+        found: list[bytes] = []
         for _ in range(count):
             stream = self._h2.get_next_available_stream_id()
             timeout = [("grpc-timeout", f"{random.randrange(10**7, 10**8)}u")] if self._deadline else []  # noqa: S311
             self._h2.remote_settings.max_concurrent_streams = 2**30
             self._h2.outbound_flow_control_window = 2**30
             self._h2.send_headers(stream, [*self._headers, *timeout])
+            head = self._h2.data_to_send()
             self._h2.send_data(stream, self._body, end_stream=True)
+            data = self._h2.data_to_send()
             self._h2.streams.clear()
-        return bytes(self._h2.data_to_send())
+            updates = (_window_update(stream), _window_update(0)) if self._windows else (b"", b"")
+            found += [head, updates[0], data, updates[1]]
+        return b"".join(found)
+
+
+def _window_update(stream: int) -> bytes:
+    return struct.pack(">HBBBII", 0, 4, 8, 0, stream, 5)
 
 
 class _Transport(asyncio.Transport):
