@@ -19,7 +19,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "criimage/server/socket.py": ("server/test_socket.py",),
     "criimage/server/socket_owner.py": ("server/test_socket.py",),
     "criimage/server/socket_watch.py": ("server/test_socket.py",),
-    "criimage/server/strict.py": ("server/test_services.py", "server/test_hardening.py"),
     "criimage/server/systemd.py": ("operating/test_systemd.py",),
     "criimage/pulls/audit.py": ("pulls/test_audit.py",),
     "criimage/pulls/limiter.py": ("pulls/test_limiter.py",),
