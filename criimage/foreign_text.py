@@ -87,6 +87,10 @@ class KeptEnds:
         return f"{start.decode('utf-8', 'replace')}{ELISION}{end.decode('utf-8', 'replace')}"
 
 
+_BOTH_ENDS = 3
+"""The shortest text with two ends and the mark."""
+
+
 def keep_start(text: str, limit: int) -> str:
     """Return at most `limit` characters, the last one the mark if something is missing."""
     return text if len(text) <= limit else text[: max(limit - 1, 0)] + ELISION
@@ -102,6 +106,8 @@ def keep_ends(text: str, limit: int = DOOR_LIMIT) -> str:
 
     For a chain of causes: what was tried stands first in it, what came of it last.
     """
+    if limit < _BOTH_ENDS:
+        return keep_start(text, limit)
     start, end = halves(text, limit)
     return f"{start}{ELISION}{end}" if end else start
 

@@ -71,7 +71,8 @@ def test_each_line_of_a_call_carries_its_request() -> None:
             ask(server, "pull", "-q", f"example.com/{name}")
         ask(server, "inspect", "example.com/demo")
         server.stop()  # a call's last line comes after its answer
-        found = [event for event in events(server) if event["event"] not in {"serving", "stopping", "stopped"}]
+        of_no_call = {"serving", "connected", "stopping", "stopped"}
+        found = [event for event in events(server) if event["event"] not in of_no_call]
 
     assert all(event["request"] and event["operation"] for event in found)
     by_request: dict[str, list[str]] = {}

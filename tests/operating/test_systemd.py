@@ -94,14 +94,14 @@ def test_the_watchdog_beats_twice_in_its_time(wanted: int, monkeypatch: pytest.M
     assert beats == [(wanted * half / 2, "WATCHDOG=1") for half in range(4)]
 
 
-@pytest.mark.parametrize(("microseconds", "process"), [("", ""), ("0", ""), ("soon", ""), ("20000", "1")])
+@pytest.mark.parametrize(("microseconds", "process"), [("", ""), ("0", ""), ("soon", ""), ("20000", "another")])
 async def test_nobody_who_does_not_watch_is_told(
     microseconds: str, process: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No time, no time that can be meant, or a time for another process: not one beat."""
     monkeypatch.setenv("WATCHDOG_USEC", microseconds)
     if process:
-        monkeypatch.setenv("WATCHDOG_PID", process)
+        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
     else:
         monkeypatch.delenv("WATCHDOG_PID", raising=False)
     beats: list[tuple[str, ...]] = []

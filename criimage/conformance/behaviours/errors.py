@@ -122,7 +122,8 @@ async def service_unavailable(t: Trial) -> None:
 async def too_many_requests(t: Trial) -> None:
     made = await t.publish()
     body = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}'
-    answer = Answer(429, body, {"Content-Type": "application/json"})
+    # Not for long: some clients try again, and wait half a minute where they are not told how long.
+    answer = Answer(429, body, {"Content-Type": "application/json", "Retry-After": "1"})
     t.supply.hub.script(Stage.MANIFEST, answer, repository=made.path)
     text = (await t.refused(t.client.pull(made.name, seconds=60.0), what="the pull")).text.lower()
     words = ("toomanyrequests", "too many requests", "rate limit", "429")
