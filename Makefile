@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 
-.PHONY: help demo serve docs test check long attack bench deb clean
+.PHONY: help demo serve docs test check long attack bench soak deb clean
 
 help:
 	@echo "make demo    see it work: a registry, a store, the server and every command, then everything is gone again"
@@ -13,12 +13,13 @@ help:
 	@echo "make long    the tests that take minutes to hours; the last lines are a table for docs/long-runs.md"
 	@echo "make attack  everything hostile against a server of each backend, in under ten minutes; ends with a table"
 	@echo "make bench   how fast it is beside containerd, skopeo and the engine, in ten minutes; BENCH=--help tells more"
+	@echo "make soak    an hour of mixed traffic with restarts of everything; SOAK=600 for so many seconds; ends with tables"
 	@echo "make deb     packages for Debian 12 and 13, in build/deb"
 	@echo "make clean   delete what these made in this folder"
 
-demo serve docs test check long attack bench deb:
+demo serve docs test check long attack bench soak deb:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $@ PYTHON=..."; exit 1; }
-	@cd tests && exec $(PYTHON) -m setup $@ $(if $(filter bench,$@),$(BENCH))
+	@cd tests && exec $(PYTHON) -m setup $@ $(if $(filter bench,$@),$(BENCH)) $(if $(filter soak,$@),$(SOAK))
 
 clean:
 	rm -rf build dist docs/_build .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: `tox -e docs` for HTML and the manual pages."""  # noqa: INP001 - Sphinx wants it here
+"""How Sphinx builds these pages; the manual is made by `criimage install`, from the code."""  # noqa: INP001 - Sphinx wants it here
 
 from __future__ import annotations
 
@@ -36,21 +36,6 @@ html_theme = "furo"
 html_title = f"criimage {release}"
 html_show_copyright = False
 
-man_pages = [
-    ("reference/command-line", "criimage", "CRI image service for a Kubernetes node", [author], 8),
-    ("reference/settings", "criimage.toml", "settings of the CRI image service criimage", [author], 5),
-]
-
-
-def _without_links(app: Any, doctree: Any, _page: str) -> None:  # noqa: ANN401 - Sphinx is not there to check types
-    """Leave the words of links in manual pages, which have nowhere to lead to."""
-    if app.builder.name != "man":
-        return
-    for node in list(doctree.findall()):
-        if getattr(node, "tagname", "") == "reference" and not node.get("refuri"):
-            node.replace_self(node.children)
-
-
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 
@@ -67,6 +52,5 @@ def _as_sphinx_reads(_app: Any, what: str, _name: str, _object: Any, _options: A
 
 def setup(app: Any) -> None:  # noqa: ANN401
     """Tell Sphinx what is ours."""
-    app.connect("doctree-resolved", _without_links)
     # Before napoleon, which takes a colon in code for the end of a type.
     app.connect("autodoc-process-docstring", _as_sphinx_reads, priority=400)

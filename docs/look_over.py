@@ -113,6 +113,8 @@ def main(html: str, man: str) -> None:
         print(fault)  # noqa: T201 - what it is for
     if faults:
         sys.exit(1)
+    manuals = len(list(Path(man).rglob("*.*")))
+    print(f"{manuals} manual pages, no faults: {Path(man).resolve()}")  # noqa: T201
     print(f"{len(list(Path(html).rglob('*.html')))} pages, no faults: {(Path(html) / 'index.html').resolve()}")  # noqa: T201
 
 

@@ -65,4 +65,4 @@ def test_a_wrong_target_is_one_line() -> None:
     command = [sys.executable, "-m", "setup", "frobnicate"]
     answer = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert answer.stderr == "setup: the target is one of: test check docs long attack bench deb demo serve\n"
+    assert answer.stderr == "setup: the target is one of: test check docs long attack bench soak deb demo serve\n"

@@ -48,9 +48,9 @@ def _prepare(target: str) -> list[str]:
             install(TESTS)
             build_clients()
             return [str(tools() / "tox"), "run", "-e", target]
-        case "bench":
+        case "bench" | "soak":
             install(TESTS)
-            return [str(tools() / "tox"), "run", "-e", "bench", "--"]
+            return [str(tools() / "tox"), "run", "-e", target, "--"]
         case "deb":
             build_debs()
             return ["/bin/ls", "-l", str(PROJECT / "build" / "deb")]
@@ -58,7 +58,7 @@ def _prepare(target: str) -> list[str]:
             install(DEMO)
             return [str(project() / "python"), _DEMO, target]
         case _:
-            raise SetupError("the target is one of: test check docs long attack bench deb demo serve")
+            raise SetupError("the target is one of: test check docs long attack bench soak deb demo serve")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +24,9 @@ from setup.packages import Part, install
 from setup.say import SetupError, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["RELEASES", "Release", "build_debs", "release_root"]
+__all__ = ["RELEASES", "Release", "build_debs", "maintainer", "release_root"]
 
 _NEEDED = (Part("debootstrap", "debootstrap"), Part("unshare", "util-linux"), Part("dpkg-deb", "dpkg"))
 _TAGS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux_2_5", "manylinux1")
@@ -80,7 +81,7 @@ Priority: optional
 Architecture: {architecture}
 Depends: python3 (>= {python}), python3 (<< {python_after}), ca-certificates
 Recommends: skopeo
-Maintainer: the criimage developers <criimage@localhost>
+Maintainer: {maintainer}
 Description: CRI image service for a Kubernetes node
  One service for the images of containers-storage, of a Docker Engine, or of
  another CRI runtime. Its Python dependencies come with it, in /opt/criimage.
@@ -175,8 +176,8 @@ def _build(release: Release, revision: int, output: Path) -> Path:
         _run(uv, "build", "--quiet", "--wheel", "--out-dir", str(inside / "wheel"), str(PROJECT))
         requirements = inside / "requirements.txt"
         _run(
-            uv, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--extra", "docker",
-            "--project", str(PROJECT), "--output-file", str(requirements),
+            uv, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project",
+            "--extra", "docker", "--extra", "tracing", "--project", str(PROJECT), "--output-file", str(requirements),
         )  # fmt: skip
         _download(release, requirements, inside / "wheels")
         version = _wheel_version(inside / "wheel")
@@ -206,12 +207,22 @@ def _describe(folder: Path, release: Release, version: str) -> None:
         architecture=_architecture(),
         python=release.python,
         python_after=f"{major}.{int(minor) + 1}",
+        maintainer=maintainer(os.environ),
     )
     (folder / "control").write_text(control)
     (folder / "conffiles").write_text("/etc/criimage/config.toml\n")
     for name, text in _SCRIPTS.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
+
+
+def maintainer(environment: Mapping[str, str]) -> str:
+    """Return who a package names: whoever builds it, as Debian's own tools are told, else the project's authors."""
+    name, address = environment.get("DEBFULLNAME", ""), environment.get("DEBEMAIL", "")
+    if not name:
+        authors = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]["authors"]
+        name = ", ".join(author["name"] for author in authors)
+    return f"{name} <{address}>" if address else name
 
 
 def _wheel_version(folder: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from parts.missing import lacking, need_root
-from setup.deb import RELEASES, Release, build_debs, release_root
+from setup.deb import RELEASES, Release, build_debs, maintainer, release_root
 from setup.say import SetupError
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ dpkg --purge criimage
 everything >/in/after
 '
 """
+
+
+def test_a_package_names_who_built_it() -> None:
+    """As Debian's tools are told; else the project's authors, and never an address that is nobody's."""
+    assert maintainer({}) == "The criimage developers"
+    assert maintainer({"DEBFULLNAME": "Ada", "DEBEMAIL": "ada@example.org"}) == "Ada <ada@example.org>"
+    assert maintainer({"DEBEMAIL": "ada@example.org"}) == "The criimage developers <ada@example.org>"
 
 
 @pytest.mark.long
