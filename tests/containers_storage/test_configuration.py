@@ -56,6 +56,17 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
         Settings.model_validate(wrong)
 
 
+def test_where_a_store_is_that_nobody_has_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's places and a user's own, of which XDG_* may be others (L13, X1)."""
+    environment = storage_conf(tmp_path, '[storage]\ndriver = "vfs"\n')
+    found = locate(Settings(), environment)
+    assert (found.root, found.run_root) == (Path("/var/lib/containers/storage"), Path("/run/containers/storage"))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    found = locate(Settings(), {**environment, "XDG_RUNTIME_DIR": "/run/user/7"})
+    assert found.root == tmp_path / ".local/share/containers/storage"
+    assert found.run_root == Path("/run/user/7/containers")
+
+
 def storage_conf(folder: Path, text: str) -> dict[str, str]:
     """An environment that leads to this storage.conf."""
     (folder / "storage.conf").write_text(text)

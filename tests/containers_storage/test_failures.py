@@ -141,6 +141,14 @@ def test_killed_and_silent() -> None:
     assert "signal 9" in error.text
 
 
+def test_a_debug_line_is_nobodys_last_word() -> None:
+    """Nor is it the fatal one, whatever it repeats of a registry's words."""
+    debug = 'time="2026-01-01T00:00:00Z" level=debug msg="GET said level=fatal msg=denied"\n'
+    said = 'time="2026-01-01T00:00:00Z" level=warning msg="slow"\n'
+    assert "slow" in pull_failure(Outcome(-9, b"", said + debug), NAME).text
+    assert "GET" not in pull_failure(Outcome(-9, b"", said + debug), NAME).text
+
+
 def test_quotes_come_back() -> None:
     """The log line is unquoted before it is looked at."""
     assert last_words(fatal('Get "http://x/": EOF')) == 'Get "http://x/": EOF'

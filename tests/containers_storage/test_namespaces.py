@@ -19,13 +19,20 @@ from criimage import errors
 from criimage.credentials import Credentials
 from criimage.reference import Reference
 from criimage.testing.oci import image, layer
+from criimage_containers_storage import Settings
+from criimage_containers_storage.config_files import ConfigFiles
+from criimage_containers_storage.registries.credentials import ResolvedCredentials
+from criimage_containers_storage.registries.current import Configuration
 from criimage_containers_storage.registries.namespaced import take
+from criimage_containers_storage.registries.registries_conf import DEFAULT_HELPER, Registries, Registry
+from criimage_containers_storage.registries.rules import RuleFinder
 from parts.registry import registry
 from parts.store import store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+REFERENCE = Reference.parse("a.io/app:1")
 SMALL = image(layer({"a": b"a"}))
 SECRET = "correct.horse"  # noqa: S105 - of a registry that lives as long as the test
 
@@ -44,6 +51,48 @@ async def test_a_namespaces_own_policy(tmp_path: Path) -> None:
                 await under_test.pull(name, namespace="strict")
             with pytest.raises(errors.InvalidRequest, match="namespace"):
                 await under_test.pull(name, namespace="../strict")
+
+
+def test_whose_policy_counts(tmp_path: Path) -> None:
+    """A namespace's own where it has one, else everybody's; one that can be none is refused before a file is (C1)."""
+    (tmp_path / "strict.json").write_text('{"default": [{"type": "reject"}]}')
+    (tmp_path / "policy").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    for policy_dir, policies in ((str(tmp_path), ["policy", "policy", "strict.json"]), ("", ["policy"] * 3)):
+        settings = Settings(policy=str(tmp_path / "policy"), policy_dir=policy_dir, certs_dir="/certs")
+        finder = RuleFinder(settings, {})
+        found = [finder.find(REFERENCE, namespace) for namespace in ("", "other", "strict")]
+        assert [rules.policy.name for rules in found] == policies
+        assert [rules.unconditional for rules in found] == [name == "policy" for name in policies]
+        assert {rules.certs_dir for rules in found} == {"/certs"}
+        for namespace in ("../strict", "Strict", "a" * 64, "-a"):
+            with pytest.raises(errors.InvalidRequest, match="invalid namespace"):
+                finder.find(REFERENCE, namespace)
+
+
+@pytest.mark.parametrize(
+    ("auth", "helpers", "blocked", "overridden"),
+    [
+        (b"", ("pass",), False, False),
+        (b"{}", (), False, False),
+        (b"{}", (DEFAULT_HELPER,), False, False),
+        (b"{}", ("pass",), False, True),
+        (b"", (), True, True),
+    ],
+)
+def test_when_registries_conf_is_overridden(
+    tmp_path: Path, auth: bytes, helpers: tuple[str, ...], blocked: bool, overridden: bool
+) -> None:
+    """Only where helpers would be asked in spite of a request's own credentials, or a blocked source (A10)."""
+    own = Registry("a.io/app", "b.io/app", blocked=blocked)
+    configuration = Configuration(Registries(registries=(own,), helpers=helpers), ConfigFiles((tmp_path / "main",)))
+    told = RuleFinder(Settings(), {"HOME": str(tmp_path)}).tell(
+        configuration, REFERENCE, ResolvedCredentials(auth), tmp_path / "told"
+    )
+    assert ("HOME" in told.environment) is overridden
+    if overridden:
+        (made,) = (tmp_path / "told").rglob("*criimage.conf")
+        text = made.read_text()
+        assert ("credential-helpers" in text, "b.io/app" in text) == (bool(auth), blocked)
 
 
 def put_down(folder: Path, namespace: str, repository: str, content: str) -> Path:

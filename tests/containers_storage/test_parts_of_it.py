@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -31,6 +32,9 @@ from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.records import LayerRecord
 from criimage_containers_storage.store.storage_conf import Layout
 from criimage_containers_storage.store.usage import UsageMeter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -195,6 +199,35 @@ async def test_copies_together_deletions_alone() -> None:
         await settle()
         ends["d"].set()
     assert seen == ["+a", "+b", "-a", "-b", "+d", "-d", "+c", "-c"]
+
+
+async def test_a_copy_says_that_it_waits_and_is_counted_out_at_its_end() -> None:
+    """Told once for each deletion that it waits for; what has ended, well or not, holds up no deletion (T10)."""
+    access, said = StoreAccess(3600), 0
+
+    def waits() -> None:
+        nonlocal said
+        said += 1
+
+    async with access.exclusive():
+        copy = asyncio.create_task(enter_shared(access, waits))
+        await asyncio.sleep(0)
+        assert said == 1
+    await copy
+    with pytest.raises(RuntimeError):
+        async with access.shared(waits):
+            raise RuntimeError
+    deletion = asyncio.create_task(enter(access))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert deletion.done()
+    assert said == 1
+
+
+async def enter_shared(access: StoreAccess, waits: Callable[[], None]) -> None:
+    """Copies nothing."""
+    async with access.shared(waits):
+        pass
 
 
 async def test_a_deletion_does_not_wait_for_ever() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
 from containers_storage.hanging_registry import HangingRegistry, hanging_registry
-from containers_storage.opened import opened
+from containers_storage.opened import opened, until
 from criimage.testing.oci import image, noise_layer
 from criimage_containers_storage.pulling import progress
 from criimage_containers_storage.pulling.manifest_source import ManifestSource
@@ -21,8 +23,6 @@ from criimage_containers_storage.store.storage_conf import Layout
 from parts.store import store
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from criimage.backend import PullProgress
     from criimage_containers_storage.pulling.manifest_source import Question
 
@@ -77,6 +77,28 @@ async def test_not_asked_when_nothing_comes_in(tmp_path: Path, monkeypatch: pyte
         if where == "own":
             files.enter_context((tmp_path / "copied").open("wb"))
         assert not await asked(tmp_path, monkeypatch)
+
+
+def test_what_counts_as_come(tmp_path: Path) -> None:
+    """Layers by their size; a config, which is JSON, and a file that is gone count for nothing (P15)."""
+    (tmp_path / "storage1").mkdir()
+    for name, content in (("1", b"x" * 1000), ("2", b'{"architecture": "amd64"}'), ("3", b"")):
+        (tmp_path / "storage1" / name).write_bytes(content)
+    (tmp_path / "storage1" / "4").symlink_to("gone")
+    seen = progress._look(Layout(tmp_path, tmp_path, "overlay"), tmp_path, 0, ask=True)
+    assert sorted(seen.arrived) == [0, 0, 0, 1000]
+    assert (seen.written, seen.arrives, seen.waits, seen.writes) == (0, False, False, False)
+
+
+def test_a_process_that_sleeps_waits_for_no_disk() -> None:
+    """Only what the kernel does not let be interrupted is the disk; what is gone waits for nothing."""
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        until(lambda: Path(f"/proc/{sleeping.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
+        assert not progress._waits_for_disk(sleeping.pid)
+        assert progress._written(sleeping.pid) >= 0
+        sleeping.kill()
+    assert not progress._waits_for_disk(sleeping.pid)
+    assert progress._written(sleeping.pid) == 0
 
 
 @pytest.mark.engine

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from criimage import wire
 from criimage.backend import Phase, PullProgress
 from criimage.reference import Reference
 from criimage.testing.oci import image, index, noise_layer
 from criimage.testing.scripted_registry import Hang, ScriptedRegistry, Stage, scripted_registry
+from criimage_cri import progress
 from criimage_cri.attribution import Known, attribute
-from criimage_cri.content import Blob, Download, Manifest, read_manifest
+from criimage_cri.content import Blob, ContentService, Download, Manifest, read_manifest
 from criimage_cri.progress import ProgressWatch
 from parts.cri_backend import cri_backend, pull
 from parts.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from parts.containerd import Containerd
 
@@ -231,3 +233,41 @@ async def test_a_store_that_does_not_answer_is_no_silent_registry(runtime: Conta
                 await watch.look()
             await watch.look()
     assert [report.phase for report in reports] == [Phase.RESOLVING, Phase.WAITING_FOR_STORE, Phase.RESOLVING]
+
+
+def test_the_figures_of_a_pull() -> None:
+    """What comes counts by what is here of it, what has not begun for nothing, what was here before not at all."""
+    reference = Reference.parse("a.example/x:1")
+    manifest = Manifest("sha256:m", {"done": 10, "coming": 20, "waiting": 40, "reused": 80})
+    one = progress._Pull(reference, lambda _: None, PullProgress(), manifest=manifest)
+    one.here.update(done=False, reused=True)
+    seen = progress._figures(one, {"coming": 5}, one.outstanding())
+    assert (seen.phase, seen.bytes_done, seen.bytes_total) == (Phase.DOWNLOADING, 15, 70)
+    assert (seen.layers_done, seen.layers_total, seen.layers_reused) == (1, 3, 1)
+    one.here.update(coming=False, waiting=False)
+    assert progress._figures(one, {}, one.outstanding()).phase is Phase.UNPACKING
+
+
+class Listing:
+    """Stands in for a channel to containerd: answers every call with one message, and keeps what it was asked for."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.asked: list[bytes] = []
+
+    async def stream(self, path: str, request: bytes, seconds: float, *, metadata: object) -> AsyncIterator[bytes]:
+        """Answers."""
+        self.asked.append(request)
+        yield self.answer
+
+
+async def test_no_digests_are_no_question() -> None:
+    """Containerd would take no filter for all that it has; with some they are the filters."""
+    info = wire.text_field(1, "sha256:a") + wire.varint_field(2, 5)
+    listing = Listing(wire.length_delimited(1, info))
+    content = ContentService(listing)  # type: ignore[arg-type]
+    assert await content.among([]) == []
+    assert listing.asked == []
+    (found,) = await content.among(["sha256:a"])
+    assert (found.digest, found.size) == ("sha256:a", 5)
+    assert listing.asked == [wire.text_field(1, 'digest=="sha256:a"')]

@@ -5,7 +5,7 @@ from __future__ import annotations
 TESTS: dict[str, tuple[str, ...]] = {
     "criimage/server/calls.py": ("server/test_pulls.py", "server/test_stopping.py", "server/test_hardening.py"),
     "criimage/server/hardening.py": ("server/test_hardening.py", "server/test_limits.py"),
-    "criimage/server/hot": ("server/test_first_step.py", "server/test_services.py"),
+    "criimage/server/hot": ("server/test_first_step.py", "server/test_at_once.py", "server/test_services.py"),
     "criimage/server/images.py": ("server/test_services.py",),
     "criimage/server/limits.py": ("server/test_limits.py",),
     "criimage/server/listener.py": ("server/test_limits.py", "server/test_socket.py"),
@@ -23,7 +23,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "criimage/pulls/audit.py": ("pulls/test_audit.py",),
     "criimage/pulls/limiter.py": ("pulls/test_limiter.py",),
     "criimage/pulls/policy.py": ("pulls/test_deadlines.py",),
-    "criimage/pulls": ("pulls/test_sharing.py", "pulls/test_candidates.py", "pulls/test_deadlines.py"),
+    "criimage/pulls": ("pulls/test_sharing.py", "pulls/test_audit.py", "pulls/test_deadlines.py"),
     "criimage/removals.py": ("pulls/test_removals.py",),
     "criimage/reference.py": ("values",),
     "criimage/credentials.py": ("values/test_credentials.py",),
@@ -47,6 +47,15 @@ TESTS: dict[str, tuple[str, ...]] = {
         "containers_storage/test_reading.py",
         "containers_storage/test_split_store.py",
         "containers_storage/test_odd_records.py",
+    ),
+    "backends/criimage_containers_storage/registries/current.py": (
+        "containers_storage/test_names.py",
+        "containers_storage/test_reload.py",
+    ),
+    "backends/criimage_containers_storage/store/access.py": ("containers_storage/test_parts_of_it.py",),
+    "backends/criimage_containers_storage/store/usage.py": (
+        "containers_storage/test_reading.py",
+        "containers_storage/test_parts_of_it.py",
     ),
     "backends/criimage_containers_storage/store/storage_conf.py": (
         "containers_storage/test_config_files.py",

@@ -172,3 +172,36 @@ async def test_figures() -> None:
         assert series in after
     assert 'criimage_pulls_in_progress{backend="fake"} 0.0' in generate_latest(metrics.registry).decode()
     assert "example" not in after  # never an image's name
+
+
+class Figures:
+    """Keeps what is measured of pulls."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[int, str]] = []
+        self.counted: list[tuple[int, int]] = []
+
+    def pulls_running(self, count: int) -> None:
+        """Not of interest here."""
+
+    def pull_ended(self, seconds: float, bytes_done: int, outcome: str) -> None:
+        """Keeps all."""
+        self.ended.append((bytes_done, outcome))
+
+    def layers(self, fetched: int, reused: int) -> None:
+        """Keeps all."""
+        self.counted.append((fetched, reused))
+
+
+@on_a_clock
+async def test_what_is_measured_of_an_ended_pull() -> None:
+    """Its bytes, its outcome, and its layers: fetched, and here before."""
+    figures = Figures()
+    async with setting() as at:
+        at.pulls.measure_with(figures)
+        task = await at.call("a.example/x:1")
+        at.attempts[0].report(PullProgress(Phase.DOWNLOADING, 7, 7, layers_done=2, layers_total=2, layers_reused=3))
+        at.attempts[0].succeed()
+        await task
+    assert figures.ended == [(7, "pulled")]
+    assert figures.counted == [(2, 3)]

@@ -22,7 +22,7 @@ from criimage.cri.runtime import v1
 from criimage.pins import Pins
 from criimage.reference import ImageID, Reference
 from criimage.server import health, replies
-from criimage.server.replies import ImageReplies, encode_fs_info
+from criimage.server.replies import ImageReplies, ListTally, encode_fs_info
 from criimage.server.status import STATUSES, status_of
 from criimage.testing.memory import RemoteImage
 from parts.google_client import deterministic, google_client, message
@@ -640,3 +640,11 @@ async def test_google_protobuf_waits_for_the_first_question(tmp_path: Path) -> N
         subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_list_is_made_once_for_what_is_the_same() -> None:
+    """The metric of lists counts those that were made and those that were kept, one each."""
+    tally = ListTally()
+    replies, images = ImageReplies(Pins(()), tally), ()
+    assert [replies.all(images) for _ in range(3)] == [b""] * 3
+    assert (tally.made, tally.kept) == (1, 2)
