@@ -34,7 +34,7 @@ from mutation.results import HARMLESS, NOTICED, SURVIVED, TOO_LONG, UNUSABLE, Re
 PROJECT = Path(__file__).parent.parent.parent
 CPU_SECONDS = 20
 """For a change's tests; one that makes them take longer is noticed."""
-WALL_SECONDS = 180.0
+WALL_SECONDS = 600.0
 """Ends a change that makes its tests wait; large because the machine may be busy."""
 _LIBRARIES = (
     "aiodocker",
@@ -229,7 +229,7 @@ def _become_tests(copied: Path, tests: tuple[str, ...]) -> NoReturn:
     quiet = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not engine and not long"]
     code = 1
     try:
-        code = int(pytest.main([*quiet, "--timeout=60", *chosen]))
+        code = int(pytest.main([*quiet, "--timeout=200", *chosen]))
     finally:
         os._exit(code)
 
