@@ -4,7 +4,7 @@ Everything here costs time in proportion to the text and to nothing else: plain 
 each character once. So whoever can choose a text cannot choose how long the service is busy with it.
 
     at the door     KeptEnds for a stream of bytes, `keep_start`, `keep_end`, `keep_ends` and `halves` for a text
-    for a reader    `one_line`, `without_html`, `without_own_places`, or all of it: `readable`
+    for a reader    `one_line`, `without_html`, `without_own_places`, or all of it: `readable`; `without_paths`
 
 Secrets are another matter: see criimage.masking, which comes before any of this wherever a text may hold one.
 """
@@ -30,6 +30,7 @@ __all__ = [
     "repaired",
     "without_html",
     "without_own_places",
+    "without_paths",
 ]
 
 ELISION = "…"
@@ -50,6 +51,8 @@ _SOURCE_ADDRESS = re.compile(r"[0-9a-fA-F.:\[\]]+:\d+\Z")
 _STORAGE_FILE = re.compile(r"/storage\d+/\d+")
 _DESCRIPTOR = re.compile(r"/proc/self/fd/\d+")
 _WORK_FOLDER = "criimage-work-"
+# From its slash on, which begins a word; a URL's stand behind others. Each character is looked at once.
+_PATH = re.compile(r"(?<![^\s\"'(\[{<=:])/[^\s\"'/:]++/[^\s\"':]*+")
 
 
 class KeptEnds:
@@ -151,6 +154,11 @@ def without_own_places(text: str) -> str:
     if "->" in text:
         text = _without_source_addresses(text)
     return _each_word(text, _without_own_path)
+
+
+def without_paths(text: str) -> str:
+    """Return `text` without the paths of two parts and more that stand in it: the folders of whoever wrote it."""
+    return _PATH.sub(ELISION, text)
 
 
 def readable(text: str, limit: int) -> str:

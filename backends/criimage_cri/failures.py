@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from grpclib.const import Status
 
 from criimage import errors
+from criimage.disk_failures import disk_failure
 from criimage.foreign_text import keep_ends
 from criimage.masking import NO_SECRETS, Secrets
 from criimage_cri.upstream import failure
-from criimage_cri.words import tidy
+from criimage_cri.words import STORE, tidy
 
 if TYPE_CHECKING:
     from criimage.channel import CallError
@@ -33,7 +34,6 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
         (r"^(rpc error: [^:]{0,100}: )?SignatureValidationFailed\b", errors.SignatureRejected),
         # Not cancelled by us: then nobody would be reading. The runtime is going down.
         (r"context canceled$|transport is closing|grpc: the client connection is closing", errors.BackendUnavailable),
-        (r"no space left on device|disk quota exceeded", errors.StorageFull),
         (
             r"rejected by policy|signature required|signature for .{0,200} not accepted",
             errors.SignatureRejected,
@@ -94,6 +94,9 @@ def pull_failure(error: CallError, reference: Reference, secrets: Secrets = NO_S
     """
     if not error.reached:
         return failure(error, secrets=secrets)
+    failed = disk_failure(secrets.mask(error.text), STORE)
+    if failed is not None:
+        return failed.with_text(f"{failed.text}: {reference}")
     text = tidy(error.text, secrets) or "the runtime gave no reason"
     if str(reference) not in text and reference.path not in text:
         text = f"{text}: {reference}"

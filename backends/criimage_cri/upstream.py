@@ -9,11 +9,12 @@ from grpclib.const import Status
 
 from criimage import tracing, wire
 from criimage.channel import CallError
+from criimage.disk_failures import disk_failure
 from criimage.duration import duration_text
 from criimage.errors import BackendUnavailable, CriimageError, InvalidRequest, OperationFailed
 from criimage.masking import NO_SECRETS, Secrets
 from criimage_cri.runtimes import UNKNOWN, Runtime
-from criimage_cri.words import tidy
+from criimage_cri.words import STORE, tidy
 
 if TYPE_CHECKING:
     from criimage.channel import Channel
@@ -158,7 +159,8 @@ def failure(
         return BackendUnavailable(f"the container runtime does not answer: {text}")
     if error.status is Status.UNIMPLEMENTED and service == _IMAGES:
         return BackendUnavailable(f"the container runtime has no CRI image service: {text}")
-    return OperationFailed(f"the container runtime: {text}")
+    disk = disk_failure(secrets.mask(error.text), STORE)
+    return OperationFailed(f"the container runtime: {text if disk is None else disk.text}")
 
 
 def _read_version(answer: bytes) -> Runtime:

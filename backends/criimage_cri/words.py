@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from criimage.foreign_text import readable
+from criimage.foreign_text import readable, without_paths
 from criimage.masking import NO_SECRETS, Secrets
 
-__all__ = ["tidy"]
+__all__ = ["STORE", "tidy"]
+
+STORE = "the runtime's store"
 
 _LENGTH_LIMIT = 1000
 _KINDS = ("RegistryUnavailable: ", "SignatureValidationFailed: ")
@@ -27,4 +29,4 @@ def tidy(message: str, secrets: Secrets = NO_SECRETS) -> str:
     text = _UNPACKING.sub("", _RESOLVER.sub(r"\1:", text))
     for kind in _KINDS:
         text = text.replace(kind, "")  # the server puts it in front itself
-    return readable(text, _LENGTH_LIMIT)
+    return readable(without_paths(text), _LENGTH_LIMIT)

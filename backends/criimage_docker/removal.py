@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from criimage.backend import waiting_for
+from criimage.disk_failures import disk_failure
 from criimage.errors import CriimageError, ImageInUse, OperationFailed
+from criimage.masking import mask_forms
 from criimage_docker.engine.api import CONFLICT, NOT_FOUND, Refusal
 from criimage_docker.engine.records import convert, unreadable_names
-from criimage_docker.engine.words import tidy
+from criimage_docker.engine.words import STORE, tidy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -208,4 +210,6 @@ def _all_but_the_last(image: Image) -> tuple[Reference, ...]:
 def _failure(refusal: Refusal) -> CriimageError:
     if refusal.status == CONFLICT:
         return ImageInUse(tidy(refusal.message))
-    return OperationFailed(f"the Docker engine cannot remove the image: {tidy(refusal.message)}")
+    error = disk_failure(mask_forms(refusal.message), STORE)
+    why = tidy(refusal.message) if error is None else error.text
+    return OperationFailed(f"the Docker engine cannot remove the image: {why}")

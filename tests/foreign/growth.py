@@ -124,5 +124,9 @@ PATTERNS = (
     ": eof",
     "no match for ",
     "Source image rejected: ",
+    "open ",
+    "open /a",
+    "rename a/",
+    ": no such file or directory",
     "a/a/",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage import foreign_json, foreign_text, foreign_toml, masking, pins, reference
+from criimage import disk_failures, foreign_json, foreign_text, foreign_toml, masking, pins, reference
 from criimage.credentials import Credentials
 from criimage_containers_storage.pulling import failures as skopeo_failures
 from criimage_containers_storage.pulling import manifests, rate_limits
@@ -62,6 +62,8 @@ TABLE: dict[str, Callable[[str], object]] = {
     "foreign_text.repaired": foreign_text.repaired,
     "foreign_text.without_html": foreign_text.without_html,
     "foreign_text.without_own_places": foreign_text.without_own_places,
+    "foreign_text.without_paths": foreign_text.without_paths,
+    "disk_failures.disk_failure": lambda text: disk_failures.disk_failure(text, "a store"),
     "foreign_json.check": lambda text: foreign_json.check([text]),
     "foreign_json.dump": lambda text: foreign_json.dump([text], indented=True),
     "foreign_json.parse": foreign_json.parse,
@@ -98,6 +100,7 @@ TABLE: dict[str, Callable[[str], object]] = {
 }
 
 MODULES = {
+    "disk_failures": disk_failures,
     "foreign_text": foreign_text,
     "foreign_json": foreign_json,
     "foreign_toml": foreign_toml,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from criimage.foreign_text import readable
+from criimage.foreign_text import readable, without_paths
 from criimage.masking import NO_SECRETS, Secrets
 
-__all__ = ["tidy"]
+__all__ = ["STORE", "tidy"]
+
+STORE = "the engine's store"
 
 _LENGTH_LIMIT = 256
 _NO_JSON = ": invalid character '<' looking for beginning of value"
@@ -22,4 +24,4 @@ def tidy(message: str, secrets: Secrets = NO_SECRETS) -> str:
     connections and query strings with tokens go too: the same failure always has the same text.
     """
     message = secrets.mask(message).replace(_NO_JSON, "")
-    return readable(_QUERY.sub("", _LOOKUP.sub(r"lookup \1:", message)), _LENGTH_LIMIT)
+    return readable(without_paths(_QUERY.sub("", _LOOKUP.sub(r"lookup \1:", message))), _LENGTH_LIMIT)

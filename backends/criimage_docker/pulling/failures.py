@@ -11,9 +11,10 @@ import re
 from typing import TYPE_CHECKING
 
 from criimage import errors
+from criimage.disk_failures import disk_failure
 from criimage.foreign_text import keep_ends
 from criimage.masking import NO_SECRETS, Secrets
-from criimage_docker.engine.words import tidy
+from criimage_docker.engine.words import STORE, tidy
 
 if TYPE_CHECKING:
     from criimage.reference import Reference
@@ -37,7 +38,6 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
             r"^context canceled$|failed to send write|transport is closing|containerd\.sock|shutting down",
             errors.BackendUnavailable,
         ),
-        (r"no space left on device|disk quota exceeded", errors.StorageFull),
         (r"invalid reference format|repository name must be|invalid tag format", errors.InvalidRequest),
         # P15: dockerd no longer sends the code that the seed looks for, only these words.
         (
@@ -102,6 +102,9 @@ def pull_failure(
         code: of an `errorDetail` in the stream; 502, 503 and 504 mean that the registry cannot serve now ([seed] P13).
         secrets: never to be seen in the text.
     """
+    error = disk_failure(secrets.mask(message), STORE)
+    if error is not None:
+        return error.with_text(f"{error.text}: {reference}")
     text = tidy(message, secrets) or "the engine gave no reason"
     if str(reference) not in text and reference.path not in text:
         text = f"{text}: {reference}"

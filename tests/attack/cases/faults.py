@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import resource
-import shutil
 import signal
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attack.case import case
-from attack.target import HEALTH, LIST, PULL, field, pull_request
-from containers_storage.small_disk import small_disk
-from criimage.testing.oci import image, noise_layer
+from attack.target import HEALTH, LIST, PULL, pull_request
 from criimage.testing.scripted_registry import Hang, Stage
 from parts.raw_client import framed, grpc_headers
 
@@ -24,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from attack.target import Target
-    from parts.raw_client import Answer
 
 STORE, DOCKER = ("containers-storage",), ("docker",)
 REMOVE = "/runtime.v1.ImageService/RemoveImage"
@@ -151,84 +145,6 @@ async def no_socket(target: Target) -> None:
         while not await asyncio.to_thread(target.server.socket.exists):  # noqa: ASYNC110 - another process is waited for
             await asyncio.sleep(0.1)
     assert (await target.call(HEALTH)).status == _OK
-
-
-def _spoken_plainly(target: Target, answer: Answer, words: str) -> None:
-    """The text says what is wrong, and neither where the service keeps things nor with which tool it works."""
-    assert target.store is not None
-    assert answer.status == _UNKNOWN, f"answered {answer.status}: {answer.message[:100]}"
-    assert words in answer.message, answer.message
-    assert str(target.store.folder) not in answer.message, answer.message
-    assert "skopeo" not in answer.message, answer.message
-
-
-def _mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True)
-
-
-@case("disks", "no space for layers", backends=STORE, first=True)
-async def full_disk(target: Target) -> None:
-    """The text says so and nothing is left on it, the layer before included; with space again, the pull works."""
-    assert target.store is not None
-    layers = noise_layer(2**18, seed=1), noise_layer(8 * 2**20)
-    name = target.registry.put(image(*layers), "attack/large")
-    target.store.root.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        disk = await asyncio.to_thread(lambda: stack.enter_context(small_disk(2)))
-        await asyncio.to_thread(_mount, "--bind", str(disk), str(target.store.root))
-        try:
-            answer = await target.pull(name)
-            async with asyncio.timeout(30):
-                while left := await asyncio.to_thread(_layers_on, disk):  # noqa: ASYNC110 - another process is waited for
-                    await asyncio.sleep(0.2)
-        finally:
-            await asyncio.to_thread(subprocess.run, ["umount", "-l", str(target.store.root)], check=True)
-    assert not left
-    _spoken_plainly(target, answer, "no space left on device")
-    assert (await target.pull(name)).status == _OK, "with space again, the pull failed"
-
-
-def _layers_on(disk: Path) -> list[str]:
-    records = [json.loads(file.read_text()) for file in disk.glob("overlay-*/*.json")]
-    folders = [folder.name for folder in disk.glob("overlay/*") if folder.is_dir() and len(folder.name) == 64]
-    return [str(record) for record in records if record] + folders
-
-
-@case("disks", "the store may not be written", backends=STORE)
-async def read_only(target: Target) -> None:
-    """A pull and a removal say so; the image is still there; afterwards both work."""
-    assert target.store is not None
-    root, name = str(target.store.root), target.fresh()
-    assert (await target.pull()).status == _OK
-    await asyncio.to_thread(_mount, "--bind", root, root)
-    try:
-        await asyncio.to_thread(_mount, "-o", "remount,ro,bind", root)
-        pulled = await target.pull(name)
-        removed = await target.call(REMOVE, field(1, field(1, target.image)))
-        listed = await target.call(LIST)
-    finally:
-        await asyncio.to_thread(subprocess.run, ["umount", "-l", root], check=True)
-    _spoken_plainly(target, pulled, "the store cannot be written: Read-only file system")
-    _spoken_plainly(target, removed, "the store cannot be written: Read-only file system")
-    assert target.image.encode() in bytes(listed.data), "the image is gone from the list"
-    assert (await target.pull(name)).status == _OK
-    assert (await target.call(REMOVE, field(1, field(1, target.image)))).status == _OK
-
-
-@case("disks", "the folder for downloads is a file", backends=STORE)
-async def no_folder(target: Target) -> None:
-    """The text names the setting; with the folder back, and it may be empty, the pull works."""
-    assert target.store is not None
-    name, kept = target.fresh(), target.store.tmp.with_name("kept-tmp")
-    await asyncio.to_thread(os.rename, target.store.tmp, kept)
-    try:
-        await asyncio.to_thread(target.store.tmp.write_text, "")
-        answer = await target.pull(name)
-    finally:
-        await asyncio.to_thread(os.unlink, target.store.tmp)
-    _spoken_plainly(target, answer, "the folder for downloads (tmp_dir)")
-    assert (await target.pull(name)).status == _OK
-    await asyncio.to_thread(shutil.rmtree, kept)
 
 
 @case("descriptors", "the limit is reached while a client is connected", first=True)
