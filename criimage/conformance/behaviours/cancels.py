@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from criimage.conformance.behaviour import Need, group
@@ -11,7 +12,11 @@ from criimage.testing import oci
 from criimage.testing.scripted_registry import Hang, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from criimage.conformance.supply import Published
     from criimage.conformance.trial import Trial
+    from criimage.testing.scripted_registry import Script
 
 _cancels = group("cancels")
 _scripted = group("cancels", Need.SCRIPTED)
@@ -20,6 +25,25 @@ _STOP_SECONDS = 10.0
 
 def _big(t: Trial) -> oci.Image:
     return oci.image(oci.noise_layer(300_000, seed=f"{t.supply.run} {t.number}"))
+
+
+@asynccontextmanager
+async def _in_a_layer(t: Trial) -> AsyncIterator[tuple[Published, Script]]:
+    """Let a pull come as far as the middle of a layer; when the block ends its caller goes away."""
+    made = await t.publish(_big(t))
+    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    async with t.pulling(made.name) as pull:
+        await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
+        t.expect(not pull.done(), "the pull waits for the layer", "it has ended")
+        yield made, hang
+
+
+async def _is_read_no_more(t: Trial, made: Published) -> None:
+    await t.soon(
+        lambda: not [one for one in t.supply.hub.open(Stage.LAYER) if one.repository == made.path],
+        "the connection to the registry is closed",
+        _STOP_SECONDS,
+    )
 
 
 @_cancels.required(
@@ -40,16 +64,9 @@ async def a_deadline(t: Trial) -> None:
     source="cri-protocol 2.3, PullImage",
 )
 async def a_cancel_stops_the_download(t: Trial) -> None:
-    made = await t.publish(_big(t))
-    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
-    async with t.pulling(made.name) as pull:
-        await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
-        t.expect(not pull.done(), "the pull waits for the layer", "it has ended")
-    await t.soon(
-        lambda: not [one for one in t.supply.hub.open(Stage.LAYER) if one.repository == made.path],
-        "the connection to the registry is closed",
-        _STOP_SECONDS,
-    )
+    async with _in_a_layer(t) as (made, _):
+        pass
+    await _is_read_no_more(t, made)
 
 
 @_scripted.required(
@@ -59,10 +76,8 @@ async def a_cancel_stops_the_download(t: Trial) -> None:
     source="cri-o P14",
 )
 async def a_cancel_leaves_nothing(t: Trial) -> None:
-    made = await t.publish(_big(t))
-    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
-    async with t.pulling(made.name) as pull:
-        await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
+    async with _in_a_layer(t) as (made, _):
+        pass
     await t.absent(made.name)
 
 
@@ -73,10 +88,8 @@ async def a_cancel_leaves_nothing(t: Trial) -> None:
     source="cri-o P14",
 )
 async def after_a_cancel_it_works(t: Trial) -> None:
-    made = await t.publish(_big(t))
-    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
-    async with t.pulling(made.name) as pull:
-        await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
+    async with _in_a_layer(t) as (made, hang):
+        pass
     hang.release()
     await t.client.pull(made.name)
     await t.present(made.name)
@@ -112,11 +125,7 @@ async def a_deadline_stops_the_download(t: Trial) -> None:
     call = t.client.pull(made.name, seconds=3.0)
     await t.refused(call, Status.DEADLINE_EXCEEDED, what="a pull whose layer never comes")
     t.expect(hang.reached, "the layer was asked for", "it was not, within 3 s")
-    await t.soon(
-        lambda: not [one for one in t.supply.hub.open(Stage.LAYER) if one.repository == made.path],
-        "the connection to the registry is closed",
-        _STOP_SECONDS,
-    )
+    await _is_read_no_more(t, made)
     hang.release()
     await asyncio.sleep(0.5)
     await t.absent(made.name)
