@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
 from criimage import foreign_json
@@ -112,7 +112,7 @@ class FolderBackend:
 
     async def check(self) -> tuple[Problem, ...]:
         """Tell whether the folder is there."""
-        there = await anyio.to_thread.run_sync(self._layout.blobs.is_dir)
+        there = await asyncio.to_thread(self._layout.blobs.is_dir)
         return () if there else (Problem(f"{self._layout.path} is no image layout", "restore it, or set path"),)
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
@@ -151,14 +151,14 @@ class FolderBackend:
 
     async def usage(self) -> Usage:
         """Measure the folder."""
-        return await anyio.to_thread.run_sync(folder_usage, self._layout.path)
+        return await asyncio.to_thread(folder_usage, self._layout.path)
 
 
 @asynccontextmanager
 async def open_folder(settings: Settings) -> AsyncIterator[FolderBackend]:
     """Open the folder and read it."""
     backend = FolderBackend(settings)
-    await anyio.to_thread.run_sync(backend.load)
+    await asyncio.to_thread(backend.load)
     yield backend
 
 
