@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ __all__ = ["CannotRun", "Plan", "run"]
 
 _BEHAVIOUR_SECONDS = 90.0
 _CLEANUP_SECONDS = 120.0
+"""Without one removal that succeeds."""
 _CLEANUP_CALLS = 8
 _RESTART_SECONDS = 60.0
 
@@ -247,14 +249,18 @@ class _Runner:
         """Remove what this run pulled; return what could not be removed."""
         left: list[str] = []
         names = iter(_names(self._published))
+        # As long as it goes on: a slow service has hundreds of images to remove.
+        limit = asyncio.timeout(_CLEANUP_SECONDS)
 
         async def remove_some() -> None:
             for name in names:
                 if not await self._removed(name):
-                    left.append(name)  # noqa: PERF401 - what came before the limit counts
+                    left.append(name)
+                elif not limit.expired():
+                    limit.reschedule(asyncio.get_running_loop().time() + _CLEANUP_SECONDS)
 
         try:
-            async with asyncio.timeout(_CLEANUP_SECONDS), asyncio.TaskGroup() as group:
+            async with limit, asyncio.TaskGroup() as group:
                 for _ in range(_CLEANUP_CALLS):
                     group.create_task(remove_some())
         except TimeoutError:
@@ -266,11 +272,14 @@ class _Runner:
         try:
             found = (await client.status(name)).image.id
             if found:
-                await client.remove(found)
+                with contextlib.suppress(CallError):
+                    await client.remove(found)
+                # Another name of the image may have been first.
+                found = (await client.status(name)).image.id
         except CallError as error:
             # A name that the service takes for malformed is none of its images'.
-            return error.status is not Status.UNAVAILABLE and not error.text.startswith("image is in use")
-        return True
+            return error.status not in {Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED}
+        return not found
 
 
 def _names(published: Iterable[Published]) -> list[str]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,9 +58,9 @@ def _containers_storage() -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def _docker() -> Iterator[Running]:
+def _docker(kind: Kind) -> Iterator[Running]:
     with (
-        engine(Kind.DEBIAN12) as daemon,
+        engine(kind) as daemon,
         _serving(f'backend = "docker"\n[backends.docker]\nhost = "unix://{daemon.socket}"\n') as running,
     ):
         yield running
@@ -88,11 +89,13 @@ class Service:
         running: starts it.
         arguments: of `criimage conformance`.
         contract: of pytest, for the suite for backends; empty where that is not ours to run.
+        backend: its name, where the report has another.
     """
 
     running: Callable[[], AbstractContextManager[Running]]
     arguments: tuple[str, ...] = ()
     contract: tuple[str, ...] = ()
+    backend: str = ""
 
 
 SERVICES = {
@@ -101,7 +104,15 @@ SERVICES = {
     ),
     "containers-storage": Service(_containers_storage, (), ("contract/test_containers_storage.py",)),
     "docker": Service(
-        _docker, ("--known", "criimage-docker"), ("docker/test_conformance.py", "-k", "debian12 and not uncached")
+        partial(_docker, Kind.DEBIAN12),
+        ("--known", "criimage-docker"),
+        ("docker/test_conformance.py", "-k", "debian12 and not uncached"),
+    ),
+    "docker-containerd-store": Service(
+        partial(_docker, Kind.DEBIAN13_CONTAINERD),
+        ("--known", "criimage-docker-containerd-store"),
+        ("docker/test_conformance.py", "-k", "debian13-containerd and not uncached"),
+        "docker",
     ),
     "cri": Service(_cri, ("--known", "criimage-cri"), ("cri_backend/test_conformance.py",)),
     "containerd": Service(_containerd, ("--hostile", "--known", "containerd-1.6")),
@@ -126,7 +137,8 @@ def report(name: str, folder: Path) -> str:
         return ""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *service.contract]
     subprocess.run([*command, "--junit-xml", str(contract)], cwd=TESTS, check=False)
-    command = [sys.executable, "-m", "criimage.testing.scale", name, "--contract", str(contract), "--wire", str(wire)]
+    command = [sys.executable, "-m", "criimage.testing.scale", service.backend or name]
+    command += ["--contract", str(contract), "--wire", str(wire)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
 
 

@@ -23,11 +23,11 @@ from criimage.conformance.outcome import Failed, Outcome, Result, Summary
 from criimage.conformance.report.document import document
 from criimage.conformance.report.junit import junit
 from criimage.conformance.report.page import page
-from criimage.conformance.report.text import result_lines
+from criimage.conformance.report.text import result_lines, summary_lines
 from criimage.conformance.run import CannotRun, Plan, run
 from criimage.conformance.supply import PASSWORD
 from criimage.cri.runtime import v1
-from criimage.errors import ConfigurationError
+from criimage.errors import ConfigurationError, OperationFailed
 from documentation.pages import page as page_text
 from parts.serving import serving
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.conformance.trial import Trial
+    from criimage.reference import Lookup
 
 
 def behaviour(number: str, check: object, needs: Need = Need.NOTHING) -> Behaviour:
@@ -155,6 +156,16 @@ async def test_reports_can_be_read_by_programs(tmp_path: Path) -> None:
     assert links.loaded == []
 
 
+def test_a_report_says_whose_differences_were_taken_and_how_to_repeat_it() -> None:
+    """On the page and for programs; in the terminal whose they are, which may be nobody's run."""
+    of, command = "CRI-O 1.36 (from observations, not run here)", "criimage conformance --endpoint unix:///a"
+    summary = Summary("CRI-O", "unix:///a", "now", 1.0, (), known_of=of, repeated_by=command)
+
+    assert f"known differences: {of}" in summary_lines(summary)
+    assert json.loads(document(summary))["repeated_by"] == command
+    assert all(words in page(summary).decode() for words in (of, f"<code>{command}</code>"))
+
+
 def test_foreign_text_does_not_break_reports() -> None:
     """A service's text with control characters, tags and halves of pairs is shown, and the reports stay whole."""
     nasty = "\x00\x1b[31m</pre><script>\ud800]]>"
@@ -180,6 +191,23 @@ async def test_nothing_is_left_and_others_stay(tmp_path: Path) -> None:
     async with serving(tmp_path, backend) as server:
         await run(Plan(server.path, "here", selected(["removal", "pull"], ())))
         assert await backend.images() == ()
+
+
+async def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    """A service that keeps an image, whatever it says: its names are told, and the exit code is 2."""
+
+    class Keeping(Sound):
+        async def remove(self, lookup: Lookup) -> None:
+            if "l2" in lookup.text or any("/l2/" in str(tag) for one in await self.images() for tag in one.tags):
+                raise OperationFailed("not today")
+            await super().remove(lookup)
+
+    async with serving(tmp_path, Keeping()) as server:
+        summary = await run(Plan(server.path, "here", selected(["L2"], ())))
+
+    assert any("/l2/" in name for name in summary.left)
+    assert summary.exit_code == 2
+    assert any(line.startswith("could not be removed: ") for line in summary_lines(summary))
 
 
 async def test_a_run_that_is_cancelled_cleans_up(tmp_path: Path) -> None:

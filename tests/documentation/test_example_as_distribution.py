@@ -26,7 +26,7 @@ def block(language: str, beginning: str) -> str:
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_commands_of_the_page(tmp_path: Path) -> None:
     """Installed, listed, served, judged by both suites, and put at the top of the scale, as written there."""
     shutil.copytree(DOCS / "examples" / "criimage_folder", tmp_path / "criimage_folder")

@@ -52,6 +52,8 @@ def summary_lines(summary: Summary) -> Iterator[str]:
         yield f"could not be removed: {', '.join(summary.left)}"
     if summary.interrupted:
         yield "interrupted: what was pulled is removed, the rest was not tried"
+    if summary.known_of:
+        yield f"known differences: {summary.known_of}"
     errors = summary.count(Outcome.SUITE_ERROR)
     if errors:
         yield f"{errors} suite errors: the suite's own fault, or a part of it that is missing"
