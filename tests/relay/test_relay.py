@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import platform
 import struct
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ from criimage import problems, wire
 from criimage.channel import links
 from criimage.metrics import PrometheusMetrics
 from criimage.testing.scripted_runtime import Script, ScriptedRuntime
+from parts.criimage_process import criimage
 from parts.google_client import google_client
 from parts.raw_client import RawClient, framed, grpc_headers, raw_client
 from parts.serving import Serving, serving, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, MutableMapping
+    from collections.abc import AsyncIterator, Callable, MutableMapping
 
     from criimage.testing.scripted_runtime import ServedCall
 
@@ -478,32 +480,38 @@ async def test_a_debug_line_and_figures(tmp_path: Path, events: list[MutableMapp
     assert "secret" not in repr(events)
 
 
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def _descriptors(process: int | str = "self") -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
-async def many_calls(there: Relayed, count: int) -> None:
+def _resident(process: int) -> int:
+    """Bytes of memory that a process has of its own."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
+
+
+async def many_calls(client: RawClient, runtime: ScriptedRuntime, count: int) -> None:
     """So many calls, at most 50 at once, one in 50 of them left by the client."""
+    runtime.on(STATUS, Script(messages=(b"answer",)))
+    runtime.on(UNKNOWN_METHOD, Script(stall_after=0))
     for _ in range(0, count, 50):
-        stalled = await there.client.send(grpc_headers(UNKNOWN_METHOD), framed(b"x" * 100))
-        calls = [await there.client.send(grpc_headers(STATUS), framed(b"x" * 100)) for _ in range(49)]
+        stalled = await client.send(grpc_headers(UNKNOWN_METHOD), framed(b"x" * 100))
+        calls = [await client.send(grpc_headers(STATUS), framed(b"x" * 100)) for _ in range(49)]
         for call in calls:
             assert (await call.finished()).status == 0
-        there.client.cancel(stalled)
-        await there.client.flush()
-        there.client.answers.clear()
-        there.runtime.calls.clear()
+        client.cancel(stalled)
+        await client.flush()
+        client.answers.clear()
+        runtime.calls.clear()
 
 
 async def flat(folder: Path, count: int) -> None:
-    """Sees that nothing grows with the number of calls."""
+    """Sees that no object and no descriptor stays, however many calls there are."""
     async with relayed(folder) as there:
-        there.runtime.on(STATUS, Script(messages=(b"answer",)))
-        there.runtime.on(UNKNOWN_METHOD, Script(stall_after=0))
-        await many_calls(there, 500)
+        await many_calls(there.client, there.runtime, 500)
         gc.collect()
         before = (len(gc.get_objects()), _descriptors())
-        await many_calls(there, count)
+        await many_calls(there.client, there.runtime, count)
         await there.server.quiet()
         gc.collect()
         after = (len(gc.get_objects()), _descriptors())
@@ -521,3 +529,22 @@ async def test_calls_leave_nothing(tmp_path: Path) -> None:
 async def test_20_000_calls_leave_nothing(tmp_path: Path) -> None:
     """The same over 20,000 calls."""
     await flat(tmp_path, 20_000)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_20_000_calls_take_no_memory(tmp_path: Path, long_run: Callable[[str, str], None]) -> None:
+    """A server in a process of its own: after the first 10,000 calls, 10,000 more add next to nothing to it."""
+    path = tmp_path / "runtime.sock"
+    config = f'backend = "memory"\n[runtime]\nendpoint = "unix://{path}"\n'
+    async with ScriptedRuntime(path) as runtime:
+        with criimage(config) as server:
+            async with raw_client(server.socket) as client:
+                seen = []
+                for count in (2_000, 8_000, 10_000):
+                    await many_calls(client, runtime, count)
+                    seen.append((_resident(server.process.pid), _descriptors(server.process.pid)))
+    after = ", ".join(f"{size / 2**20:.1f} MiB and {files} descriptors" for size, files in seen)
+    long_run(f"Linux {platform.release()}", f"after 2,000, 10,000 and 20,000 calls: {after}")
+    assert len({files for _, files in seen}) == 1
+    assert seen[2][0] - seen[1][0] < 2**20
