@@ -3,7 +3,7 @@
 calls          gRPC: messages, deadlines, errors
 links          connections to one socket, made and made again
 link           one of them, on asyncio
-connection     its HTTP/2, without a socket; frames, header_blocks and watch are its parts
+connection     its HTTP/2, without a socket; events, sending, frames, header_blocks and watch are its parts
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Channel:
     ) -> bytes:
         """Call `/package.Service/Method` and return the reply's bytes.
 
-        After a cancel the server is told that the call is over.
+        A call that the server says it has not looked at is made once more. After a cancel the server is told that the
+        call is over.
 
         Args:
             method: the path.
@@ -95,17 +96,26 @@ class Channel:
         Raises:
             CallError: the server answered something else than OK, or nobody answers.
         """
+        async with _until(_end(seconds), seconds):
+            try:
+                return await self._unary(method, request, seconds, metadata)
+            except CallError as error:
+                if not error.untouched:
+                    raise
+            return await self._unary(method, request, seconds, metadata)
+
+    async def _unary(
+        self, method: str, request: bytes, seconds: float | None, metadata: Iterable[tuple[str, str | bytes]]
+    ) -> bytes:
         call = self._begin(method, seconds, metadata)
-        end = _end(seconds)
         try:
-            async with _until(end, seconds):
-                call.send_last(request)
-                reply = await call.receive()
-                if reply is None:
-                    raise CallError(Status.INTERNAL, "the server sent no reply")
-                if await call.receive() is not None:
-                    raise CallError(Status.INTERNAL, "the server sent more than one reply")
-                return reply
+            call.send_last(request)
+            reply = await call.receive()
+            if reply is None:
+                raise CallError(Status.INTERNAL, "the server sent no reply")
+            if await call.receive() is not None:
+                raise CallError(Status.INTERNAL, "the server sent more than one reply")
+            return reply
         finally:
             call.cancel()
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 from grpclib.const import Status
 
 from criimage.channel.connection import STREAM_WINDOW
+from criimage.channel.events import CANCEL, ENHANCE_YOUR_CALM, REFUSED_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["CallError", "GrpcCall", "request_headers", "status_of_trailers"]
 
 _RESETS = {
-    7: (Status.UNAVAILABLE, "the server has not looked at the call"),
-    8: (Status.CANCELLED, "the server cancelled the call"),
-    11: (Status.RESOURCE_EXHAUSTED, "the server has too much to do"),
+    REFUSED_STREAM: (Status.UNAVAILABLE, "the server has not looked at the call"),
+    CANCEL: (Status.CANCELLED, "the server cancelled the call"),
+    ENHANCE_YOUR_CALM: (Status.RESOURCE_EXHAUSTED, "the server has too much to do"),
     12: (Status.PERMISSION_DENIED, "the server wants more security"),
 }
 _HTTP = {
@@ -47,14 +48,18 @@ class CallError(Exception):
         text: the server's message, or what is wrong with the connection.
         details: the bytes of `grpc-status-details-bin`, an encoded google.rpc.Status; empty where there are none.
         reached: whether the server itself said so; False for what happened on the way to it.
+        untouched: whether the server said that it has not looked at the call (RFC 9113 8.7).
     """
 
-    def __init__(self, status: Status, text: str, details: bytes = b"", *, reached: bool = True) -> None:
+    def __init__(
+        self, status: Status, text: str, details: bytes = b"", *, reached: bool = True, untouched: bool = False
+    ) -> None:
         super().__init__(f"{text} ({status.name})")
         self.status = status
         self.text = text
         self.details = details
         self.reached = reached
+        self.untouched = untouched
 
 
 def request_headers(method: str, seconds: float | None, metadata: Iterable[tuple[str, str | bytes]]) -> Headers:
@@ -218,7 +223,7 @@ class GrpcCall:
     def was_reset(self, code: int, text: str) -> None:
         """End with the status that gRPC has for the reset."""
         status, known = _RESETS.get(code, (Status.INTERNAL, f"the server reset the call with code {code}"))
-        self._finish(CallError(status, text or known))
+        self._finish(CallError(status, text or known, untouched=code == REFUSED_STREAM))
 
     def was_lost(self, text: str) -> None:
         """End with UNAVAILABLE."""

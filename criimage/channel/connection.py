@@ -10,37 +10,39 @@ than its window.
 from __future__ import annotations
 
 import struct
-from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from criimage.channel import frames
+from criimage.channel.events import (
+    CANCEL,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    DataCame,
+    Goodbye,
+    HeadersCame,
+    PingCame,
+    Ready,
+    Taken,
+    WasReset,
+)
 from criimage.channel.frames import FRAME_SIZE, FrameReader, ProtocolFault, frame, without_padding
-from criimage.channel.header_blocks import BLOCK_LIMIT, BlockDecoder, Headers, TooManyHeaders, encode_block
+from criimage.channel.header_blocks import BLOCK_LIMIT, NO_TABLE, BlockDecoder, Headers, TooManyHeaders, encode_block
+from criimage.channel.sending import DEFAULT_WINDOW, WINDOW_LIMIT, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "CANCEL",
-    "ClientConnection",
-    "DataCame",
-    "Event",
-    "Goodbye",
-    "HeadersCame",
-    "PingCame",
-    "Ready",
-    "Taken",
-    "WasReset",
-]
+    from criimage.channel.events import Event
 
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 1, 3, 7, 8, 11
+__all__ = ["STREAM_WINDOW", "ClientConnection"]
 
 STREAM_WINDOW = 2**16
 """How many bytes of one answer may be on their way or unread here."""
 
 _CONNECTION_WINDOW = 2**24
-_DEFAULT_WINDOW = 65_535
-_WINDOW_LIMIT = 2**31 - 1
 _LAST_STREAM = 2**31 - 1
 _FRAME_SIZES = range(FRAME_SIZE, 2**24)
 
@@ -49,67 +51,14 @@ _HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _MAX_FRAME, _MA
 PING_SIZE = 8
 
 
-class Ready(NamedTuple):
-    """The peer has said what it allows: the handshake is over."""
+class _Answer:
+    """What has come of one call's answer."""
 
+    __slots__ = ("headed", "unacknowledged", "window")
 
-class HeadersCame(NamedTuple):
-    """The answer's headers, or its trailers."""
-
-    stream: int
-    headers: Headers
-    ended: bool
-
-
-class DataCame(NamedTuple):
-    """A piece of the answer; `size` is to be given back by `acknowledge` when it has been taken."""
-
-    stream: int
-    data: bytes
-    size: int
-    ended: bool
-
-
-class Taken(NamedTuple):
-    """So many bytes of a request have gone out."""
-
-    stream: int
-    size: int
-
-
-class WasReset(NamedTuple):
-    """The peer, or we for its fault, ended a stream before its time."""
-
-    stream: int
-    code: int
-    text: str
-
-
-class Goodbye(NamedTuple):
-    """No more calls can be made; those up to `last` go on, the others were not looked at."""
-
-    last: int
-    code: int
-    text: str
-
-
-class PingCame(NamedTuple):
-    """A PING of ours was answered."""
-
-
-Event = Ready | HeadersCame | DataCame | Taken | WasReset | Goodbye | PingCame
-
-
-class _Stream:
-    __slots__ = ("ending", "headed", "inbound", "outbound", "pending", "sent_end", "unacknowledged")
-
-    def __init__(self, outbound: int) -> None:
-        self.outbound = outbound
-        self.inbound = STREAM_WINDOW
+    def __init__(self) -> None:
+        self.window = STREAM_WINDOW
         self.unacknowledged = 0
-        self.pending: deque[bytes | memoryview] = deque()
-        self.ending = False
-        self.sent_end = False
         self.headed = False
 
 
@@ -129,15 +78,11 @@ class ClientConnection:
         self._out: list[bytes] = []
         self._reader = FrameReader()
         self._decoder = BlockDecoder()
-        self._streams: dict[int, _Stream] = {}
+        self._sender = Sender(self._out)
+        self._answers: dict[int, _Answer] = {}
         self._next = 1
-        self._window = _DEFAULT_WINDOW
-        self._initial_window = _DEFAULT_WINDOW
-        self._frame_limit = FRAME_SIZE
         self._unacknowledged = 0
         self._block: tuple[int, int, list[bytes], int] | None = None
-        self._waiting: dict[int, None] = {}
-        self._may_write = True
         self._act = {
             frames.DATA: self._data,
             frames.HEADERS: self._headers,
@@ -158,19 +103,19 @@ class ClientConnection:
             }
         )
         self._out += [frames.PREFACE, frame(frames.SETTINGS, 0, 0, settings)]
-        self._give_window(0, _CONNECTION_WINDOW - _DEFAULT_WINDOW)
+        self._give_window(0, _CONNECTION_WINDOW - DEFAULT_WINDOW)
 
     # -- what is asked of it ------------------------------------------------------------------------------------------
 
     @property
     def open_streams(self) -> int:
         """How many calls are under way."""
-        return len(self._streams)
+        return len(self._answers)
 
     @property
     def has_room(self) -> bool:
         """Whether a call can begin now."""
-        return self.ready and not self.going and len(self._streams) < self.max_streams
+        return self.ready and not self.going and len(self._answers) < self.max_streams
 
     def to_send(self) -> bytes:
         """Return the bytes that are to go out now, once."""
@@ -187,10 +132,13 @@ class ClientConnection:
         self._next += 2
         if self._next > _LAST_STREAM:
             self.going = True
-        stream = _Stream(self._initial_window)
-        stream.ending = stream.sent_end = ended
-        self._streams[stream_id] = stream
-        self._out.append(frames.header_frames(stream_id, encode_block(headers), ended=ended, limit=self._frame_limit))
+        self._answers[stream_id] = _Answer()
+        block = encode_block(headers)
+        if stream_id == 1:
+            # Once and for all: a peer that allows a smaller table than usual wants that confirmed (RFC 7541 4.2).
+            block = NO_TABLE + block
+        self._out.append(frames.header_frames(stream_id, block, ended=ended, limit=self._sender.frame_limit))
+        self._sender.begin(stream_id, ended=ended)
         return stream_id
 
     def send(self, stream_id: int, data: bytes, *, ended: bool) -> int:
@@ -198,48 +146,48 @@ class ClientConnection:
 
         What goes out later is told by Taken. A stream that is over takes no more, without a word.
         """
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.ending:
-            return 0
-        stream.ending = ended
-        if data:
-            # A view, so that cutting a large message into frames copies each byte once.
-            stream.pending.append(data if len(data) <= self._frame_limit else memoryview(data))
-        return self._push_out(stream_id, stream)
+        return self._sender.send(stream_id, data, ended=ended)
 
     def acknowledge(self, stream_id: int, size: int) -> None:
         """Give back the window of bytes that have been taken."""
-        stream = self._streams.get(stream_id)
-        if stream is None:
+        answer = self._answers.get(stream_id)
+        if answer is None:
             return
-        stream.unacknowledged += size
-        if stream.unacknowledged * 2 >= STREAM_WINDOW:
-            stream.inbound += stream.unacknowledged
-            self._give_window(stream_id, stream.unacknowledged)
-            stream.unacknowledged = 0
+        answer.unacknowledged += size
+        if answer.unacknowledged * 2 >= STREAM_WINDOW:
+            answer.window += answer.unacknowledged
+            self._give_window(stream_id, answer.unacknowledged)
+            answer.unacknowledged = 0
 
     def reset(self, stream_id: int, code: int = CANCEL) -> None:
         """End a call; nothing more is told of it."""
-        if self._streams.pop(stream_id, None) is not None:
-            self._waiting.pop(stream_id, None)
+        if self._answers.pop(stream_id, None) is not None:
+            self._sender.end(stream_id)
             self._out.append(frame(frames.RST_STREAM, 0, stream_id, struct.pack(">I", code)))
 
     def ping(self) -> None:
         """Ask whether the peer is there."""
         self._out.append(frame(frames.PING, 0, 0, bytes(PING_SIZE)))
 
-    def let_write(self, may: bool) -> list[Event]:
+    def let_write(self, may: bool) -> list[Taken]:
         """Hold back data while the socket takes none."""
-        self._may_write = may
-        return self._push_out_all() if may else []
+        return self._sender.let_write(may)
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes from the peer and return what they tell.
 
         Raises:
-            ProtocolFault: the connection is of no use any more.
+            ProtocolFault: the connection is of no use any more; what came before that is in its `events`.
         """
         events: list[Event] = []
+        try:
+            self._take(data, events)
+        except ProtocolFault as fault:
+            fault.events = events
+            raise
+        return events
+
+    def _take(self, data: bytes, events: list[Event]) -> None:
         for kind, flags, stream_id, payload in self._reader.feed(data):
             if self._block is not None and (kind != frames.CONTINUATION or stream_id != self._block[0]):
                 raise ProtocolFault("a header block was interrupted")
@@ -248,7 +196,6 @@ class ClientConnection:
             act = self._act.get(kind)
             if act is not None:
                 events.extend(act(flags, stream_id, payload))
-        return events
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 
@@ -258,21 +205,25 @@ class ClientConnection:
         if self._unacknowledged * 2 >= _CONNECTION_WINDOW:
             self._give_window(0, self._unacknowledged)
             self._unacknowledged = 0
-        stream = self._known(stream_id)
-        if stream is None:
+        answer = self._known(stream_id)
+        if answer is None:
             return
         if flags & frames.PADDED:
             payload = without_padding(flags & frames.PADDED, payload)
-        stream.inbound -= size
-        if stream.inbound < 0:
+        answer.window -= size
+        if answer.window < 0:
             yield self._fault(stream_id, FLOW_CONTROL_ERROR, "the peer sent more than its window allows")
             return
-        if not stream.headed:
+        if not answer.headed:
             yield self._fault(stream_id, PROTOCOL_ERROR, "the peer sent data before its headers")
             return
         ended = bool(flags & frames.END_STREAM)
         if ended:
-            self._end(stream_id, stream)
+            self._end(stream_id)
+        elif not payload:
+            # Tells nothing, and no window bounds how many of these come.
+            self.acknowledge(stream_id, size)
+            return
         yield DataCame(stream_id, payload, size, ended)
 
     def _headers(self, flags: int, stream_id: int, payload: bytes) -> Iterator[Event]:
@@ -288,19 +239,18 @@ class ClientConnection:
         if self._block is None:
             raise ProtocolFault("a header block goes on that has not begun")
         _, first, parts, size = self._block
-        size += len(payload)
         # Of a block that is too large only so much is kept that this can be seen.
-        if size - len(payload) <= BLOCK_LIMIT:
+        if payload and size <= BLOCK_LIMIT:
             parts.append(payload)
-        self._block = (stream_id, first, parts, size)
+        self._block = (stream_id, first, parts, size + len(payload))
         if not flags & frames.END_HEADERS:
             return iter(())
         self._block = None
         return self._block_came(stream_id, first, b"".join(parts))
 
     def _block_came(self, stream_id: int, flags: int, block: bytes) -> Iterator[Event]:
-        stream = self._known(stream_id)
-        if stream is None:
+        answer = self._known(stream_id)
+        if answer is None:
             return
         try:
             headers = self._decoder.decode(block)
@@ -308,51 +258,45 @@ class ClientConnection:
             yield self._fault(stream_id, ENHANCE_YOUR_CALM, f"the peer sent headers of more than {BLOCK_LIMIT} bytes")
             return
         ended = bool(flags & frames.END_STREAM)
-        if not stream.headed and not ended and _informational(headers):
+        if not answer.headed and not ended and _informational(headers):
             return
-        if stream.headed and not ended:
+        if answer.headed and not ended:
             yield self._fault(stream_id, PROTOCOL_ERROR, "the peer sent trailers and did not end")
             return
-        stream.headed = True
+        answer.headed = True
         if ended:
-            self._end(stream_id, stream)
+            self._end(stream_id)
         yield HeadersCame(stream_id, headers, ended)
 
     def _reset(self, _flags: int, stream_id: int, payload: bytes) -> Iterator[Event]:
         if len(payload) != 4:
             raise ProtocolFault("a reset of a wrong size")
         if self._known(stream_id) is not None:
-            del self._streams[stream_id]
-            self._waiting.pop(stream_id, None)
+            self._forget(stream_id)
             yield WasReset(stream_id, int.from_bytes(payload, "big"), "")
 
     def _settings(self, flags: int, stream_id: int, payload: bytes) -> Iterator[Event]:
         if flags & frames.ACK:
-            return iter(())
+            return
         if stream_id or len(payload) % 6:
             raise ProtocolFault("settings of a wrong size")
         for key, value in struct.iter_unpack(">HI", payload):
             self._set(key, value)
         self._out.append(frame(frames.SETTINGS, frames.ACK, 0))
-        events = self._push_out_all()
         if not self.ready:
             self.ready = True
-            events.insert(0, Ready())
-        return iter(events)
+            yield Ready()
+        yield from self._sender.push_all()
 
     def _set(self, key: int, value: int) -> None:
         if key == _MAX_STREAMS:
             self.max_streams = value
         elif key == _INITIAL_WINDOW:
-            if value > _WINDOW_LIMIT:
-                raise ProtocolFault("a window that is too large")
-            for stream in self._streams.values():
-                stream.outbound += value - self._initial_window
-            self._initial_window = value
+            self._sender.set_first_window(value)
         elif key == _MAX_FRAME:
             if value not in _FRAME_SIZES:
                 raise ProtocolFault("a frame size that HTTP/2 does not have")
-            self._frame_limit = value
+            self._sender.frame_limit = value
 
     def _push(self, _flags: int, _stream_id: int, _payload: bytes) -> Iterator[Event]:
         raise ProtocolFault("the peer pushes, which it was told not to do")
@@ -369,91 +313,49 @@ class ClientConnection:
         if len(payload) < PING_SIZE:
             raise ProtocolFault("a GOAWAY of a wrong size")
         last, code = struct.unpack_from(">II", payload)
+        last &= _LAST_STREAM
         self.going = True
-        yield Goodbye(last & _LAST_STREAM, code, payload[8:200].decode("utf-8", "replace"))
-        for stream_id in [one for one in self._streams if one > last]:
-            del self._streams[stream_id]
-            self._waiting.pop(stream_id, None)
+        yield Goodbye(last, code, payload[8:200].decode("utf-8", "replace"))
+        for stream_id in [one for one in self._answers if one > last]:
+            self._forget(stream_id)
             yield WasReset(stream_id, REFUSED_STREAM, "")
 
     def _window_update(self, _flags: int, stream_id: int, payload: bytes) -> Iterator[Event]:
         if len(payload) != 4:
             raise ProtocolFault("a window of a wrong size")
-        size = int.from_bytes(payload, "big") & _WINDOW_LIMIT
+        size = int.from_bytes(payload, "big") & WINDOW_LIMIT
         if stream_id == 0:
-            self._window += size
-            if not size or self._window > _WINDOW_LIMIT:
-                raise ProtocolFault("the connection's window goes wrong")
-            yield from self._push_out_all()
-            return
-        stream = self._known(stream_id)
-        if stream is None:
-            return
-        stream.outbound += size
-        if not size or stream.outbound > _WINDOW_LIMIT:
-            yield self._fault(stream_id, FLOW_CONTROL_ERROR, "the stream's window goes wrong")
-            return
-        sent = self._push_out(stream_id, stream)
-        if sent:
-            yield Taken(stream_id, sent)
+            yield from self._sender.open_connection(size)
+        elif self._known(stream_id) is not None:
+            sent = self._sender.open_stream(stream_id, size)
+            if sent is None:
+                yield self._fault(stream_id, FLOW_CONTROL_ERROR, "the stream's window goes wrong")
+            elif sent:
+                yield Taken(stream_id, sent)
 
-    def _known(self, stream_id: int) -> _Stream | None:
-        """Return a stream under way, or None for one that is over."""
-        stream = self._streams.get(stream_id)
-        if stream is None and (stream_id >= self._next or not stream_id & 1):
+    def _known(self, stream_id: int) -> _Answer | None:
+        """Return the answer of a call under way, or None for one that is over."""
+        answer = self._answers.get(stream_id)
+        if answer is None and (stream_id >= self._next or not stream_id & 1):
             raise ProtocolFault(f"stream {stream_id} was never opened")
-        return stream
+        return answer
 
     def _fault(self, stream_id: int, code: int, text: str) -> Event:
         self.reset(stream_id, code)
         return WasReset(stream_id, code, text)
 
-    def _end(self, stream_id: int, stream: _Stream) -> None:
-        del self._streams[stream_id]
-        self._waiting.pop(stream_id, None)
-        if not stream.sent_end:
+    def _end(self, stream_id: int) -> None:
+        if not self._forget(stream_id):
             # The answer is complete without all of the request: the rest is not wanted.
             self._out.append(frame(frames.RST_STREAM, 0, stream_id, struct.pack(">I", NO_ERROR)))
 
-    # -- what goes out ------------------------------------------------------------------------------------------------
+    def _forget(self, stream_id: int) -> bool:
+        """Let a call go; return whether all of its request has gone out."""
+        del self._answers[stream_id]
+        return self._sender.end(stream_id)
 
     def _give_window(self, stream_id: int, size: int) -> None:
         self._out.append(frame(frames.WINDOW_UPDATE, 0, stream_id, struct.pack(">I", size)))
-
-    def _push_out_all(self) -> list[Event]:
-        # In the order in which they began to wait; one that still waits afterwards goes to the end, so none starves.
-        taken: list[Event] = []
-        for stream_id in list(self._waiting):
-            sent = self._push_out(stream_id, self._streams[stream_id])
-            if sent:
-                taken.append(Taken(stream_id, sent))
-        return taken
-
-    def _push_out(self, stream_id: int, stream: _Stream) -> int:
-        sent, pending = 0, stream.pending
-        self._waiting.pop(stream_id, None)
-        while pending and self._may_write:
-            room = min(stream.outbound, self._window, self._frame_limit)
-            if room <= 0:
-                break
-            data = pending[0]
-            if len(data) > room:
-                pending[0] = data[room:]
-                data = data[:room]
-            else:
-                pending.popleft()
-            size = len(data)
-            stream.outbound -= size
-            self._window -= size
-            sent += size
-            stream.sent_end = stream.ending and not pending
-            self._out.append(frame(frames.DATA, frames.END_STREAM if stream.sent_end else 0, stream_id, data))
-        if pending:
-            self._waiting[stream_id] = None
-        elif stream.ending and not stream.sent_end:
-            stream.sent_end = True
-            self._out.append(frame(frames.DATA, frames.END_STREAM, stream_id))
-        return sent
 
 
 def _informational(headers: Headers) -> bool:

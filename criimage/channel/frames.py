@@ -6,7 +6,9 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from criimage.channel.events import Event
 
 __all__ = [
     "FRAME_SIZE",
@@ -36,7 +38,13 @@ _HEAD = struct.Struct(">HBBBI")
 
 
 class ProtocolFault(Exception):
-    """What the peer sent is no HTTP/2, or not what HTTP/2 allows here: the connection is of no use any more."""
+    """What the peer sent is no HTTP/2, or not what HTTP/2 allows here: the connection is of no use any more.
+
+    Attributes:
+        events: what the peer told before that in the same bytes.
+    """
+
+    events: Sequence[Event] = ()
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:

@@ -17,13 +17,16 @@ from criimage.channel.frames import ProtocolFault
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BLOCK_LIMIT", "BlockDecoder", "Headers", "TooManyHeaders", "encode_block"]
+__all__ = ["BLOCK_LIMIT", "NO_TABLE", "BlockDecoder", "Headers", "TooManyHeaders", "encode_block"]
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case and values, as they stand on the wire."""
 
 BLOCK_LIMIT = 2**20
 """Largest header block, encoded or decoded, that is read."""
+
+NO_TABLE = b"\x20"
+"""At the beginning of a block: the table has size 0 from now on (RFC 7541 6.3)."""
 
 _KEPT = 128
 _KEPT_SIZE = 512

@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
-from criimage.channel.connection import (
-    ClientConnection,
-    DataCame,
-    Goodbye,
-    HeadersCame,
-    Ready,
-    Taken,
-    WasReset,
-)
+from criimage.channel.connection import ClientConnection
+from criimage.channel.events import DataCame, Goodbye, HeadersCame, Ready, Taken, WasReset
 from criimage.channel.frames import ProtocolFault
 from criimage.channel.watch import INTERVAL, PingWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from criimage.channel.connection import Event
+    from criimage.channel.events import Event
     from criimage.channel.header_blocks import Headers
 
 __all__ = ["Link", "Listener"]
+
+UNSENT_LIMIT = 2**27
+"""Bytes that may wait for the socket; requests are held back long before, answers to a peer's PINGs are not."""
+
+_CLOSED = "the peer closed the connection"
 
 
 class Listener(Protocol):
@@ -56,12 +54,14 @@ class Link(asyncio.Protocol):
     Attributes:
         connection: its state.
         ready: resolves when the handshake is over, fails with ProtocolFault if it cannot be any more.
+        place: what tells the socket that it was made to from one of the same path.
     """
 
     def __init__(self, name: str, changed: Callable[[Link], None], silence: Callable[[Link, bool], None]) -> None:
         loop = asyncio.get_running_loop()
         self.connection = ClientConnection()
         self.ready: asyncio.Future[None] = loop.create_future()
+        self.place: tuple[int, int] | None = None
         self._loop = loop
         self._name = name
         self._changed = changed
@@ -99,6 +99,7 @@ class Link(asyncio.Protocol):
         if self._listeners.pop(stream, None) is not None:
             self.connection.reset(stream, code)
             self.flush_soon()
+            self._hang_up_if_over()
             self._changed(self)
 
     def close(self) -> None:
@@ -106,10 +107,25 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def retire(self) -> None:
+        """Take no more calls; hang up when the last one is over."""
+        self.connection.going = True
+        self._hang_up_if_over()
+
     @property
     def is_open(self) -> bool:
         """Whether calls may be under way here."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def lost(self) -> str:
+        """Why the connection is no more; empty while it is."""
+        return "" if self.is_open else self._fault or _CLOSED
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a call can begin here now."""
+        return self.connection.has_room and self.is_open
 
     @property
     def silent(self) -> bool:
@@ -126,17 +142,23 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Tell everybody what came."""
+        events: Sequence[Event]
+        had_room, fault = self.connection.has_room, None
         try:
             events = self.connection.receive(data)
-        except ProtocolFault as fault:
-            self._fault = str(fault)
-            self.close()
-            return
+        except ProtocolFault as error:
+            events, fault = error.events, error
         answer = False
         for event in events:
             answer = self._tell(event) or answer
         if self._watch.heard(self._loop.time(), answer=answer):
             self._silence(self, False)
+        if fault is not None:
+            self._fault = str(fault)
+            self.close()
+            return
+        if self.connection.has_room and not had_room:
+            self._changed(self)
         self.flush_soon()
 
     def pause_writing(self) -> None:
@@ -153,15 +175,15 @@ class Link(asyncio.Protocol):
         """Tell every listener."""
         if self._timer is not None:
             self._timer.cancel()
-        reason = getattr(exc, "strerror", None) or str(exc) if exc else "the peer closed the connection"
-        text = self._fault or reason
+        reason = getattr(exc, "strerror", None) or str(exc) if exc else _CLOSED
+        self._fault = self._fault or reason
         self._transport = None
         if not self.ready.done():
-            self.ready.set_exception(ProtocolFault(text))
+            self.ready.set_exception(ProtocolFault(self._fault))
             self.ready.exception()  # nobody may wait for it any more
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
-            listener.was_lost(f"lost the connection to {self._name}: {text}")
+            listener.was_lost(f"lost the connection to {self._name}: {self._fault}")
         self._changed(self)
 
     def flush_soon(self) -> None:
@@ -175,6 +197,9 @@ class Link(asyncio.Protocol):
         data = self.connection.to_send()
         if data and self._transport is not None:
             self._transport.write(data)
+            if self._transport.get_write_buffer_size() > UNSENT_LIMIT:
+                self._fault = "the peer takes none of the answers that it asks for"
+                self._transport.abort()
 
     def _tell(self, event: Event) -> bool:
         """Pass an event on; return whether it is a piece of an answer."""
@@ -192,12 +217,10 @@ class Link(asyncio.Protocol):
         elif isinstance(event, Ready):
             if not self.ready.done():
                 self.ready.set_result(None)
-            self._changed(self)
         elif isinstance(event, Goodbye):
             self._fault = f"the peer said goodbye{': ' if event.text else ''}{event.text}"
             self._changed(self)
-            if not self._listeners:
-                self.close()
+            self._hang_up_if_over()
         return False
 
     def _tell_of_request(self, event: Taken | WasReset) -> None:
@@ -211,9 +234,13 @@ class Link(asyncio.Protocol):
     def _over(self, stream: int) -> Listener | None:
         listener = self._listeners.pop(stream, None)
         self._loop.call_soon(self._changed, self)
-        if self.connection.going and not self._listeners:
-            self.close()
+        self._hang_up_if_over()
         return listener
+
+    def _hang_up_if_over(self) -> None:
+        if self.connection.going and not self._listeners:
+            self._flush()
+            self.close()
 
     def _tick(self) -> None:
         ping, silent = self._watch.tick(self._loop.time(), waiting=bool(self._listeners))

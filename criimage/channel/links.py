@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from criimage.channel.connection import CANCEL
+from criimage.channel.events import CANCEL
 from criimage.channel.frames import ProtocolFault
 from criimage.channel.link import Link
 
@@ -24,6 +26,14 @@ HANDSHAKE_SECONDS = 5.0
 
 LINKS_LIMIT = 16
 """Connections at once, for peers that take few calls on each; beyond that calls wait for their turn."""
+
+CROWDED_SECONDS = 5.0
+"""How long calls may wait for their turn until that is told."""
+
+LOOK_SECONDS = 5.0
+"""How often it is looked whether another server's socket has taken the place of the one that calls go to."""
+
+_QUEUE_SECONDS = 0.05
 
 
 class Exchange:
@@ -84,11 +94,13 @@ class Links:
         self._told = told
         self._links: list[Link] = []
         self._waiting: deque[Exchange] = deque()
-        self._dialling: asyncio.Task[None] | None = None
+        self._dialling: asyncio.Task[Link | None] | None = None
         self._closed = False
         self._problem: str | None = None
         self._known = False
         self._lost = asyncio.Event()
+        self._crowded: asyncio.TimerHandle | None = None
+        self._full = f"{path} takes no more calls: some wait for their turn"
         self.generation = 0
 
     @property
@@ -107,10 +119,12 @@ class Links:
         exchange = Exchange(self, headers, listener, ended=ended)
         if not self._waiting:
             for link in self._links:
-                if link.connection.has_room:
+                if link.has_room:
                     exchange.begin(link)
                     return exchange
         self._waiting.append(exchange)
+        if self._crowded is None:
+            self._crowded = asyncio.get_running_loop().call_later(CROWDED_SECONDS, self._look_at_waiting)
         self._dial()
         return exchange
 
@@ -120,27 +134,44 @@ class Links:
             self._waiting.remove(exchange)
 
     async def keep(self) -> None:
-        """Connect, and again after every loss, until cancelled: what is wrong is known before a call needs it."""
+        """Connect, and again after every loss, until cancelled: what is wrong is known before a call needs it.
+
+        A socket that has taken the place of the one connected to is another server's: new calls go there, those under
+        way go on where they are.
+        """
         pause = 0.1
         while True:
             self._lost.clear()
-            if self._is_connected():
+            if await self._is_current():
                 pause = 0.1
-                await self._lost.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._lost.wait()
                 continue
             self._dial()
             if self._dialling is not None:
                 await asyncio.wait([self._dialling])
-            if not self._is_connected():
+            if not await self._is_current():
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 3.0)
 
+    async def _is_current(self) -> bool:
+        """Whether there is a connection to the socket that is there now, or to one that is there no more."""
+        place = await asyncio.to_thread(_place, self._path)
+        return any(self._is_used(link) and place in {None, link.place} for link in self._links)
+
+    @staticmethod
+    def _is_used(link: Link) -> bool:
+        return link.is_open and not link.connection.going
+
     def _is_connected(self) -> bool:
-        return any(link.is_open and not link.connection.going for link in self._links)
+        return any(self._is_used(link) for link in self._links)
 
     def close(self) -> None:
         """Hang up; every call under way is told that its connection is lost."""
         self._closed = True
+        if self._crowded is not None:
+            self._crowded.cancel()
         if self._dialling is not None:
             self._dialling.cancel()
         for link in list(self._links):
@@ -152,47 +183,69 @@ class Links:
             self._dialling = asyncio.get_running_loop().create_task(self._connect(), name=f"connect to {self._path}")
             self._dialling.add_done_callback(self._dialled)
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> Link | None:
+        """Return a connection that is ready, or None if there is none and that has been told."""
         link: Link | None = None
+        late = "its queue of connections is full"
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                loop = asyncio.get_running_loop()
                 made = Link(str(self._path), self._changed, self._silence)
-                _, link = await loop.create_unix_connection(lambda: made, str(self._path))
+                made.place = await asyncio.to_thread(_place, self._path)
+                sock = await _connected(self._path)
+                late = f"no handshake within {HANDSHAKE_SECONDS:g} s"
+                _, link = await asyncio.get_running_loop().create_unix_connection(lambda: made, sock=sock)
                 await link.ready
+                if link.lost:
+                    raise ConnectionResetError(link.lost)  # noqa: TRY301 - as the handshake's own end
         except (OSError, ProtocolFault) as error:
             if link is not None:
                 link.close()
             # TimeoutError is an OSError without a text.
-            reason = getattr(error, "strerror", None) or str(error) or f"no handshake within {HANDSHAKE_SECONDS:g} s"
+            reason = getattr(error, "strerror", None) or str(error) or late
             self._tell(f"cannot reach {self._path}: {reason}")
-            return
+            return None
         except BaseException:
             if link is not None:
                 link.close()
             raise
         if self._closed:
             link.close()
-            return
+            return None
+        for other in [other for other in self._links if other.place != link.place]:
+            other.retire()
         self._links.append(link)
         self.generation += 1
         self._tell(None)
+        return link
 
-    def _dialled(self, task: asyncio.Task[None]) -> None:
+    def _dialled(self, task: asyncio.Task[Link | None]) -> None:
         self._dialling = None
-        failed = task.cancelled() or task.exception() is not None
-        if self._problem is not None or failed:
+        made = None if task.cancelled() or task.exception() is not None else task.result()
+        if made is None:
             self._fail(self._problem or f"cannot reach {self._path}")
-        else:
+        elif made.is_open:
             self._start_waiting()
+        else:
+            # Lost before a call could begin: who waits is told, or a peer that does so would be called without end.
+            self._tell(f"lost the connection to {self._path}: {made.lost}")
+            self._fail(f"lost the connection to {self._path}: {made.lost}")
 
     def _start_waiting(self) -> None:
         while self._waiting:
-            link = next((one for one in self._links if one.connection.has_room), None)
+            link = next((one for one in self._links if one.has_room), None)
             if link is None:
                 self._dial()
                 return
             self._waiting.popleft().begin(link)
+        if self._problem == self._full:
+            self._tell(None)
+
+    def _look_at_waiting(self) -> None:
+        self._crowded = None
+        if self._waiting:
+            if self._is_connected() and self._problem is None:
+                self._tell(self._full)
+            self._crowded = asyncio.get_running_loop().call_later(CROWDED_SECONDS, self._look_at_waiting)
 
     def _fail(self, text: str) -> None:
         waiting, self._waiting = self._waiting, deque()
@@ -220,3 +273,31 @@ class Links:
             self._problem, self._known = problem, True
             if self._told is not None and not self._closed:
                 self._told(problem)
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+async def _connected(path: Path) -> socket.socket:
+    """Return a connected socket, as soon as the queue of the one that listens has a place.
+
+    Not by asyncio, which takes a socket for connected that found no place there.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        while True:
+            try:
+                sock.connect(str(path))
+            except BlockingIOError:
+                await asyncio.sleep(_QUEUE_SECONDS)
+            else:
+                return sock
+    except BaseException:
+        sock.close()
+        raise

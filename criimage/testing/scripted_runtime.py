@@ -10,63 +10,22 @@ words of grpc-go. The server records what came, byte for byte.
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import struct
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, cast
-from urllib.parse import quote
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
-from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes
+from criimage.testing.scripted_connection import Connection, Metadata, Recorded, ServedCall
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from h2.events import Event
+    from h2.settings import SettingCodes
 
 __all__ = ["Recorded", "Script", "ScriptedRuntime", "ServedCall"]
 
 UNIMPLEMENTED = 12
-_WINDOW = 2**20
 _VERSIONS = ("v1", "v1alpha2")
-
-Metadata = tuple[tuple[bytes, bytes], ...]
-
-
-@dataclass(slots=True)
-class Recorded:
-    """A call as it came.
-
-    Attributes:
-        path: `/package.Service/Method`.
-        headers: all of them, in their order.
-        body: the request's bytes, gRPC's five before each message included.
-        complete: whether the client has ended its side.
-        cancelled: whether the client has reset the call, or hung up.
-    """
-
-    path: str
-    headers: list[tuple[bytes, bytes]]
-    body: bytearray = field(default_factory=bytearray)
-    complete: bool = False
-    cancelled: bool = False
-
-    @property
-    def messages(self) -> list[bytes]:
-        """The request's messages."""
-        found, data = [], bytes(self.body)
-        while len(data) >= 5:
-            (length,) = struct.unpack_from(">I", data, 1)
-            found.append(data[5 : 5 + length])
-            data = data[5 + length :]
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +88,10 @@ class Script:
             await call.runtime.released.wait()
 
 
-Handler = Callable[["ServedCall"], Awaitable[None]]
+Handler = Callable[[ServedCall], Awaitable[None]]
+
+
+_VERSION = b"\x0a\x050.1.0\x12\x08scripted\x1a\x031.0\x22\x02v1"
 
 
 class ScriptedRuntime:
@@ -138,25 +100,34 @@ class ScriptedRuntime:
     Args:
         path: of the socket.
         versions: which versions of the API it has; the services of others are unknown.
-        max_streams: how many calls it takes at once on one connection.
+        settings: of HTTP/2, instead of 1000 calls at once on a connection and a window of 1 MiB for each.
 
     Attributes:
         calls: what came, in order.
         connections: how many were accepted.
         released: stalled scripts go on when it is set.
+        open: the connections that there are.
+        deaf: whether it reads and sends nothing.
+        settings: what new connections are told.
     """
 
-    def __init__(self, path: Path, *, versions: tuple[str, ...] = _VERSIONS, max_streams: int = 1000) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        versions: tuple[str, ...] = _VERSIONS,
+        settings: dict[SettingCodes | int, int] | None = None,
+    ) -> None:
         self.calls: list[Recorded] = []
         self.connections = 0
         self.released = asyncio.Event()
         self._path = path
         self._versions = versions
-        self._max_streams = max_streams
+        self.settings: dict[SettingCodes | int, int] = settings or {}
         self._handlers: dict[str, Handler] = {}
         self._server: asyncio.Server | None = None
-        self._open: set[_Connection] = set()
-        self._deaf = False
+        self.open: set[Connection] = set()
+        self.deaf = False
         for version in versions:
             self.on(f"/runtime.{version}.RuntimeService/Version", Script(messages=(_VERSION,)))
 
@@ -184,14 +155,14 @@ class ScriptedRuntime:
         """Listen, after `stop` again."""
         self._path.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Connection(self), str(self._path))
+        self._server = await loop.create_unix_server(lambda: Connection(self), str(self._path))
 
     async def stop(self) -> None:
         """Cut every connection without a word, as a killed process does, and listen no more."""
         if self._server is not None:
             self._server.close()
             self._server = None
-        for connection in list(self._open):
+        for connection in list(self.open):
             connection.cut()
         self._path.unlink(missing_ok=True)
         await asyncio.sleep(0)
@@ -206,20 +177,31 @@ class ScriptedRuntime:
 
     def go_deaf(self) -> None:
         """Read and send nothing more, on new connections too, as a stopped process does."""
-        self._deaf = True
-        for connection in self._open:
+        self.deaf = True
+        for connection in self.open:
             connection.listen(hears=False)
 
     def hear_again(self) -> None:
         """End what `go_deaf` began."""
-        self._deaf = False
-        for connection in self._open:
+        self.deaf = False
+        for connection in self.open:
             connection.listen(hears=True)
 
-    def say_goodbye(self) -> None:
-        """Send GOAWAY on every connection; calls under way are still answered."""
-        for connection in self._open:
-            connection.say_goodbye()
+    def tell(self, settings: dict[SettingCodes | int, int]) -> None:
+        """Send other settings on every connection, and on those to come."""
+        self.settings = {**self.settings, **settings}
+        for connection in self.open:
+            connection.tell(settings)
+
+    def say_goodbye(self, looked_at: int | None = None) -> None:
+        """Send GOAWAY on every connection.
+
+        Args:
+            looked_at: calls up to the one on this stream are still answered, those above have never been looked at;
+                None for all under way.
+        """
+        for connection in self.open:
+            connection.say_goodbye(looked_at)
 
     def called(self, method: str) -> list[Recorded]:
         """The calls of a method by its bare name."""
@@ -234,222 +216,3 @@ class ScriptedRuntime:
             return found
         text = f"unknown method {method} for service {service}" if known else f"unknown service {service}"
         return Script(status=UNIMPLEMENTED, text=text)
-
-
-_VERSION = b"\x0a\x050.1.0\x12\x08scripted\x1a\x031.0\x22\x02v1"
-
-
-class ServedCall:
-    """A call under way, for its handler.
-
-    Attributes:
-        runtime: whose it is.
-        recorded: what came of it until now.
-    """
-
-    def __init__(self, connection: _Connection, stream: int, recorded: Recorded) -> None:
-        self.runtime = connection.runtime
-        self.recorded = recorded
-        self.news = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-        self._connection = connection
-        self._stream = stream
-        self._headers_sent = False
-        self._read = 0
-
-    async def receive(self) -> bytes | None:
-        """Return the request's next message, or None at its end."""
-        while True:
-            body, start = self.recorded.body, self._read + 5
-            if len(body) >= start:
-                (length,) = struct.unpack_from(">I", body, self._read + 1)
-                if len(body) >= start + length:
-                    self._read = start + length
-                    return bytes(body[start : self._read])
-            if self.recorded.complete:
-                return None
-            self.news.clear()
-            await self.news.wait()
-
-    async def send_headers(self, metadata: Metadata = ()) -> None:
-        """Send the answer's headers."""
-        self._headers_sent = True
-        await self._connection.send_headers(self._stream, [*_HEADERS, *metadata], end=False)
-
-    async def send(self, message: bytes) -> None:
-        """Send a message as fast as the client takes it."""
-        await self.send_bytes(struct.pack(">BI", 0, len(message)) + message)
-
-    async def send_bytes(self, data: bytes) -> None:
-        """Send bytes of the answer as they are, whatever they mean."""
-        if not self._headers_sent:
-            await self.send_headers()
-        await self._connection.send_data(self._stream, data)
-
-    async def finish(
-        self, status: int | None = 0, text: str = "", details: bytes = b"", trailers: Metadata = ()
-    ) -> None:
-        """End the call."""
-        found = [] if status is None else [(b"grpc-status", str(status).encode())]
-        if text:
-            found.append((b"grpc-message", quote(text, safe=_PRINTABLE).encode()))
-        if details:
-            found.append((b"grpc-status-details-bin", base64.b64encode(details).rstrip(b"=")))
-        headers = [*found, *trailers]
-        await self._connection.send_headers(
-            self._stream, headers if self._headers_sent else [*_HEADERS, *headers], end=True
-        )
-
-    def reset(self, code: int) -> None:
-        """End the call by a reset."""
-        self._connection.reset(self._stream, code)
-
-    def hang_up(self) -> None:
-        """Cut the connection."""
-        self._connection.cut()
-
-
-_HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc")]
-_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if code != 0x25)
-
-
-class _Connection(asyncio.Protocol):
-    def __init__(self, runtime: ScriptedRuntime) -> None:
-        self.runtime = runtime
-        self._h2 = H2Connection(
-            H2Configuration(
-                client_side=False,
-                header_encoding=None,
-                validate_inbound_headers=False,
-                normalize_inbound_headers=False,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        self._calls: dict[int, ServedCall] = {}
-        self._unheard: deque[bytes] = deque()
-        self._hears = True
-        self._windows = asyncio.Event()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self.runtime.connections += 1
-        self.runtime._open.add(self)  # noqa: SLF001 - one of its parts
-        self._h2.initiate_connection()
-        self._h2.update_settings(
-            {
-                SettingCodes.MAX_CONCURRENT_STREAMS: self.runtime._max_streams,  # noqa: SLF001
-                SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
-            }
-        )
-        self._h2.increment_flow_control_window(16 * _WINDOW)
-        self.listen(hears=not self.runtime._deaf)  # noqa: SLF001
-        self._flush()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.runtime._open.discard(self)  # noqa: SLF001
-        self._transport = None
-        for stream in list(self._calls):
-            self._leave(stream)
-
-    def listen(self, *, hears: bool) -> None:
-        self._hears = hears
-        if hears:
-            self._flush()
-            while self._unheard and self._hears:
-                self.data_received(self._unheard.popleft())
-
-    def data_received(self, data: bytes) -> None:
-        if not self._hears:
-            self._unheard.append(data)
-            return
-        try:
-            events = self._h2.receive_data(data)
-        except ProtocolError:
-            self.cut()
-            return
-        for event in events:
-            self._take(event)
-        self._windows.set()
-        self._flush()
-
-    def _take(self, event: Event) -> None:
-        if isinstance(event, RequestReceived):
-            self._begin(event.stream_id or 0, [(bytes(name), bytes(value)) for name, value in event.headers or ()])
-            return
-        stream = getattr(event, "stream_id", None)
-        call = self._calls.get(stream or 0)
-        if isinstance(event, DataReceived) and event.flow_controlled_length:
-            with contextlib.suppress(ProtocolError):
-                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id or 0)
-        if call is None:
-            return
-        if isinstance(event, DataReceived):
-            call.recorded.body += event.data or b""
-        elif isinstance(event, StreamEnded):
-            call.recorded.complete = True
-        elif isinstance(event, StreamReset):
-            self._leave(event.stream_id or 0)
-        call.news.set()
-
-    def _begin(self, stream: int, headers: list[tuple[bytes, bytes]]) -> None:
-        path = dict(headers).get(b":path", b"").decode("latin-1")
-        recorded = Recorded(path, headers)
-        self.runtime.calls.append(recorded)
-        call = ServedCall(self, stream, recorded)
-        self._calls[stream] = call
-        call.task = asyncio.get_running_loop().create_task(self._play(call, stream))
-
-    async def _play(self, call: ServedCall, stream: int) -> None:
-        handler = self.runtime.handler(call.recorded.path)
-        try:
-            await handler(call)
-        except ProtocolError:
-            call.recorded.cancelled = True
-        finally:
-            self._calls.pop(stream, None)
-
-    def _leave(self, stream: int) -> None:
-        call = self._calls.pop(stream, None)
-        if call is not None and call.task is not None:
-            call.recorded.cancelled = True
-            call.task.cancel()
-
-    async def send_headers(self, stream: int, headers: list[tuple[bytes, bytes]], *, end: bool) -> None:
-        self._h2.send_headers(stream, headers, end_stream=end)
-        self._flush()
-
-    async def send_data(self, stream: int, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            room = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
-            if room <= 0:
-                self._windows.clear()
-                await self._windows.wait()
-                continue
-            self._h2.send_data(stream, bytes(view[:room]))
-            view = view[room:]
-            self._flush()
-        # An endless script must let others run.
-        await asyncio.sleep(0)
-
-    def reset(self, stream: int, code: int) -> None:
-        self._h2.reset_stream(stream, code)
-        self._flush()
-
-    def say_goodbye(self) -> None:
-        last = self._h2.highest_inbound_stream_id
-        frame = struct.pack(">HBBBIII", 0, 8, 7, 0, 0, last, 0)
-        if self._transport is not None:
-            self._transport.write(frame)
-
-    def cut(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _flush(self) -> None:
-        if self._hears and self._transport is not None:
-            data: Any = self._h2.data_to_send()
-            if data:
-                self._transport.write(data)

@@ -11,14 +11,13 @@ import h2.settings
 import pytest
 
 from criimage.channel import frames
-from criimage.channel.connection import (
+from criimage.channel.connection import STREAM_WINDOW, ClientConnection
+from criimage.channel.events import (
     CANCEL,
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     NO_ERROR,
     REFUSED_STREAM,
-    STREAM_WINDOW,
-    ClientConnection,
     DataCame,
     Goodbye,
     HeadersCame,
@@ -243,6 +242,86 @@ def test_a_goodbye() -> None:
     assert connection.receive(headers(first, ANSWER)) == [HeadersCame(first, ANSWER, ended=False)]
 
 
+def test_a_goodbye_with_the_reserved_bit() -> None:
+    """That bit of the last stream's number means nothing (RFC 9113 6.8)."""
+    connection = ready()
+    first, second = connection.begin(REQUEST, ended=True), connection.begin(REQUEST, ended=True)
+    events = connection.receive(frame(frames.GOAWAY, 0, 0, struct.pack(">II", 2**31 | first, 0)))
+    assert events == [Goodbye(first, 0, ""), WasReset(second, REFUSED_STREAM, "")]
+
+
+def test_a_peer_without_a_table_of_headers_reads_every_block() -> None:
+    """One that allows no table, from the start or later, wants ours to be seen to be empty (RFC 7541 4.2)."""
+    for at_once in (True, False):
+        server = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False)
+        )
+        server.initiate_connection()
+        client = ClientConnection()
+
+        def told(server: h2.connection.H2Connection, client: ClientConnection) -> list[h2.events.Event]:
+            client.receive(server.data_to_send())
+            return server.receive_data(client.to_send())
+
+        told(server, client)
+        if not at_once:
+            client.begin(REQUEST[:3], ended=True)
+            told(server, client)
+        server.update_settings({h2.settings.SettingCodes.HEADER_TABLE_SIZE: 0})
+        told(server, client)
+        client.begin(REQUEST[:3], ended=True)
+        found = [one for one in told(server, client) if isinstance(one, h2.events.RequestReceived)]
+        assert [[tuple(header) for header in one.headers] for one in found] == [REQUEST[:3]]
+
+
+def test_a_window_that_goes_below_zero() -> None:
+    """Room that the peer takes back under a request is waited for again (RFC 9113 6.9.2)."""
+    connection = ready((4, 10))
+    stream = connection.begin(REQUEST)
+    assert connection.send(stream, b"0123456789abcdef", ended=True) == 10
+    connection.receive(frame(frames.SETTINGS, 0, 0, frames.settings_payload({4: 0})))
+    connection.to_send()
+    assert connection.receive(frame(frames.WINDOW_UPDATE, 0, stream, struct.pack(">I", 10))) == []
+    assert sent(connection) == []
+    assert connection.receive(frame(frames.WINDOW_UPDATE, 0, stream, struct.pack(">I", 2))) == [Taken(stream, 2)]
+    assert sent(connection) == [(frames.DATA, 0, stream, b"ab")]
+
+
+def test_data_that_is_none_is_passed_over() -> None:
+    """Frames without data have no window that bounds them: nobody is told, and what padding cost is given back."""
+    connection = ready()
+    stream = connection.begin(REQUEST, ended=True)
+    connection.receive(headers(stream, ANSWER))
+    connection.to_send()
+    assert connection.receive(frame(frames.DATA, 0, stream) * 1000) == []
+    padding = frame(frames.DATA, frames.PADDED, stream, b"\xff" + bytes(255))
+    assert connection.receive(padding * (STREAM_WINDOW // 256)) == []
+    updates = [payload for kind, _, number, payload in sent(connection) if kind == frames.WINDOW_UPDATE and number]
+    assert sum(int.from_bytes(one, "big") for one in updates) == STREAM_WINDOW
+    assert connection.receive(frame(frames.DATA, frames.END_STREAM, stream)) == [DataCame(stream, b"", 0, ended=True)]
+
+
+def test_header_blocks_of_many_empty_frames_take_no_memory() -> None:
+    """A block that goes on and on with nothing in it is no more than its first frame."""
+    connection = ready()
+    stream = connection.begin(REQUEST, ended=True)
+    connection.receive(frame(frames.HEADERS, 0, stream, encode_block(ANSWER)))
+    connection.receive(frame(frames.CONTINUATION, 0, stream) * 1000)
+    assert connection._block is not None
+    assert len(connection._block[2]) == 1
+    events = connection.receive(frame(frames.CONTINUATION, frames.END_HEADERS, stream))
+    assert events == [HeadersCame(stream, ANSWER, ended=False)]
+
+
+def test_what_came_before_a_fault_is_told() -> None:
+    """An answer is complete though nonsense follows it in the same bytes."""
+    connection = ready()
+    stream = connection.begin(REQUEST, ended=True)
+    with pytest.raises(ProtocolFault) as caught:
+        connection.receive(headers(stream, TRAILERS, frames.END_HEADERS | frames.END_STREAM) + b"HTTP/1.1 500 no")
+    assert caught.value.events == [HeadersCame(stream, TRAILERS, ended=True)]
+
+
 def test_pings() -> None:
     """The peer's are answered with what they hold; the answer to ours is told."""
     connection = ready()
@@ -283,6 +362,9 @@ def test_informational_headers_are_passed_over() -> None:
         SETTINGS + frame(frames.SETTINGS, 0, 0, frames.settings_payload({5: 1})),
         SETTINGS + frame(frames.SETTINGS, 0, 0, frames.settings_payload({4: 2**31})),
         SETTINGS + frame(frames.SETTINGS, 0, 0, b"12345"),
+        SETTINGS
+        + frame(frames.WINDOW_UPDATE, 0, 1, struct.pack(">I", 2**31 - 1 - 65_535))
+        + frame(frames.SETTINGS, 0, 0, frames.settings_payload({4: 65_536})),
         SETTINGS + frame(frames.GOAWAY, 0, 0, b"short"),
         SETTINGS + frame(frames.PING, 0, 0, b"short"),
         SETTINGS + frame(frames.RST_STREAM, 0, 1, b"short"),

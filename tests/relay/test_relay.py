@@ -1,58 +1,28 @@
-"""The relay between real sockets: a client of frames or google's own, the server, and a runtime that does as told."""
+"""The relay between real sockets: what passes through it, unchanged and without holding up anything else."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import platform
 import struct
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import pytest
 from grpclib.const import Status
 
-from criimage import problems, wire
-from criimage.channel import links
+from criimage import wire
 from criimage.metrics import PrometheusMetrics
 from criimage.testing.scripted_runtime import Script, ScriptedRuntime
-from parts.criimage_process import criimage
 from parts.google_client import google_client
-from parts.raw_client import RawClient, framed, grpc_headers, raw_client
-from parts.serving import Serving, serving, until
+from parts.raw_client import framed, grpc_headers, raw_client
+from parts.serving import serving, until
+from relay.between import SERVICE, STATUS, UNKNOWN_METHOD, relayed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, MutableMapping
+    from collections.abc import MutableMapping
+    from pathlib import Path
 
     from criimage.testing.scripted_runtime import ServedCall
-
-SERVICE = "/runtime.v1.RuntimeService"
-STATUS = f"{SERVICE}/Status"
-UNKNOWN_METHOD = f"{SERVICE}/InventedTomorrow"
-
-
-@dataclass(frozen=True)
-class Relayed:
-    """A runtime, the server before it, and a client."""
-
-    runtime: ScriptedRuntime
-    server: Serving
-    client: RawClient
-
-
-@asynccontextmanager
-async def relayed(folder: Path, **options: Any) -> AsyncIterator[Relayed]:  # noqa: ANN401 - of ScriptedRuntime
-    path = folder / "runtime.sock"
-    async with (
-        ScriptedRuntime(path, **options) as runtime,
-        serving(folder, runtime={"endpoint": f"unix://{path}"}) as server,
-        raw_client(server.path) as client,
-    ):
-        yield Relayed(runtime, server, client)
 
 
 async def test_metadata_bytes_and_details_pass_unchanged(tmp_path: Path) -> None:
@@ -203,18 +173,6 @@ async def test_a_client_that_dies_ends_its_calls_in_the_runtime(tmp_path: Path) 
         await until(lambda: all(call.cancelled for call in there.runtime.called("Status")))
 
 
-async def test_a_runtime_that_breaks_off(tmp_path: Path) -> None:
-    """What came before is passed on; then the client gets UNAVAILABLE with the reason, and the next call works."""
-    async with relayed(tmp_path) as there:
-        there.runtime.on(STATUS, Script(messages=(b"half",), hang_up=True))
-        answer = await there.client.call(STATUS)
-        assert answer.messages == [b"half"]
-        assert answer.status == Status.UNAVAILABLE.value
-        assert str(tmp_path / "runtime.sock") in answer.message
-        there.runtime.on(STATUS, Script(messages=(b"whole",)))
-        assert (await there.client.call(STATUS)).messages == [b"whole"]
-
-
 async def test_a_stalled_stream_slows_no_other_call_and_fills_no_memory(tmp_path: Path) -> None:
     """A client that takes nothing of endless answers: the runtime is stopped by its window, others are served."""
     async with relayed(tmp_path) as there, raw_client(there.server.path, window=1000) as slow:
@@ -272,174 +230,6 @@ async def test_two_subscribers_each_get_every_event(tmp_path: Path) -> None:
             assert (await call.finished()).status == 0
 
 
-async def test_a_missing_runtime(tmp_path: Path) -> None:
-    """UNAVAILABLE at once with the endpoint in the text, health and log say so, and it is found when it comes."""
-    path = tmp_path / "runtime.sock"
-    async with (
-        serving(tmp_path, runtime={"endpoint": f"unix://{path}"}) as server,
-        raw_client(server.path) as client,
-    ):
-        answer = await client.call(STATUS)
-        assert answer.status == Status.UNAVAILABLE.value
-        assert answer.message == f"cannot reach {path}: No such file or directory"
-        assert (await client.call("/grpc.health.v1.Health/Check")).messages == [b"\x08\x02"]
-        assert str(path) in problems.standing()["runtime"].text
-        # The image service is none the worse.
-        assert (await client.call("/runtime.v1.ImageService/ListImages")).status == 0
-        async with ScriptedRuntime(path) as runtime:
-            runtime.on(STATUS, Script(messages=(b"here",)))
-            assert (await client.call(STATUS)).messages == [b"here"]
-            await until(lambda: not problems.standing())
-            assert (await client.call("/grpc.health.v1.Health/Check")).messages == [b"\x08\x01"]
-
-
-async def test_a_runtime_that_restarts_is_found_without_a_call(tmp_path: Path) -> None:
-    """Connected again by itself, so that a problem that is over is not told until somebody calls."""
-    async with relayed(tmp_path) as there:
-        await until(lambda: there.runtime.connections == 1)
-        await there.runtime.stop()
-        await until(lambda: problems.standing())
-        await there.runtime.start()
-        await until(lambda: not problems.standing())
-        assert there.runtime.connections == 2
-
-
-async def test_a_runtime_that_does_not_finish_the_handshake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """UNAVAILABLE after the handshake's limit, not after the caller's patience."""
-    monkeypatch.setattr(links, "HANDSHAKE_SECONDS", 0.2)
-    path = tmp_path / "runtime.sock"
-    async with ScriptedRuntime(path) as runtime:
-        runtime.go_deaf()
-        async with (
-            serving(tmp_path, runtime={"endpoint": f"unix://{path}"}) as server,
-            raw_client(server.path) as client,
-        ):
-            answer = await client.call(STATUS)
-            assert answer.status == Status.UNAVAILABLE.value
-            assert answer.message == f"cannot reach {path}: no handshake within 0.2 s"
-            runtime.hear_again()
-            runtime.on(STATUS, Script())
-            await until(lambda: not problems.standing())
-            assert (await client.call(STATUS)).status == 0
-
-
-async def test_a_runtime_that_hangs_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call lasts as long as its caller waits; the silence is a problem, and none any more when it ends."""
-    monkeypatch.setattr("criimage.channel.link.INTERVAL", 0.05)
-    monkeypatch.setattr("criimage.channel.watch.INTERVAL", 0.05)
-    monkeypatch.setattr("criimage.channel.watch.ANSWER_SECONDS", 0.2)
-    async with relayed(tmp_path) as there:
-        there.runtime.on(STATUS, Script(messages=(b"late",)))
-        await there.client.call(STATUS)
-        there.runtime.go_deaf()
-        call = await there.client.send(grpc_headers(STATUS), framed(b""))
-        await until(lambda: "runtime" in problems.standing())
-        assert (
-            problems.standing()["runtime"].text
-            == f"{tmp_path / 'runtime.sock'} does not answer: a PING has had no reply"
-        )
-        assert not call.done.is_set()
-        there.runtime.hear_again()
-        assert (await call.finished()).messages == [b"late"]
-        await until(lambda: not problems.standing())
-
-
-async def test_a_deadline_that_the_runtime_does_not_keep(tmp_path: Path) -> None:
-    """A client that leaves its deadline to the server gets its answer, and the runtime's call is ended."""
-    async with relayed(tmp_path) as there:
-        there.runtime.on(STATUS, Script(stall_after=0))
-        answer = await there.client.call(STATUS, changes={"grpc-timeout": "10m"})
-        assert answer.status == Status.DEADLINE_EXCEEDED.value
-        await until(lambda: there.runtime.called("Status")[0].cancelled)
-
-
-@pytest.mark.parametrize(
-    ("asked", "had"), [("v1", "v1alpha2"), ("v1alpha2", "v1"), ("v1", "v1"), ("v1alpha2", "v1alpha2")]
-)
-async def test_a_version_that_the_runtime_lacks_goes_up_in_the_other(tmp_path: Path, asked: str, had: str) -> None:
-    """The same bytes under the other path; one question for a connection, however many calls (relay-and-cri 1)."""
-    async with relayed(tmp_path, versions=(had,)) as there:
-        there.runtime.on(f"/runtime.{had}.RuntimeService/Status", Script(messages=(b"ready",)))
-        calls = [
-            await there.client.send(grpc_headers(f"/runtime.{asked}.RuntimeService/Status"), framed(b"\x08\x01"))
-            for _ in range(10)
-        ]
-        for call in calls:
-            assert (await call.finished()).messages == [b"ready"]
-        assert {call.path for call in there.runtime.called("Status")} == {f"/runtime.{had}.RuntimeService/Status"}
-        assert {tuple(call.messages) for call in there.runtime.called("Status")} == {(b"\x08\x01",)}
-        assert len(there.runtime.called("Version")) <= 2
-
-
-async def test_a_runtime_that_comes_back_with_another_version(tmp_path: Path) -> None:
-    """What is known of a runtime ends with the connection to it."""
-    async with relayed(tmp_path, versions=("v1alpha2",)) as there:
-        for version in ("v1alpha2", "v1"):
-            there.runtime.on(f"/runtime.{version}.RuntimeService/Status", Script(messages=(version.encode(),)))
-        assert (await there.client.call(STATUS)).messages == [b"v1alpha2"]
-        assert there.server.assembly.relay is not None
-        links_there = there.server.assembly.relay._channel.links
-        before = links_there.generation
-        await there.runtime.restart(versions=("v1",))
-        await until(lambda: links_there.generation > before)
-        # Made before there is a connection again: what was known must not be used for it.
-        assert (await there.client.call(STATUS)).messages == [b"v1"]
-
-
-async def test_more_calls_than_the_runtime_takes_on_a_connection(tmp_path: Path) -> None:
-    """Another connection is made instead of a wait: endless streams use no other caller's places up."""
-    async with relayed(tmp_path, max_streams=4) as there:
-        there.runtime.on(STATUS, Script(stall_after=0))
-        for _ in range(10):
-            await there.client.send(grpc_headers(STATUS), framed(b""))
-        await until(lambda: len(there.runtime.called("Status")) == 10)
-        assert there.runtime.connections >= 3
-
-
-async def test_a_runtime_that_says_goodbye(tmp_path: Path) -> None:
-    """Calls under way are answered on the old connection, new ones on a new one."""
-    async with relayed(tmp_path) as there:
-        there.runtime.on(STATUS, Script(messages=(b"answered",), stall_after=1))
-        call = await there.client.send(grpc_headers(STATUS), framed(b""))
-        await until(lambda: call.messages)
-        there.runtime.say_goodbye()
-        await until(lambda: there.runtime.connections == 2)
-        there.runtime.on(STATUS, Script(messages=(b"new",)))
-        assert (await there.client.call(STATUS)).messages == [b"new"]
-        there.runtime.release()
-        assert (await call.finished()).status == 0
-
-
-async def test_a_goodbye_of_a_runtime_that_takes_no_new_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While it still answers what is under way, it is tried now and then, not without a pause."""
-    async with relayed(tmp_path) as there:
-        there.runtime.on(STATUS, Script(messages=(b"answered",), stall_after=1))
-        call = await there.client.send(grpc_headers(STATUS), framed(b""))
-        await until(lambda: call.messages)
-        dialled = 0
-        connect = links.Links._connect
-
-        async def counted(self: links.Links) -> None:
-            nonlocal dialled
-            dialled += 1
-            await connect(self)
-
-        monkeypatch.setattr(links.Links, "_connect", counted)
-        (tmp_path / "runtime.sock").unlink()
-        there.runtime.say_goodbye()
-        await until(lambda: problems.standing())
-        # Far more turns than the pauses leave room for, were there none.
-        for _ in range(500):
-            await asyncio.sleep(0)
-        assert dialled <= 2
-        answer = await there.client.call(STATUS)
-        assert answer.status == Status.UNAVAILABLE.value
-        there.runtime.release()
-        assert (await call.finished()).status == 0
-
-
 async def test_stopping_ends_streams_that_have_no_end(tmp_path: Path) -> None:
     """SIGTERM: their clients are told why, and the runtime that nobody listens any more."""
     path = tmp_path / "runtime.sock"
@@ -478,73 +268,3 @@ async def test_a_debug_line_and_figures(tmp_path: Path, events: list[MutableMapp
     (line,) = [event for event in events if event["event"] == "call relayed"]
     assert (line["log_level"], line["method"], line["status"]) == ("debug", STATUS, "NOT_FOUND")
     assert "secret" not in repr(events)
-
-
-def _descriptors(process: int | str = "self") -> int:
-    return len(list(Path(f"/proc/{process}/fd").iterdir()))
-
-
-def _resident(process: int) -> int:
-    """Bytes of memory that a process has of its own."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
-
-
-async def many_calls(client: RawClient, runtime: ScriptedRuntime, count: int) -> None:
-    """So many calls, at most 50 at once, one in 50 of them left by the client."""
-    runtime.on(STATUS, Script(messages=(b"answer",)))
-    runtime.on(UNKNOWN_METHOD, Script(stall_after=0))
-    for _ in range(0, count, 50):
-        stalled = await client.send(grpc_headers(UNKNOWN_METHOD), framed(b"x" * 100))
-        calls = [await client.send(grpc_headers(STATUS), framed(b"x" * 100)) for _ in range(49)]
-        for call in calls:
-            assert (await call.finished()).status == 0
-        client.cancel(stalled)
-        await client.flush()
-        client.answers.clear()
-        runtime.calls.clear()
-
-
-async def flat(folder: Path, count: int) -> None:
-    """Sees that no object and no descriptor stays, however many calls there are."""
-    async with relayed(folder) as there:
-        await many_calls(there.client, there.runtime, 500)
-        gc.collect()
-        before = (len(gc.get_objects()), _descriptors())
-        await many_calls(there.client, there.runtime, count)
-        await there.server.quiet()
-        gc.collect()
-        after = (len(gc.get_objects()), _descriptors())
-        assert after[1] == before[1]
-        assert after[0] - before[0] < 2_000
-
-
-async def test_calls_leave_nothing(tmp_path: Path) -> None:
-    """No object and no descriptor stays of a call, whatever its end."""
-    await flat(tmp_path, 1_000)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-async def test_20_000_calls_leave_nothing(tmp_path: Path) -> None:
-    """The same over 20,000 calls."""
-    await flat(tmp_path, 20_000)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-async def test_20_000_calls_take_no_memory(tmp_path: Path, long_run: Callable[[str, str], None]) -> None:
-    """A server in a process of its own: after the first 10,000 calls, 10,000 more add next to nothing to it."""
-    path = tmp_path / "runtime.sock"
-    config = f'backend = "memory"\n[runtime]\nendpoint = "unix://{path}"\n'
-    async with ScriptedRuntime(path) as runtime:
-        with criimage(config) as server:
-            async with raw_client(server.socket) as client:
-                seen = []
-                for count in (2_000, 8_000, 10_000):
-                    await many_calls(client, runtime, count)
-                    seen.append((_resident(server.process.pid), _descriptors(server.process.pid)))
-    after = ", ".join(f"{size / 2**20:.1f} MiB and {files} descriptors" for size, files in seen)
-    long_run(f"Linux {platform.release()}", f"after 2,000, 10,000 and 20,000 calls: {after}")
-    assert len({files for _, files in seen}) == 1
-    assert seen[2][0] - seen[1][0] < 2**20

@@ -15,7 +15,7 @@ from grpclib.const import Status
 from grpclib.metadata import encode_grpc_message
 
 from criimage.channel.calls import status_of_trailers
-from criimage.channel.connection import CANCEL
+from criimage.channel.events import CANCEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
