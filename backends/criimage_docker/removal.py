@@ -12,7 +12,7 @@ from criimage.backend import waiting_for
 from criimage.disk_failures import disk_failure
 from criimage.errors import CriimageError, ImageInUse, OperationFailed
 from criimage.masking import mask_forms
-from criimage_docker.engine.api import CONFLICT, NOT_FOUND, Refusal
+from criimage_docker.engine.answers import CONFLICT, NOT_FOUND, Refusal
 from criimage_docker.engine.records import convert, unreadable_names
 from criimage_docker.engine.words import STORE, tidy
 

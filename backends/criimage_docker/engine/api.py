@@ -24,8 +24,8 @@ from aiodocker.exceptions import DockerError
 
 from criimage import tracing
 from criimage.errors import BackendUnavailable
-from criimage.foreign_json import check, parse
-from criimage.foreign_text import keep_start
+from criimage.foreign_json import parse
+from criimage_docker.engine.answers import Refusal, container_name, nonsense, object_of, objects_of, words_of
 from criimage_docker.engine.features import Features
 
 if TYPE_CHECKING:
@@ -34,12 +34,9 @@ if TYPE_CHECKING:
     from criimage.reference import ImageID, Reference
     from criimage_docker.engine.address import Address
 
-__all__ = ["NOT_FOUND", "Engine", "Refusal"]
+__all__ = ["Engine", "PingReply"]
 
 T = TypeVar("T")
-
-NOT_FOUND = 404
-CONFLICT = 409
 
 _NEWEST = (1, 51)
 _OLDEST = (1, 30)
@@ -50,27 +47,11 @@ _CONNECT_SECONDS = 5.0
 _PING_SECONDS = 2.0
 _SHORT_CONNECTIONS = 100
 _BAD_REQUEST = 400
-_NAME_LIMIT = 255
-_BODY_LIMIT = 1024 * 1024
 _NO_CONNECTION = 900
 """What aiodocker calls the status of a request that found nobody (A5)."""
 
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 _MINIMUM = re.compile(r"[Mm]inimum supported API version is (\d+)\.(\d+)")
-
-
-class Refusal(Exception):
-    """The engine answered, and the answer is an error.
-
-    Attributes:
-        status: of HTTP.
-        message: the engine's own words, without the prefix that Go's client adds (G6).
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status}: {message}")
-        self.status = status
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +119,7 @@ class Engine:
         except (aiohttp.ClientError, OSError) as error:
             raise self._unavailable(error) from error
         if status != 200:
-            raise BackendUnavailable(f"the Docker engine at {self.address.shown} is not well: {_words(body, status)}")
+            raise BackendUnavailable(f"the Docker engine at {self.address.shown} is not well: {words_of(body, status)}")
         offered = _VERSION.fullmatch(headers.get("Api-Version", ""))
         if offered is None:
             raise BackendUnavailable(f"what answers at {self.address.shown} is no Docker engine")
@@ -176,11 +157,11 @@ class Engine:
             hidden: with the nameless images that others were built on.
         """
         filters = {"reference": [reference]} if reference else None
-        return _objects(await self._call(lambda docker: docker.images.list(all=hidden, filters=filters)))
+        return objects_of(await self._call(lambda docker: docker.images.list(all=hidden, filters=filters)))
 
     async def inspect(self, image: ImageID | Reference) -> dict[str, Any]:
         """Return what the engine knows about one image."""
-        return _object(await self._call(lambda docker: docker.images.inspect(str(image))))
+        return object_of(await self._call(lambda docker: docker.images.inspect(str(image))))
 
     async def inspect_prefix(self, digits: str) -> dict[str, Any]:
         """Return what the engine knows about the one image whose ID begins so; it looks for a name first.
@@ -188,7 +169,7 @@ class Engine:
         Args:
             digits: hexadecimal (`Lookup.id_prefix`), so nothing that could turn a URL.
         """
-        return _object(await self._call(lambda docker: docker.images.inspect(digits)))
+        return object_of(await self._call(lambda docker: docker.images.inspect(digits)))
 
     async def distribution(self, reference: Reference, auth: str) -> None:
         """Have the engine ask the registry for a manifest with somebody's credentials.
@@ -206,7 +187,7 @@ class Engine:
 
     async def history(self, image: ImageID) -> list[dict[str, Any]]:
         """Return the image's history, the newest step first."""
-        return _objects(await self._call(lambda docker: docker.images.history(str(image))))
+        return objects_of(await self._call(lambda docker: docker.images.history(str(image))))
 
     async def delete(self, image: ImageID | Reference) -> None:
         """Delete one name, or an image that has no other; never by force (R3)."""
@@ -219,19 +200,19 @@ class Engine:
     async def containers_of(self, image: ImageID) -> list[str]:
         """Return the names of the containers, running or not, that were made of exactly this image (R9)."""
         filters = json.dumps({"ancestor": [str(image)]})
-        found = _objects(await self._json("containers/json", {"all": "1", "filters": filters}))
+        found = objects_of(await self._json("containers/json", {"all": "1", "filters": filters}))
         # The filter finds containers of images built on this one as well.
         own = [one for one in found if one.get("ImageID") == str(image)]
-        return sorted(keep_start(_container_name(one), _NAME_LIMIT) for one in own)
+        return sorted(container_name(one) for one in own)
 
     async def info(self) -> Mapping[str, Any]:
         """Return what the engine says about itself."""
-        return _object(await self._call(lambda docker: docker.system.info()))
+        return object_of(await self._call(lambda docker: docker.system.info()))
 
     async def disk_usage(self) -> dict[str, Any]:
         """Return the engine's account of its disk, for images alone where it can be asked for them alone."""
         only_images = {"type": "image"} if await self.version() >= (1, 42) else {}
-        return _object(await self._json("system/df", only_images))
+        return object_of(await self._json("system/df", only_images))
 
     async def _json(self, path: str, parameters: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON
         """Get JSON for which aiodocker has no call, or one that loses parts of the answer."""
@@ -241,7 +222,7 @@ class Engine:
             async with docker.session.get(url, params=parameters) as response:
                 body = await response.read()
                 if response.status >= _BAD_REQUEST:
-                    raise Refusal(response.status, _words(body, response.status))
+                    raise Refusal(response.status, words_of(body, response.status))
                 return parse(body)
 
         return await self._call(ask)
@@ -271,13 +252,13 @@ class Engine:
         except DockerError as error:
             if error.status == _NO_CONNECTION:
                 raise self._unavailable(error.__context__ or error) from error
-            raise Refusal(error.status, _words(str(error.message).encode(), error.status)) from error
+            raise Refusal(error.status, words_of(str(error.message).encode(), error.status)) from error
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError) as error:
             raise self._unavailable(error) from error
         except (ValueError, RecursionError) as error:
-            raise _nonsense(str(error)) from error
+            raise nonsense(str(error)) from error
 
     # -- streams ----------------------------------------------------------------------------------------------------
 
@@ -318,7 +299,7 @@ class Engine:
                 body = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise self._unavailable(error) from error
-        raise Refusal(response.status, _words(body, response.status))
+        raise Refusal(response.status, words_of(body, response.status))
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
@@ -375,50 +356,8 @@ def _telling_the_trace() -> aiohttp.TraceConfig:
     return config
 
 
-def _object(found: object) -> dict[str, Any]:
-    """Return an answer that must be an object, of which nothing is too much for whoever reads it afterwards."""
-    if not isinstance(found, dict):
-        raise _nonsense("no JSON object")
-    try:
-        check(found)
-    except ValueError as error:
-        raise _nonsense(str(error)) from error
-    return found
-
-
-def _objects(found: object) -> list[dict[str, Any]]:
-    """Return an answer that must be a list of objects; null is Go's empty list."""
-    if found is None:
-        return []
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise _nonsense("no list of JSON objects")
-    return found
-
-
-def _nonsense(why: str) -> Refusal:
-    return Refusal(200, f"the engine's answer cannot be read: {keep_start(why, _NAME_LIMIT)}")
-
-
-def _container_name(container: Mapping[str, Any]) -> str:
-    names = container.get("Names")
-    name = names[0] if isinstance(names, list) and names else container.get("Id", "")
-    return str(name).removeprefix("/")
-
-
 def _shown(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
-
-
-def _words(body: bytes, status: int) -> str:
-    """Return the message of an error answer, however the engine or a proxy before it wrapped it."""
-    # A registry's page may have come with it; what is larger than any message is no message.
-    text = body[:_BODY_LIMIT].decode("utf-8", "replace").strip()
-    if text.startswith("{"):
-        with contextlib.suppress(ValueError):
-            found = parse(text)
-            if isinstance(found, dict) and isinstance(found.get("message"), str):
-                text = found["message"].strip()
-    return text or f"HTTP status {status}"
 
 
 def _date(header: str) -> float | None:

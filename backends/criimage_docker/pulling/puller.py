@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from criimage.errors import BackendUnavailable, OperationFailed, PullError
 from criimage.masking import Secrets
-from criimage_docker.engine.api import Refusal
+from criimage_docker.engine.answers import Refusal
 from criimage_docker.engine.json_stream import JSONStream
 from criimage_docker.engine.names import familiar, familiar_repository
 from criimage_docker.pulling.auth import registry_auth

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from criimage.errors import CriimageError, InvalidRequest, OperationFailed
 from criimage.reference import Name
-from criimage_docker.engine.api import NOT_FOUND, Refusal
+from criimage_docker.engine.answers import NOT_FOUND, Refusal
 from criimage_docker.engine.names import qualified
 from criimage_docker.engine.records import convert
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from criimage.errors import BackendUnavailable
-from criimage_docker.engine.api import Refusal
+from criimage_docker.engine.answers import Refusal
 from criimage_docker.engine.json_stream import JSONStream
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from criimage.backend import FilesystemUsage, Usage
 from criimage.errors import BackendUnavailable, CriimageError, OperationFailed
-from criimage_docker.engine.api import Refusal
+from criimage_docker.engine.answers import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from criimage.errors import CriimageError, OperationFailed
 from criimage.reference import Reference
-from criimage_docker.engine.api import NOT_FOUND, Refusal
+from criimage_docker.engine.answers import NOT_FOUND, Refusal
 from criimage_docker.engine.features import UNKNOWN
 from criimage_docker.engine.records import convert, created, is_of_containerd
 from criimage_docker.view.snapshot import Snapshot, SnapshotMaker
