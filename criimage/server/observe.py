@@ -67,6 +67,9 @@ class CallObserver:
             _log.error("call failed: fault in the image service", **fields, exc_info=error)
         elif isinstance(error, asyncio.CancelledError):
             _log.debug("call left by its client", **fields)
+        elif kind == "denied":
+            # Who may make no calls is told when it connects, sparingly; its calls must not fill the log.
+            _log.debug("call denied", **fields)
         elif kind is not None:
             text = getattr(error, "text", "")
             _log.info("call failed", **fields, kind=kind, error=text)

@@ -115,7 +115,13 @@ PANELS = (
     Panel(
         "Clients connected",
         "none",
-        ((f"sum by (instance) (criimage_connections{{{_HERE}}})", "{{instance}}"),),
+        (
+            (f"sum by (instance) (criimage_connections{{{_HERE}}})", "{{instance}}"),
+            (
+                f"sum by (instance) (increase(criimage_connections_denied_total{{{_HERE}}}[$__rate_interval])) > 0",
+                "denied {{instance}}",
+            ),
+        ),
     ),
     Panel(
         "Removals",
@@ -140,7 +146,7 @@ PANELS = (
         ),
     ),
     Panel(
-        "Runtime reached; tasks that failed; log lines dropped",
+        "Runtime reached; tasks that failed; lines and spans lost",
         "none",
         (
             (f"min by (instance) (criimage_runtime_connected{{{_HERE}}})", "runtime {{instance}}"),
@@ -149,6 +155,7 @@ PANELS = (
                 "failed: {{task}}",
             ),
             (f"sum(increase(criimage_log_lines_dropped_total{{{_HERE}}}[$__rate_interval])) > 0", "lines dropped"),
+            (f"sum(increase(criimage_spans_lost_total{{{_HERE}}}[$__rate_interval])) > 0", "spans lost"),
         ),
     ),
 )

@@ -157,6 +157,8 @@ async def test_the_log_names_who_connected_and_who_asked(
     first, *_more = said(events, "a user who is not among the allowed ones connected")
     assert first == {"event": first["event"], "log_level": "warning", **named}
     assert len(_more) <= 4
+    assert {line["log_level"] for line in said(events, "call denied")} == {"debug"}
+    assert said(events, "call failed") == []
     assert at.server.denied == 5
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from criimage.cli import main
 from criimage.metrics import PrometheusMetrics, error_kinds
 from criimage.shipping.alerts import ALERTS, rules
 from criimage.shipping.dashboard import PANELS, dashboard
 from documentation.test_reference import assembly
+from operating.staged import staged_server
+from parts.child import free_port
 from parts.missing import need
+from parts.prometheus import prometheus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,3 +99,31 @@ def test_prometheus_accepts_the_rules(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(ALERTS)} rules found" in done.stdout
+
+
+@pytest.mark.engine
+def test_every_query_has_an_answer_on_a_server_that_works() -> None:
+    """A real Prometheus looks at a real server: each panel has a line but for those that only show what is wrong."""
+    need("prometheus")
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        staged_server(arguments=["--set", f"metrics.address={address}"]) as server,
+        prometheus({"here": address}, seconds=0.5, rules=rules()) as watcher,
+    ):
+        wanted = [query for panel in PANELS for query, _ in panel.queries if "> 0" not in query]
+        unseen = wanted
+        end = time.monotonic() + 50
+        while unseen or "unknown" in watcher.rules().values():
+            assert time.monotonic() < end, unseen
+            for arguments in (["images"], ["pull", "-q", "example.com/demo"], ["rmi", "example.com/demo"]):
+                CliRunner().invoke(main, [*arguments, "--endpoint", server.endpoint])
+            unseen = [query for query in wanted if not watcher.now(_asked(query))]
+        for query in QUERIES:
+            watcher.now(_asked(query))  # what is no query raises
+        assert watcher.rules() == {alert.name: "ok" for alert in ALERTS}
+        (here,) = watcher.now(_asked(PANELS[0].queries[0][0]))
+        assert here.labels == {"instance": "here"}
+
+
+def _asked(query: str) -> str:
+    return query.replace("$__rate_interval", "10s").replace("$instance", ".*")

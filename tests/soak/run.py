@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from soak.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from soak.judge import Verdict
     from soak.node import Node
@@ -72,6 +74,7 @@ async def soaked(
     say: Callable[[str], None] = lambda _: None,
     *,
     pause: float = SAMPLE_SECONDS,
+    watched: Callable[[Node], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> Run:
     """Run everything for so long.
 
@@ -80,9 +83,10 @@ async def soaked(
         backends: of the servers.
         say: takes a line now and then.
         pause: seconds between two looks at a server.
+        watched: what goes on while everything runs, such as a Prometheus.
     """
     made = Run(seconds)
-    with node(backends) as parts:
+    with node(backends) as parts, watched(parts):
         begun = time.monotonic()
         made.traffic = {server.backend: Traffic(parts, server) for server in parts.servers}
         made.samples = {backend: [] for backend in backends}
