@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.calls import bare_server
 from criimage.testing.scripted_registry import ScriptedRegistry, Stage, Trickle, scripted_registry
 from parts.child import Child, child, free_port
 from parts.containerd import containerd
@@ -121,12 +122,14 @@ class Node:
         servers: one for each backend.
         registry: a real one, which may be down.
         hub: one that sends layers slowly, for pulls that are cancelled.
+        bare: socket of a bare server in Python, the yardstick of latency; it is left alone.
         outages: the restarts until now.
     """
 
     servers: list[Server]
     registry: Registry
     hub: ScriptedRegistry
+    bare: Path
     outages: list[Outage] = field(default_factory=list)
     engine: Engine | None = None
     runtime: Containerd | None = None
@@ -176,7 +179,8 @@ def node(backends: Sequence[str]) -> Iterator[Node]:
         # Not one that says nothing at all: an engine of 20.10 holds a download's place until the registry's headers
         # have come, whoever cancels, and has three places.
         hub.script(Stage.LAYER, Trickle(1000, 0.2), repository="slow/image")
-        made = Node([], stack.enter_context(registry()), hub)
+        endpoint, _ = stack.enter_context(bare_server())
+        made = Node([], stack.enter_context(registry()), hub, Path(endpoint.removeprefix("unix://")))
         stack.enter_context(made._registries)
         for backend in backends:
             config, needs = _prepared(backend, made, stack)

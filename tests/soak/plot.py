@@ -22,12 +22,14 @@ _COLOURS = {
     "tasks": "#b26a00",
     "p50": "#1565c0",
     "p99": "#c62828",
+    "bare50": "#999999",
 }
 _PANELS = (
     ("MiB", ("memory",), False),
     ("held", ("descriptors", "threads", "tasks"), False),
-    ("ms", ("p50", "p99"), True),
+    ("ms", ("p50", "p99", "bare50"), True),
 )
+_NAMES = {"bare50": "p50 of a bare server"}
 _MARKS = {"registry": "#00838f", "engine": "#ad1457", "runtime": "#ad1457", "criimage": "#000000"}
 
 
@@ -111,7 +113,9 @@ def _panel(
             points = " ".join(f"{across(one.at):.1f},{up(float(getattr(one, measure))):.1f}" for one in life)
             yield f'<polyline points="{points}" fill="none" stroke="{_COLOURS[measure]}" stroke-width="1.5"/>'
         last = f" {float(getattr(taken[-1], measure)):.3g}" if taken else ""
-        yield _text(right + 8, top + 14 + 16 * number, f"{measure}{last}", colour=_COLOURS[measure])
+        yield _text(
+            right + 8, top + 14 + 16 * number, f"{_NAMES.get(measure, measure)}{last}", colour=_COLOURS[measure]
+        )
 
 
 def _lives(taken: Sequence[Sample]) -> Iterator[list[Sample]]:

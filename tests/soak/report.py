@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["markdown", "row"]
 
-_UNITS = {"memory": " MiB", "p50": " ms", "p99": " ms"}
+_UNITS = {"memory": " MiB", "median": " x", "tail": " x"}
+_NAMES = {"median": "p50 over a bare server's", "tail": "p99 over a bare server's"}
 _OUTCOMES = ("ok", "in vain", "in a restart", "unexpected")
 
 
@@ -27,7 +28,8 @@ def _held(run: Run) -> Iterator[str]:
     for one in run.verdicts():
         unit = _UNITS.get(one.measure, "")
         numbers = f"{one.before:.1f}{unit} | {one.after:.1f}{unit} | {one.most:.1f}{unit} | {one.allowed:.1f}{unit}"
-        yield f"| {one.backend} | {one.measure} | {numbers} | {'flat' if one.flat else 'GREW'} |"
+        name, verdict = _NAMES.get(one.measure, one.measure), "flat" if one.flat else "GREW"
+        yield f"| {one.backend} | {name} | {numbers} | {verdict} |"
 
 
 def _done(run: Run) -> Iterator[str]:
@@ -49,7 +51,9 @@ def row(run: Run, day: str, versions: str) -> str:
     held = "; ".join(
         f"{backend}: "
         + ", ".join(
-            f"{one.measure} {one.before:.1f} → {one.after:.1f}" for one in run.verdicts() if one.backend == backend
+            f"{_NAMES.get(one.measure, one.measure)} {one.before:.1f} → {one.after:.1f}"
+            for one in run.verdicts()
+            if one.backend == backend
         )
         for backend in run.traffic
     )

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from criimage.channel import Channel
 from soak.judge import judged
 from soak.node import node
-from soak.samples import sampled
-from soak.traffic import Traffic
+from soak.samples import percentiles, sampled
+from soak.traffic import CALL_SECONDS, READ_PAUSE, VERSION, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from soak.judge import Verdict
     from soak.node import Node
@@ -92,14 +95,17 @@ async def soaked(
         made.samples = {backend: [] for backend in backends}
         tasks = [asyncio.create_task(traffic.run()) for traffic in made.traffic.values()]
         tasks.append(asyncio.create_task(_restarting(parts, seconds, say)))
+        bare: deque[tuple[float, float]] = deque()
+        tasks.append(asyncio.create_task(_yardstick(parts.bare, bare)))
         try:
             while (now := time.monotonic() - begun) < seconds:
                 await asyncio.sleep(min(pause, seconds - now))
                 for task in tasks:
                     if task.done():
                         task.result()  # raises what ended it; the restarts end by themselves
+                beside = percentiles(bare)
                 for backend, traffic in made.traffic.items():
-                    sample = await sampled(traffic, begun)
+                    sample = await sampled(traffic, beside, begun)
                     made.samples[backend] += [sample] if sample is not None else []
         finally:
             for task in tasks:
@@ -109,6 +115,17 @@ async def soaked(
         made.faults = [line for server in parts.servers for line in server.faults()]
         made.logs = {server.backend: server.log_text() for server in parts.servers}
     return made
+
+
+async def _yardstick(path: Path, latencies: deque[tuple[float, float]]) -> None:
+    """Call a bare server as often as the others: how long that takes is the machine's doing, not ours."""
+    async with Channel(path) as channel:
+        while True:
+            for _ in range(2):
+                begun = time.monotonic()
+                await channel.unary(VERSION, b"", CALL_SECONDS)
+                latencies.append((begun, time.monotonic() - begun))
+            await asyncio.sleep(READ_PAUSE)
 
 
 async def _restarting(parts: Node, seconds: float, say: Callable[[str], None]) -> None:

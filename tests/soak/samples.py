@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 from benchmarks.processes import resident
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from soak.traffic import Traffic
 
-__all__ = ["MEASURES", "Sample", "sampled"]
+__all__ = ["MEASURES", "Sample", "percentiles", "sampled"]
 
-MEASURES = ("memory", "descriptors", "threads", "tasks", "p50", "p99")
+MEASURES = ("memory", "descriptors", "threads", "tasks", "median", "tail")
+"""What is judged."""
 PAGE_SECONDS = 5.0
 
 
@@ -33,6 +36,8 @@ class Sample:
         tasks: of its event loop, as it says itself.
         p50: median of the lists and statuses since the look before, in ms.
         p99: their 99th percentile.
+        bare50: median of the same client's calls to a bare server at the same time, in ms.
+        bare99: their 99th percentile.
         life: the process ID: another life of the server, another number.
     """
 
@@ -43,15 +48,35 @@ class Sample:
     tasks: int
     p50: float
     p99: float
+    bare50: float
+    bare99: float
     life: int
 
+    @property
+    def median(self) -> float:
+        """The median over the bare server's: what else the machine does makes both slow."""
+        return self.p50 / self.bare50
 
-async def sampled(traffic: Traffic, begun: float) -> Sample | None:
+    @property
+    def tail(self) -> float:
+        """The same of the 99th percentiles."""
+        return self.p99 / self.bare99
+
+
+def percentiles(latencies: deque[tuple[float, float]]) -> tuple[float, float] | None:
+    """Take the latencies since the last look, and return their median and 99th percentile in ms; None for too few."""
+    answers = [seconds * 1000 for _, seconds in latencies]
+    latencies.clear()
+    if len(answers) < 2:
+        return None
+    cuts = statistics.quantiles(answers, n=100, method="inclusive")
+    return cuts[49], cuts[98]
+
+
+async def sampled(traffic: Traffic, bare: tuple[float, float] | None, begun: float) -> Sample | None:
     """Look at a server now; None while it is being restarted, or where nothing was answered since the last look."""
-    pid = traffic.server.pid
-    answers = [seconds * 1000 for _, seconds in traffic.latencies]
-    traffic.latencies.clear()
-    if not pid or len(answers) < 2:
+    pid, own = traffic.server.pid, percentiles(traffic.latencies)
+    if not pid or own is None or bare is None:
         return None
     try:
         tasks = await asyncio.to_thread(_tasks, traffic.server.metrics)
@@ -60,8 +85,7 @@ async def sampled(traffic: Traffic, begun: float) -> Sample | None:
         memory = resident(pid)
     except (OSError, RuntimeError):
         return None  # it is being restarted
-    cuts = statistics.quantiles(answers, n=100, method="inclusive")
-    return Sample(time.monotonic() - begun, memory, descriptors, threads, tasks, cuts[49], cuts[98], pid)
+    return Sample(time.monotonic() - begun, memory, descriptors, threads, tasks, *own, *bare, pid)
 
 
 def _tasks(metrics: str) -> int:

@@ -14,12 +14,14 @@ from soak.report import markdown, row
 from soak.run import Run, soaked
 from soak.samples import MEASURES, Sample
 
-FLAT = Sample(at=0, memory=50, descriptors=15, threads=5, tasks=8, p50=0.5, p99=4, life=1)
+FLAT = Sample(at=0, memory=50, descriptors=15, threads=5, tasks=8, p50=0.5, p99=4, bare50=0.5, bare99=2, life=1)
+DRAWN = 7
 
 
 def life(*, count: int = 30, number: int = 1, grows: str = "", by: float = 0.0) -> list[Sample]:
     """Samples of one life, of which one measure grows by so much in all."""
     made = [replace(FLAT, at=float(index), life=number) for index in range(count)]
+    grows = {"median": "p50", "tail": "p99"}.get(grows, grows)
     if not grows:
         return made
     return [replace(one, **{grows: getattr(one, grows) + by * index / count}) for index, one in enumerate(made)]
@@ -36,6 +38,17 @@ def test_what_grows_is_found(measure: str) -> None:
     assert f"x: {measure} grew from" in run.complaints()[0]
     assert "GREW" in markdown(run)
     assert "NOT FLAT" in row(run, "2026-01-01", "these")
+
+
+def test_a_busy_machine_is_no_growth() -> None:
+    """What makes a bare server slow in the same moment says nothing about ours."""
+    busy = [
+        replace(one, p50=one.p50 * 20, p99=one.p99 * 20, bare50=one.bare50 * 20, bare99=one.bare99 * 20)
+        for one in life()
+    ]
+    assert all(one.flat for one in judged("x", [*life(), *busy]))
+    alone = [replace(one, p50=one.p50 * 20, p99=one.p99 * 20) for one in life()]
+    assert {one.measure for one in judged("x", [*life(), *alone]) if not one.flat} == {"median", "tail"}
 
 
 def test_too_short_a_life_says_nothing() -> None:
@@ -62,7 +75,7 @@ def test_the_picture_has_each_server_and_restart() -> None:
     tree = ET.fromstring(picture)  # noqa: S314 - our own
     lines = [one for one in tree.iter() if one.tag.endswith("polyline")]
     marks = [one for one in tree.iter() if one.get("stroke-dasharray") and one.get("y1") != "30"]
-    assert len(lines) == 2 * len(MEASURES) + len(MEASURES)
+    assert len(lines) == 2 * DRAWN + DRAWN
     assert len(marks) == 3 * 3 + 1 * 3  # of docker all three, of cri the registry alone; three panels each
 
 

@@ -16,10 +16,10 @@ from criimage.testing.oci import Config, image, noise_layer
 if TYPE_CHECKING:
     from soak.node import Node, Server
 
-__all__ = ["Traffic"]
+__all__ = ["CALL_SECONDS", "READ_PAUSE", "VERSION", "Traffic"]
 
 _IMAGES = "/runtime.v1.ImageService"
-_VERSION = "/runtime.v1.RuntimeService/Version"
+VERSION = "/runtime.v1.RuntimeService/Version"
 _WATCH = "/criimage.v1.PullService/WatchPulls"
 
 READ_PAUSE = 0.1
@@ -58,7 +58,7 @@ class Traffic:
             group.create_task(self._visit())
 
     async def _call(self, channel: Channel, operation: str, request: bytes, *, fails: bool = False) -> bytes:
-        path = _VERSION if operation == "Version" else f"{_IMAGES}/{operation.split()[0]}"
+        path = VERSION if operation == "Version" else f"{_IMAGES}/{operation.split()[0]}"
         begun = time.monotonic()
         reply, fault = b"", ""
         try:
@@ -124,10 +124,11 @@ class Traffic:
         hub = self.node.hub
         name = hub.put(image(noise_layer(50_000, seed=f"slow {self.server.backend} {self._made}")), "slow/image", "t")
         pull = asyncio.create_task(channel.unary(f"{_IMAGES}/PullImage", _about(name), CALL_SECONDS))
-        await asyncio.wait({pull}, timeout=PULL_PAUSE)
-        pull.cancel()
-        with contextlib.suppress(asyncio.CancelledError, CallError):
-            await pull
+        try:
+            await asyncio.wait({pull}, timeout=PULL_PAUSE)
+        finally:
+            pull.cancel()
+            await asyncio.gather(pull, return_exceptions=True)
         self.tally["PullImage cancelled", "ok"] += 1
 
     async def _watch(self, channel: Channel) -> None:
