@@ -7,6 +7,8 @@ import os
 import pwd
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,9 +58,14 @@ def connected_as(user: str, path: Path) -> socket.socket:
 
 def list_as(user: str, path: Path) -> tuple[int | None, str]:
     """Status and text of a list that this user asks for."""
+    return list_on(connected_as(user, path), path)
+
+
+def list_on(connected: socket.socket, path: Path) -> tuple[int | None, str]:
+    """Status and text of a list on a connection."""
 
     async def ask() -> tuple[int | None, str]:
-        async with raw_client(path, connected=connected_as(user, path)) as client:
+        async with raw_client(path, connected=connected) as client:
             answer = await client.call(LIST)
             return answer.status, answer.message
 
@@ -186,6 +193,36 @@ def test_another_user_in_a_server_of_its_own() -> None:
     assert len(told) == 1
     assert f"uid={nobody.pw_uid}" in told[0]
     assert f"pid={os.getpid()}" in told[0]
+
+
+_SERVE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+sys.argv = ["criimage", "serve", "--config", sys.argv[2], "--listen", "fd://"]
+from criimage.cli import main
+main()
+"""
+
+
+def test_a_socket_of_systemds_is_no_way_round(open_folder: Path) -> None:
+    """With `fd://`, where systemd says by mode and owner who can connect, the list counts as well."""
+    need_root()
+    path, config = open_folder / "c.sock", open_folder / "config.toml"
+    config.write_text('backend = "memory"\n[socket]\nallowed_users = ["root"]\n')
+    with socket.socket(socket.AF_UNIX) as passed:
+        passed.bind(str(path))
+        path.chmod(0o666)
+        passed.listen()
+        # Connected before it serves: they wait in the queue, and need no waiting here.
+        nobody, root = connected_as("nobody", path), connected_as("root", path)
+        command = [sys.executable, "-c", _SERVE, str(passed.fileno()), str(config)]
+        with subprocess.Popen(command, pass_fds=[passed.fileno()], stderr=subprocess.DEVNULL) as server:
+            try:
+                assert list_on(nobody, path)[0] == PERMISSION_DENIED
+                assert list_on(root, path)[0] == 0
+            finally:
+                server.terminate()
 
 
 def test_users_are_named_or_numbered() -> None:
