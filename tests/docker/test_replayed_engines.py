@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage.errors import AccessDenied, BackendUnavailable, OperationFailed, RegistryUnavailable
+from criimage.errors import AccessDenied, BackendUnavailable, CriimageError, OperationFailed, RegistryUnavailable
+from criimage_docker.engine import bounded_response
 from parts.docker_backend import docker_backend, listed, pull, status
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Replay:
                 method, target = head.decode().split()[:2]
                 asked = f"{method} {target.partition('?')[0]}"
                 self.asked.append(asked)
-                code, body = (200, b"OK") if target == "/_ping" else self.answers.get(asked, (404, {"message": "gone"}))
+                gone = (200, b"OK") if target == "/_ping" else (404, {"message": "gone"})
+                code, body = self.answers.get(asked, gone)
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 kind = "text/plain" if target == "/_ping" else "application/json; charset=utf-8"
                 lines = [f"HTTP/1.1 {code} X", f"Content-Type: {kind}", f"Content-Length: {len(data)}"]
@@ -131,6 +133,32 @@ async def test_a_result_without_an_image(tmp_path: Path) -> None:
     }
     async with replayed(tmp_path, answers), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
         with pytest.raises(OperationFailed, match="removed while it was pulled"):
+            await pull(backend, TAG)
+
+
+async def test_answers_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer beyond the bound is an error that says so (issue 8); aiohttp by itself keeps whatever comes.
+
+    The list, a pull that is refused, and a pulse; with sensible answers all is well again. A stream has no bound.
+    """
+    monkeypatch.setattr(bounded_response, "ANSWER_LIMIT", 2000)
+    said: dict[str, tuple[int, object]] = {
+        "GET /v1.51/images/json": (200, [LISTED | {"Labels": {"x": "y" * 3000}}]),
+        "POST /v1.51/images/create": (500, {"message": "n" * 3000}),
+        "GET /_ping": (200, b"p" * 3000),
+    }
+    async with replayed(tmp_path, said), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
+        with pytest.raises(BackendUnavailable, match="no Docker engine"):
+            await backend.images()
+        del said["GET /_ping"]
+        with pytest.raises(CriimageError, match="cannot be read: it is longer than"):
+            await backend.images()
+        with pytest.raises(CriimageError, match="cannot be read: it is longer than"):
+            await pull(backend, TAG)
+        said["GET /v1.51/images/json"] = (200, [LISTED])
+        said["POST /v1.51/images/create"] = (200, b'{"status":"Waiting","id":"1"}\r\n' * 200)
+        assert await listed(backend) == {ID}
+        with pytest.raises(BackendUnavailable, match="without a result"):
             await pull(backend, TAG)
 
 

@@ -26,6 +26,7 @@ from criimage import tracing
 from criimage.errors import BackendUnavailable
 from criimage.foreign_json import parse
 from criimage_docker.engine.answers import Refusal, container_name, nonsense, object_of, objects_of, words_of
+from criimage_docker.engine.bounded_response import AnswerTooLong, BoundedResponse
 from criimage_docker.engine.features import Features
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Engine:
             aiohttp.ClientSession(
                 connector=pool,
                 connector_owner=False,
+                response_class=BoundedResponse,
                 timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS),
                 trace_configs=[] if tracing.traces() is None else [_telling_the_trace()],
             )
@@ -118,6 +120,8 @@ class Engine:
                 status, headers = response.status, response.headers
         except (aiohttp.ClientError, OSError) as error:
             raise self._unavailable(error) from error
+        except AnswerTooLong as error:
+            raise BackendUnavailable(f"what answers at {self.address.shown} is no Docker engine") from error
         if status != 200:
             raise BackendUnavailable(f"the Docker engine at {self.address.shown} is not well: {words_of(body, status)}")
         offered = _VERSION.fullmatch(headers.get("Api-Version", ""))
@@ -299,6 +303,8 @@ class Engine:
                 body = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise self._unavailable(error) from error
+        except AnswerTooLong as error:
+            raise nonsense(str(error)) from error
         raise Refusal(response.status, words_of(body, response.status))
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -80,6 +80,7 @@ _ENGINES_LIES: dict[str, bytes] = {
     "a chunk of no length": _OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     "no HTTP": b"\x00" * 1000,
     "a header of 1 MB": _OK + b"X-A: " + b"a" * 1_000_000 + b"\r\n\r\n",
+    "a list of 80 MiB": _http(b"[" + b" " * (80 * 2**20) + b"]"),
     "the end": b"",
 }
 
