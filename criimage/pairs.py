@@ -24,6 +24,12 @@ _NAMED = 3
 
 _BACKENDS = {"docker": "docker", "cri-o": "containers-storage"}
 _NAMES = {"docker": "cri-dockerd", "cri-o": "CRI-O"}
+_CRI = 'set backend = "cri" with the runtime\'s endpoint'
+_ONE_STORE = {
+    "docker": f"let backends.docker.host name the engine that cri-dockerd was started with, or {_CRI}",
+    "containers-storage": f"let root, run_root and driver be those of CRI-O's storage, or {_CRI}",
+    "cri": "let runtime.endpoint and backends.cri.endpoint name the same runtime, or leave runtime.endpoint out",
+}
 
 
 async def look_at_pair(
@@ -49,7 +55,7 @@ async def look_at_pair(
         problems = [problem for problem in (fitting(name, facts),) if problem is not None]
         if not problems:
             try:
-                problems += await _images_differ(backend, channel)
+                problems += await _images_differ(backend, _ONE_STORE.get(name, "let both use the same store"), channel)
             except CallError as error:
                 text = readable(f"the runtime's images cannot be seen: {error.text}", _TEXT_LIMIT)
                 problems.append(Problem(text, "see the runtime's own log"))
@@ -72,29 +78,23 @@ def fitting(name: str, facts: RuntimeFacts) -> Problem | None:
     )
 
 
-def compare_images(ours: tuple[Image, ...], theirs: list[str], *, unseen: list[str]) -> list[Problem]:
+def compare_images(ours: tuple[Image, ...], theirs: list[str], remedy: str, *, unseen: list[str]) -> list[Problem]:
     """Compare two lists of images.
 
     Args:
         ours: the backend's.
         theirs: IDs as the runtime writes them.
+        remedy: how both come to one store.
         unseen: of ours, those that the runtime does not find when it is asked for the very image.
     """
     spelled = {identity.removeprefix("sha256:"): identity for identity in theirs}
     common = [image for image in ours if image.id.hex in spelled]
     if not common and theirs and (unseen or not ours):
-        return [
-            Problem(
-                "the backend and the runtime have different stores: no image of one is in the other",
-                'let both use the same store, or set backend = "cri" with the runtime\'s endpoint',
-            )
-        ]
+        return [Problem("the backend and the runtime have different stores: no image of one is in the other", remedy)]
     found = []
     if unseen:
         shown = ", ".join(unseen[:_NAMED]) + (f" and {len(unseen) - _NAMED} more" if len(unseen) > _NAMED else "")
-        found.append(
-            Problem(f"the runtime does not find images of the backend: {shown}", "let both use the same store")
-        )
+        found.append(Problem(f"the runtime does not find images of the backend: {shown}", remedy))
     other = next((image for image in common if str(image.id) != spelled[image.id.hex]), None)
     if other is not None:
         found.append(
@@ -106,7 +106,7 @@ def compare_images(ours: tuple[Image, ...], theirs: list[str], *, unseen: list[s
     return found
 
 
-async def _images_differ(backend: Backend, channel: Channel) -> list[Problem]:
+async def _images_differ(backend: Backend, remedy: str, channel: Channel) -> list[Problem]:
     ours = await backend.images()
     answer = await ask_image_service(channel, "ListImages", b"")
     if answer is None:
@@ -117,7 +117,7 @@ async def _images_differ(backend: Backend, channel: Channel) -> list[Problem]:
     still = {image.id for image in await backend.images()}
     absent = [image for image in ours if image.id.hex not in known and image.id in still]
     unseen = [str(next(iter(image.tags), image.id)) for image in absent if not await _finds(channel, image)]
-    return compare_images(ours, theirs, unseen=unseen)
+    return compare_images(ours, theirs, remedy, unseen=unseen)
 
 
 async def _finds(channel: Channel, image: Image) -> bool:
@@ -138,6 +138,8 @@ def _worth_knowing(facts: RuntimeFacts, runtime: Path, sandbox: str) -> list[str
         lines.append(f"containerd {facts.pull_mode}")
     if sandbox:
         lines.append(f"its sandbox image is {sandbox}; it is pinned")
+    elif facts.pins_its_own:
+        lines.append("it does not tell its sandbox image, and marks it as pinned by itself")
     else:
         lines.append("it does not tell its sandbox image: set runtime.sandbox_image, or that image may be collected")
     return lines

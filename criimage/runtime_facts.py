@@ -32,12 +32,14 @@ class RuntimeFacts:
         version: as it writes it.
         sandbox_image: what its pods begin with.
         pull_mode: how containerd pulls, in a few words.
+        pins_its_own: whether it is known to mark its sandbox image as pinned itself.
     """
 
     name: str = ""
     version: str = ""
     sandbox_image: str = ""
     pull_mode: str = ""
+    pins_its_own: bool = False
 
 
 async def ask_runtime(channel: Channel) -> RuntimeFacts:
@@ -51,8 +53,10 @@ async def ask_runtime(channel: Channel) -> RuntimeFacts:
     name, number = text_of(version, 2).lower(), text_of(version, 3)
     config = _config(status)
     sandbox = config.get("sandboxImage")
-    mode = _pull_mode(number, config) if name == "containerd" else ""
-    return RuntimeFacts(name, number, sandbox if isinstance(sandbox, str) else "", mode)
+    is_containerd = name == "containerd"
+    mode = _pull_mode(number, config) if is_containerd else ""
+    pins = is_containerd and _numbers(number) >= (2, 0)
+    return RuntimeFacts(name, number, sandbox if isinstance(sandbox, str) else "", mode, pins)
 
 
 async def ask_image_service(channel: Channel, method: str, request: bytes) -> bytes | None:
@@ -102,15 +106,25 @@ def _config(status: bytes | None) -> dict[str, Any]:
 
 
 def _pull_mode(version: str, config: dict[str, Any]) -> str:
-    """Tell how a containerd pulls (relay-and-cri 4): since 2.1 by its transfer service, unless it is told otherwise."""
-    numbers = tuple(int(digits) for digits in re.findall(r"[0-9]{1,6}", version)[:2])
+    """Tell how a containerd pulls (relay-and-cri 4): since 2.1 by its transfer service, unless it is told otherwise.
+
+    Since 2.0 the configuration of its images is no part of what Status tells (seen on 2.1.9).
+    """
+    numbers = _numbers(version)
     if numbers < (2, 1):
         return "pulls by itself: registries are configured by config_path, mirrors and auths of its CRI plugin"
     registry = config.get("registry")
     if config.get("useLocalImagePull") is True:
         return "pulls by itself, as use_local_image_pull says"
-    if not isinstance(registry, dict):
-        return ""
-    if any(registry.get(key) for key in ("mirrors", "configs", "auths")):
-        return "pulls by itself, because mirrors, configs or auths of its CRI plugin are set"
-    return "pulls through its transfer service: registries are configured by config_path"
+    if isinstance(registry, dict):
+        if any(registry.get(key) for key in ("mirrors", "configs", "auths")):
+            return "pulls by itself, because mirrors, configs or auths of its CRI plugin are set"
+        return "pulls through its transfer service: registries are configured by config_path"
+    return (
+        "does not tell how it pulls: through its transfer service, with registries by config_path, unless"
+        " use_local_image_pull, mirrors, configs or auths are set; `containerd config dump` shows them"
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(digits) for digits in re.findall(r"[0-9]{1,6}", version)[:2])

@@ -12,6 +12,7 @@ from criimage.channel import CallError
 from criimage.disk_failures import disk_failure
 from criimage.duration import duration_text
 from criimage.errors import BackendUnavailable, CriimageError, InvalidRequest, OperationFailed
+from criimage.foreign_text import readable
 from criimage.masking import NO_SECRETS, Secrets
 from criimage_cri.runtimes import UNKNOWN, Runtime
 from criimage_cri.words import STORE, tidy
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Upstream", "failure"]
 
+_TEXT_LIMIT = 1000
 _VERSIONS = ("v1", "v1alpha2")
 _IMAGES, _RUNTIME = "ImageService", "RuntimeService"
 
@@ -152,7 +154,8 @@ def failure(
         seconds: the call's own limit.
         secrets: never to be seen in the text.
     """
-    text = tidy(error.text, secrets)
+    # What happened on the way is told in our own words, with the socket in them, which tidying would take away.
+    text = tidy(error.text, secrets) if error.reached else secrets.mask(readable(error.text, _TEXT_LIMIT))
     if error.status is Status.DEADLINE_EXCEEDED:
         return BackendUnavailable(f"the container runtime did not answer within {duration_text(seconds)}")
     if error.status in {Status.UNAVAILABLE, Status.CANCELLED}:

@@ -153,6 +153,14 @@ def test_codes_count_where_words_say_nothing(error: CallError, kind: type[Criima
     assert type(pull_failure(error, X)) is kind
 
 
+def test_the_socket_of_a_runtime_that_does_not_answer_is_told() -> None:
+    """A path of ours is what an operator looks for; those in a runtime's words are its own and change."""
+    ours = CallError(Status.UNAVAILABLE, "cannot reach /run/x.sock: refused", reached=False)
+    theirs = CallError(Status.UNAVAILABLE, "cannot open /run/x/1234")
+    assert pull_failure(ours, X).text == "the container runtime does not answer: cannot reach /run/x.sock: refused"
+    assert "1234" not in pull_failure(theirs, X).text
+
+
 @pytest.mark.parametrize(
     "piece", ["status ", "dial ", "signature for ", "lookup a", "<html", "1.1.1.1:1->", "no match "]
 )

@@ -22,6 +22,7 @@ from criimage.testing.scripted_runtime import Script, ScriptedRuntime
 from parts.containerd import containerd
 from parts.criimage_process import criimage
 from parts.critest_images import push_all
+from parts.debian13 import unstable
 from parts.missing import need
 from parts.registry import registry
 
@@ -98,7 +99,7 @@ def image(digits: str, *, prefixed: bool = False) -> Image:
 )
 def test_images_are_compared(ours: tuple[Image, ...], theirs: list[str], unseen: list[str], said: list[str]) -> None:
     """Different stores, an image that the runtime does not find, and another format of IDs are told."""
-    found = compare_images(ours, theirs, unseen=unseen)
+    found = compare_images(ours, theirs, "use one store", unseen=unseen)
     assert len(found) == len(said)
     for problem, text in zip(found, said, strict=True):
         assert text in problem.text
@@ -122,6 +123,7 @@ async def test_a_pair_is_looked_at(socket: Path) -> None:
 
     assert fits == ([], [f"the runtime at unix://{socket} is CRI-O 1.0", f"its sandbox image is {PAUSE}; it is pinned"])
     assert ["different stores" in problem.text for problem in apart[0]] == [True]
+    assert "those of CRI-O's storage" in apart[0][0].remedy
     assert ["does not look for images" in problem.text for problem in wrong[0]] == [True]
     assert any("runtime.sandbox_image" in line for line in apart[1])
     assert ["does not answer" in problem.text for problem in gone[0]] == [True]
@@ -135,16 +137,16 @@ async def test_a_pair_is_looked_at(socket: Path) -> None:
         ("2.1.0", {"registry": {"configPath": "/etc"}}, "transfer service"),
         ("2.4.0", {"registry": {"mirrors": {"a": {}}}}, "by itself, because"),
         ("2.4.0", {"useLocalImagePull": True}, "by itself, as"),
-        ("2.4.0", None, ""),
+        ("2.1.9+unknown", {"cni": {}}, "does not tell"),
+        ("2.4.0", None, "does not tell"),
     ],
 )
 async def test_how_containerd_pulls_is_told(socket: Path, version: str, config: object, mode: str) -> None:
-    """By its version and its configuration; where that does not say, nothing is claimed."""
+    """By its version and its configuration; where these do not say, both ways are told and where to look."""
     async with ScriptedRuntime(socket) as server, Channel(socket) as channel:
         play(server, "containerd", version, config)
         facts = await ask_runtime(channel)
     assert mode in facts.pull_mode
-    assert bool(mode) is bool(facts.pull_mode)
 
 
 async def test_the_sandbox_image_is_pinned_and_stays_so(socket: Path) -> None:
@@ -176,6 +178,33 @@ def test_the_setting_comes_before_what_is_told() -> None:
     """`sandbox_image` is pinned without any runtime."""
     settings = Settings.model_validate({"runtime": {"sandbox_image": PAUSE}})
     assert SandboxPin(settings, lambda pins: None).pins(settings).match(Image(ImageID(ONE), (Reference.parse(PAUSE),)))
+
+
+async def test_two_engines_are_told_with_the_setting_that_makes_them_one(socket: Path) -> None:
+    """cri-dockerd before another engine than the backend's."""
+    registry = Registry()
+    backend = MemoryBackend(registry)
+    await backend.pull(registry.put("reg.example/a:1", RemoteImage("a")), None, PullContext(), lambda progress: None)
+    async with ScriptedRuntime(socket) as server:
+        play(server, "docker", "0.4.3", ids=(f"sha256:{OTHER}",))
+        (problem,), lines = await look_at_pair(backend, "docker", socket)
+    assert "different stores" in problem.text
+    assert "backends.docker.host" in problem.remedy
+    assert lines[0].endswith("is cri-dockerd 0.4.3")
+
+
+@pytest.mark.engine
+@pytest.mark.newest
+def test_a_newer_containerd_is_described_as_far_as_it_tells(tmp_path: Path) -> None:
+    """Status of 2.1 holds neither the sandbox image nor how images are pulled: nothing is claimed of either."""
+    file = tmp_path / "config.toml"
+    with containerd(system=unstable()) as runtime:
+        file.write_text(f'backend = "cri"\n[backends.cri]\nendpoint = {json.dumps(runtime.endpoint)}\n')
+        checked = CliRunner().invoke(main, ["config", "check", "--config", str(file)])
+    assert checked.exit_code == 0, checked.output
+    assert "is containerd 2." in checked.output
+    assert "containerd does not tell how it pulls" in checked.output
+    assert "marks it as pinned by itself" in checked.output
 
 
 @pytest.mark.engine
