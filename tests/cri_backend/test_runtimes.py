@@ -66,6 +66,15 @@ async def test_every_form_of_a_name_finds_the_image(socket: Path, name: str) -> 
             assert await status(backend, absent) is None, absent
 
 
+async def test_what_is_gone_is_not_kept(socket: Path) -> None:
+    """Images that come and go, or change their words, leave no memory behind."""
+    async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
+        for number in range(5):
+            runtime.images = [an_image("containerd", hexadecimal(f"{number} {one}")) for one in range(3)]
+            assert len(await backend.images()) == 3
+        assert len(backend._view._read) == 3
+
+
 async def test_an_answer_about_something_else_is_none(socket: Path) -> None:
     """A runtime that finds by two digits, or answers with another image, is not believed."""
     async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:

@@ -306,6 +306,17 @@ def counted(**settings: int) -> tuple[SharedLimits, ConnectionLimits]:
     return shared, connection
 
 
+def test_every_byte_of_a_streams_number_counts() -> None:
+    """Whichever of the four differs, it is another stream; the highest bit is reserved and no part of it."""
+    _, connection = counted()
+    numbers = [0x1, 0x101, 0x10101, 0x1010101]
+    for number in numbers:
+        connection.received(frame(1, 4, number, b"h" * 20))
+    connection.received(frame(0, 0, 0x8000_0000 | numbers[-1], b"d" * 5))
+    assert set(connection._held) == set(numbers)
+    assert connection._held[numbers[-1]] > connection._held[numbers[0]] == 0
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 8, 9, 10, 1000, 10**6])
 def test_frames_are_counted_however_they_are_cut(step: int) -> None:
     """Any split of the bytes gives the same count."""
