@@ -58,6 +58,11 @@ class SlowBackend(MemoryBackend):
             await asyncio.Event().wait()
         return await super().status(lookup, verbose=verbose)
 
+    def lose(self) -> None:
+        """The images are gone, as if somebody else had removed them."""
+        self._stored.clear()
+        self._images = None
+
     async def remove(self, lookup: Lookup) -> None:
         """Waits, then removes."""
         self.begun += 1
@@ -167,7 +172,7 @@ def test_what_one_that_stops_at_last_has_left_is_logged() -> None:
     async def run() -> None:
         async with setting() as at:
             at.backend.may_stop.clear()
-            at.backend.on_cancel = lambda: at.backend._stored.clear()
+            at.backend.on_cancel = at.backend.lose
             await failure(await at.call(), errors.RemovalTimeout)
             at.backend.may_stop.set()
             await settle()
@@ -215,7 +220,7 @@ async def test_what_has_become_of_the_image_is_told() -> None:
         at.backend.on_cancel = lambda: stored.tags.difference_update(lose)
         text = await failure(await at.call(), errors.RemovalTimeout)
         assert text.endswith(f"; the image is still there without {NAME}: remove it by its ID {REMOTE.id}")
-        at.backend.on_cancel = lambda: at.backend._stored.clear()
+        at.backend.on_cancel = at.backend.lose
         await (await at.call(OTHER))
     async with setting() as at:
         task = await at.call()
