@@ -47,6 +47,7 @@ class ImageService:
         self._removals = removals
         self.lists = replies.ListTally()
         self._replies = replies.ImageReplies(pins, self.lists)
+        self._usage = replies.UsageReplies()
         self._image_ref = image_ref
 
     def methods(self) -> list[Method]:
@@ -112,7 +113,7 @@ class ImageService:
 
     async def _fs_info(self, request: bytes, *, containers: bool) -> bytes:
         requests.read_empty(request)
-        return replies.encode_fs_info(await self._backend.usage(), containers=containers)
+        return self._usage.of(await self._backend.usage(), containers=containers)
 
 
 def _repo_digest(pulled: Pulled) -> str:

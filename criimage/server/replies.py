@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from criimage.backend import FilesystemUsage, Image, ImageDetails, Usage, User
     from criimage.pins import Pins
 
-__all__ = ["ImageReplies", "ListTally", "encode_fs_info"]
+__all__ = ["ImageReplies", "ListTally", "UsageReplies"]
 
 STREAM_BATCH = 3000
 """Images in one message of StreamImages, as CRI-O sends them (S18)."""
@@ -156,8 +156,21 @@ def _map(number: int, entries: Mapping[str, str]) -> bytes:
     )
 
 
-def encode_fs_info(usage: Usage, *, containers: bool) -> bytes:
-    """Return an ImageFsInfoResponse; v1alpha2 has no list for containers."""
+class UsageReplies:
+    """ImageFsInfoResponses; the last ones are used again while the figures are equal."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bool, tuple[Usage, bytes]] = {}
+
+    def of(self, usage: Usage, *, containers: bool) -> bytes:
+        """Return the response; v1alpha2 has no list for containers."""
+        kept = self._kept.get(containers)
+        if kept is None or kept[0] != usage:
+            kept = self._kept[containers] = (usage, _fs_info(usage, containers=containers))
+        return kept[1]
+
+
+def _fs_info(usage: Usage, *, containers: bool) -> bytes:
     encoded = b"".join(wire.length_delimited(1, _filesystem(entry)) for entry in usage.images)
     if containers:
         encoded += b"".join(wire.length_delimited(2, _filesystem(entry)) for entry in usage.containers)

@@ -22,7 +22,7 @@ from criimage.cri.runtime import v1
 from criimage.pins import Pins
 from criimage.reference import ImageID, Reference
 from criimage.server import health, replies
-from criimage.server.replies import ImageReplies, ListTally, encode_fs_info
+from criimage.server.replies import ImageReplies, ListTally, UsageReplies
 from criimage.server.status import STATUSES, status_of
 from criimage.testing.memory import RemoteImage
 from parts.google_client import deterministic, google_client, message
@@ -290,10 +290,10 @@ def test_usage_is_encoded_as_google_does(images: list[FilesystemUsage], containe
     usage = Usage(tuple(images), tuple(containers))
     fields = {"image_filesystems": [made(entry) for entry in images]}
     old = message("runtime.v1alpha2.ImageFsInfoResponse", **fields)
-    assert encode_fs_info(usage, containers=False) == deterministic(old)
+    assert UsageReplies().of(usage, containers=False) == deterministic(old)
     fields["container_filesystems"] = [made(entry) for entry in containers]
     new = message("runtime.v1.ImageFsInfoResponse", **fields)
-    assert encode_fs_info(usage, containers=True) == deterministic(new)
+    assert UsageReplies().of(usage, containers=True) == deterministic(new)
 
 
 # Reusing bytes

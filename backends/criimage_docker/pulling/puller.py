@@ -68,8 +68,11 @@ class Puller:
         self._view.expect(event)
         pulled = proven = False
         try:
-            proven = reference.digest is None or await self._prove(reference, credentials)
-            await self._follow(reference, credentials, tracker)
+            if reference.digest is not None and self._view.names(reference):
+                proven = await self._prove_meanwhile(reference, credentials, tracker)
+            else:
+                proven = reference.digest is None or await self._prove(reference, credentials)
+                await self._follow(reference, credentials, tracker)
             pulled = True
         except Refusal as refusal:
             raise pull_failure(
@@ -87,6 +90,29 @@ class Puller:
             await self._prove(reference, credentials, certainly=True)
         tracker.finish(layers)
         return image
+
+    async def _prove_meanwhile(self, reference: Reference, credentials: Credentials | None, tracker: Tracker) -> bool:
+        """Have the registry asked while the engine pulls what it has already under this very name.
+
+        Such a pull cannot give anything to a caller who may not have it: the engine knows the name and the image, and
+        fetches nothing without asking the registry itself.
+
+        Returns:
+            see `_prove`, whose error comes first.
+        """
+        proving = asyncio.create_task(self._prove(reference, credentials), name=f"prove {reference}")
+        following = asyncio.create_task(self._follow(reference, credentials, tracker), name=f"pull {reference}")
+        try:
+            await asyncio.wait((proving, following), return_when=asyncio.FIRST_EXCEPTION)
+            if not proving.done():
+                await following  # which has failed
+            proven = await proving
+            await following
+        finally:
+            for task in (proving, following):
+                task.cancel()
+            await asyncio.gather(proving, following, return_exceptions=True)
+        return proven
 
     async def _prove(self, reference: Reference, credentials: Credentials | None, *, certainly: bool = False) -> bool:
         """Have the engine ask the registry for a manifest with these credentials, unless its pull will.

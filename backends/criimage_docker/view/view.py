@@ -130,6 +130,10 @@ class View:
         finally:
             self._mending -= 1
 
+    def names(self, reference: Reference) -> bool:
+        """Tell whether an image had this name when the engine was listed last, which is no long time ago."""
+        return self._kept is not None and self._age < self._ttl and self._kept[0].with_name(reference) is not None
+
     def unchanged(self, reference: Reference, digest: str) -> Image | None:
         """Return the image that a pull has left as it was, if that is certain without asking.
 
