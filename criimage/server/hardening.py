@@ -11,7 +11,7 @@ the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade 
 3.  some 130 bytes a call stayed until the connection ended: h2 remembers fewer closed streams
 4.  an unknown kind of frame ended the connection: events without a processor are passed over
 5.  a header that is not ASCII ended the connection: headers are decoded as latin-1, which takes every byte
-6.  a bad `-bin` header left the call unanswered, bad timeouts and messages gave UNKNOWN: calls.py reads them itself
+6.  a bad `-bin` header left the call unanswered, bad timeouts and messages gave UNKNOWN: call.py reads them itself
 7.  a stopping server told its clients nothing: `say_goodbye` writes GOAWAY, and later calls are refused
 8.  a reply took three writes: `reply_at_once` takes one, of bytes that are made in `criimage.server.hot`
 9.  20,000 open streams froze the server: h2 counted them all at each request; `_Connection` counts now and then

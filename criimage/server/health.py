@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from grpclib.const import Status
 
 from criimage import wire
-from criimage.server.calls import CallFailed, Method, server_stream, unary
+from criimage.server.call import CallFailed
+from criimage.server.method import Method, server_stream, unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

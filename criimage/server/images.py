@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from criimage import wire
 from criimage.reference import Lookup, Name, Pattern
 from criimage.server import replies, requests
-from criimage.server.calls import Method, server_stream, unary
+from criimage.server.method import Method, server_stream, unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

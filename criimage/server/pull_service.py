@@ -9,7 +9,8 @@ from grpclib.const import Status
 from criimage import wire
 from criimage.backend import Phase
 from criimage.server import requests
-from criimage.server.calls import CallFailed, Method, server_stream, unary
+from criimage.server.call import CallFailed
+from criimage.server.method import Method, server_stream, unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable

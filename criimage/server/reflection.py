@@ -6,10 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import InvalidRequest
-from criimage.server.calls import Call, Method
+from criimage.server.method import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from criimage.server.call import Call
 
 __all__ = ["ReflectionService"]
 

@@ -8,7 +8,8 @@ from grpclib.const import Status
 
 from criimage import wire
 from criimage.server import requests
-from criimage.server.calls import CallFailed, Method, unary
+from criimage.server.call import CallFailed
+from criimage.server.method import Method, unary
 
 if TYPE_CHECKING:
     from criimage.removals import Removals, RemovalView

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from criimage import wire
 from criimage.server import requests
-from criimage.server.calls import Method, unary
+from criimage.server.method import Method, unary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

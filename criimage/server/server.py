@@ -11,7 +11,7 @@ import structlog
 from criimage.logs import SparingLog
 from criimage.peer import current_peer
 from criimage.server.access import EVERYBODY
-from criimage.server.calls import CallsElsewhere, ConnectionCalls, Method, Observer
+from criimage.server.calls import CallsElsewhere, ConnectionCalls, Observer
 from criimage.server.hardening import HardenedProtocol
 from criimage.server.hot.first_step import FirstSteps
 from criimage.server.hot.reads import Reads
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from criimage.server.access import Access
+    from criimage.server.method import Method
     from criimage.settings import LimitSettings
 
 __all__ = ["Server"]

@@ -74,11 +74,11 @@ async def _absent(backend: DockerBackend, _name: str) -> None:
 
 
 async def _usage(backend: DockerBackend, _name: str) -> None:
-    assert await backend.usage()
+    assert (await backend.usage()).images
 
 
 async def _again(backend: DockerBackend, name: str) -> None:
-    assert await pull(backend, name)
+    await pull(backend, name)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,6 @@ async def test_a_digest_is_proved_while_the_engine_pulls(docker: Engine, scripte
                 pulling.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await pulling
-            assert sorted(told) == [PROVE, PULL]
+            assert sorted(told) == ([PULL] if docker.kind.containerd_store else [PROVE, PULL])
             hub.release()
             assert await pull(backend, name) == pulled

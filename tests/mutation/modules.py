@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 TESTS: dict[str, tuple[str, ...]] = {
+    "criimage/server/call.py": ("server/test_pulls.py", "server/test_hardening.py", "server/test_hostile_input.py"),
     "criimage/server/calls.py": ("server/test_pulls.py", "server/test_stopping.py", "server/test_hardening.py"),
     "criimage/server/hardening.py": ("server/test_hardening.py", "server/test_limits.py"),
     "criimage/server/hot": ("server/test_first_step.py", "server/test_at_once.py", "server/test_services.py"),

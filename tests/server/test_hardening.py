@@ -16,8 +16,8 @@ from grpclib.const import Status
 from grpclib.protocol import EventsProcessor
 from h2.errors import ErrorCodes
 
-from criimage.server import calls, hardening
-from criimage.server.calls import Call, Method
+from criimage.server import call, hardening
+from criimage.server.method import Method
 from criimage.server.server import Server
 from criimage.server.socket import BoundSocket
 from criimage.settings import LimitSettings
@@ -28,6 +28,8 @@ from parts.wire_client import DATA, END_HEADERS, END_STREAM, HEADERS, frame, lit
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from criimage.server.call import Call
 
 LIST = "/runtime.v1.ImageService/ListImages"
 PULL = "/runtime.v1.ImageService/PullImage"
@@ -357,7 +359,7 @@ async def test_an_answer_nobody_reads_is_given_up(tmp_path: Path, monkeypatch: p
     """A client that takes no byte of its answer keeps a call for SEND_LIMIT seconds, not for ever."""
     async with serving(tmp_path) as running, raw_client(running.path) as first:
         assert (await first.call(PULL, PULL_A1)).status == 0
-        monkeypatch.setattr(calls, "SEND_LIMIT", 0.05)
+        monkeypatch.setattr(call, "SEND_LIMIT", 0.05)
         async with raw_client(running.path, window=0) as client:
             await until(lambda: client.h2.local_settings.initial_window_size == 0)
             answer = await client.send(grpc_headers(LIST), framed(b""))

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from grpclib.protocol import Connection
 
-    from criimage.server.calls import ConnectionCalls, Method
+    from criimage.server.calls import ConnectionCalls
     from criimage.server.hot.header_blocks import Fields
     from criimage.server.hot.rest import Rest
     from criimage.server.limits import ConnectionLimits
+    from criimage.server.method import Method
 
 __all__ = ["Reads"]
 

@@ -14,7 +14,7 @@ from criimage.credentials import Credentials
 from criimage.errors import InvalidRequest
 from criimage.pulls.running import PullKey
 from criimage.server import requests
-from criimage.server.calls import unary
+from criimage.server.method import unary
 from criimage.server.replies import ImageReplies
 from criimage.server.status import status_of
 
