@@ -22,7 +22,7 @@ from attack.case import Case, all_cases
 from attack.target import BACKENDS, HEALTH, Target, opened
 from criimage import __version__
 
-CASE_SECONDS = 60.0
+CASE_SECONDS = 120.0
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from parts.serving import PATIENCE, WatchedBackend, serving, stocked, until
 from parts.wire_client import DATA, END_HEADERS, END_STREAM, HEADERS, frame, literal, wire_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from criimage.server.call import Call
@@ -416,12 +416,21 @@ async def test_a_frame_that_is_forbidden_gets_the_last_word(tmp_path: Path, capl
     assert "could not be processed" not in caplog.text
 
 
-async def test_connections_leave_nothing(tmp_path: Path) -> None:
-    """A connection that has ended is not kept alive by anything but the collector's next round.
+@pytest.fixture
+def no_rounds_of_others() -> Iterator[None]:
+    """No collection begins but ours: one that another thread is in the midst of makes ours do nothing.
 
-    The last one may still be ending when the server has forgotten it: its cancelled tasks have their turns, and a round
-    that another thread is in the middle of makes ours do nothing. So it is looked again; a leak fails by whose it is.
+    That is all that was ever seen to keep a connection here: of 300 that ended, with calls under way or without, one
+    round has left none where no other could come in between.
     """
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_rounds_of_others")
+async def test_connections_leave_nothing(tmp_path: Path) -> None:
+    """A connection that has ended is not kept alive by anything but the collector's next round, nor are its calls."""
 
     def kept() -> list[hardening.HardenedProtocol]:
         gc.collect()
@@ -429,10 +438,13 @@ async def test_connections_leave_nothing(tmp_path: Path) -> None:
         return [found for found in made if getattr(found, "_server", None) is running.server]
 
     async with serving(tmp_path) as running:
-        for _ in range(20):
+        for number in range(20):
             async with raw_client(running.path) as client:
                 await answers(client)
+                if number % 2:
+                    await client.send(grpc_headers("/criimage.v1.PullService/WatchPulls"), framed(b""))
         await until(lambda: not running.server.connections)
+        # A round that had begun before goes on to its end.
         for _ in range(20):
             if not kept():
                 break
