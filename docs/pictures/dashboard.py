@@ -41,7 +41,7 @@ LOOK_SECONDS = 2.0
 RATE = "20s"
 """What Grafana would make of `$__rate_interval` here is four looks; some more shows lines instead of noise."""
 
-_COLUMNS, _WIDTH, _HEIGHT, _LEFT, _HEAD, _LINES = 3, 330, 210, 46, 30, 5
+_COLUMNS, _WIDTH, _HEIGHT, _LEFT, _HEAD, _LINES = 3, 340, 210, 60, 30, 5
 _COLOURS = ("#1565c0", "#2e7d32", "#c62828", "#6a1b9a", "#b26a00", "#00838f", "#ad1457", "#555555")
 
 Answers = list[tuple[Panel, list[tuple[str, "Series"]]]]
@@ -102,7 +102,7 @@ def _panel(
     def across(at: float) -> float:
         return x0 + (at - begin) / max(end - begin, 1e-9) * (x1 - x0)
 
-    yield f'<text x="{left + 8}" y="{top + 18}" font-size="11" font-weight="bold">{escape(panel.title)}</text>'
+    yield f'<text x="{left + 8}" y="{top + 18}" font-weight="bold">{escape(panel.title)}</text>'
     yield f'<path d="M{x0},{y0} V{y1} H{x1}" fill="none" stroke="#999999"/>'
     for value in (0.0, high):
         height = y1 - value / high * (y1 - y0)
@@ -121,7 +121,7 @@ def _panel(
         if number < 2 * _LINES:
             column, line = divmod(number, _LINES)
             place = f'x="{left + 10 + column * _WIDTH // 2}" y="{y1 + 16 + 12 * line}"'
-            yield f'<text {place} fill="{colour}">{escape(legend[:30])}</text>'
+            yield f'<text {place} fill="{colour}">{escape(_cut(legend, 26 if len(ordered) > _LINES else 50))}</text>'
 
 
 def _stretches(points: Sequence[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
@@ -136,6 +136,10 @@ def _stretches(points: Sequence[tuple[float, float]]) -> Iterator[list[tuple[flo
             stretch.append((at, value))
     if stretch:
         yield stretch
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _shown(value: float, unit: str) -> str:

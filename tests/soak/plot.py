@@ -97,7 +97,7 @@ def _panel(
     yield _text(_LEFT, top - 6, f"{backend}: {title}{', logarithmic' if logarithmic else ''}", bold=True)
     yield f'<path d="M{_LEFT},{top} V{bottom} H{right}" fill="none" stroke="#000000"/>'
     for value in (low, high):
-        yield _text(_LEFT - 6, up(value) + 4, f"{value:.3g}", anchor="end")
+        yield _text(_LEFT - 6, up(value) + 4, f"{value:,.0f}" if value >= 100 else f"{value:.2g}", anchor="end")
     for minutes in range(0, int(seconds // 60) + 1, max(1, int(seconds // 600))):
         yield _text(across(minutes * 60), bottom + 14, f"{minutes} min", anchor="middle", size=10, colour="#555555")
     others = {one for _, one in restarts} - {"registry", "engine", "runtime"} - {backend}
