@@ -125,6 +125,29 @@ SEEN: list[tuple[str, type[CriimageError]]] = [
         'failed to resolve reference "X": unexpected status from HEAD request to http://r/v2/: 502 Bad Gateway',
         RegistryUnavailable,
     ),
+    # containerd 2.1's transfer service.
+    (
+        (
+            'failed to pull and unpack image "X": failed to resolve image: pull access denied, repository does not'
+            " exist or may require authorization: authorization failed: no basic auth credentials"
+        ),
+        AccessDenied,
+    ),
+    (
+        (
+            'failed to pull and unpack image "X": failed to resolve image: unexpected status from HEAD request to'
+            " http://r/v2/team/private/manifests/1: 401 Unauthorized"
+        ),
+        AccessDenied,
+    ),
+    ('failed to pull and unpack image "X": failed to resolve image: X: not found', RemoteImageMissing),
+    (
+        (
+            'failed to pull and unpack image "X": failed to resolve image: failed to do request: Head'
+            ' "https://r/v2/x/manifests/1": dial tcp 127.0.0.1:1: connect: connection refused'
+        ),
+        RegistryUnavailable,
+    ),
     ("something that nobody has seen", PullError),
 ]
 

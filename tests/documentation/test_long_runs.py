@@ -16,10 +16,10 @@ TESTS = Path(__file__).parent.parent
 
 
 def long_tests() -> Iterator[str]:
-    """The functions that carry the marker, themselves or by one of their cases."""
+    """The functions and classes that carry the marker, themselves or by one of their cases."""
     for file in TESTS.rglob("test_*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 continue
             if any("mark.long" in ast.unparse(one) for one in node.decorator_list):
                 yield node.name
