@@ -7,13 +7,17 @@ from inspect import isfunction
 from typing import TYPE_CHECKING
 
 import pytest
+from grpclib.const import Status
 
-from criimage import disk_failures, foreign_json, foreign_text, foreign_toml, masking, pins, reference
+from criimage import disk_failures, errors, foreign_json, foreign_text, foreign_toml, masking, pins, reference
+from criimage.channel import CallError
 from criimage.credentials import Credentials
 from criimage_containers_storage.pulling import failures as skopeo_failures
 from criimage_containers_storage.pulling import manifests, rate_limits
 from criimage_containers_storage.pulling.process import Outcome
 from criimage_containers_storage.store import images
+from criimage_cri import failures as runtime_failures
+from criimage_cri import words as runtime_words
 from criimage_docker.engine import words
 from criimage_docker.engine.json_stream import JSONStream
 from criimage_docker.pulling import failures as engine_failures
@@ -35,6 +39,10 @@ def fatal(text: str) -> Outcome:
 
 def plain(text: str) -> Outcome:
     return Outcome(1, b"", text)
+
+
+def said(text: str) -> CallError:
+    return CallError(Status.UNKNOWN, text, reached=True)
 
 
 def in_pieces(text: str) -> None:
@@ -96,6 +104,9 @@ TABLE: dict[str, Callable[[str], object]] = {
     "images.parse_user": images.parse_user,
     "words.tidy": lambda text: words.tidy(text, SECRETS),
     "engine_failures.pull_failure": lambda text: engine_failures.pull_failure(text, NAME, secrets=SECRETS),
+    "runtime_words.tidy": lambda text: runtime_words.tidy(text, SECRETS),
+    "runtime_failures.pull_failure": lambda text: runtime_failures.pull_failure(said(text), NAME, SECRETS),
+    "runtime_failures.is_in_use": lambda text: runtime_failures.is_in_use(errors.OperationFailed(text)),
     "json_stream.JSONStream": in_pieces,
 }
 
@@ -111,6 +122,8 @@ MODULES = {
     "manifests": manifests,
     "words": words,
     "engine_failures": engine_failures,
+    "runtime_words": runtime_words,
+    "runtime_failures": runtime_failures,
 }
 NOT_WALKED = {
     "manifests.is_stored_as",  # compares digests

@@ -25,12 +25,13 @@ REMOVE = "/runtime.v1.ImageService/RemoveImage"
 _OK, _UNKNOWN, _UNAVAILABLE = 0, 2, 14
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started, theirs included."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
             for child in map(int, (task / "children").read_text().split()):
-                found += [child, *_children(child)]
+                found += [child, *children(child)]
     return found
 
 
@@ -52,7 +53,7 @@ def _on_the_tool(name: str, *signals: signal.Signals) -> None:
     async def run(target: Target) -> None:
         async with _running_pull(target) as ended:
             for number in signals:
-                for child in await asyncio.to_thread(_children, target.server.process.pid):
+                for child in await asyncio.to_thread(children, target.server.process.pid):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(child, number)
                 await asyncio.sleep(0.2)
@@ -74,13 +75,13 @@ async def stopped_tool(target: Target) -> None:
         async with target.client() as client:
             answer = await client.send(grpc_headers(PULL), framed(pull_request(target.fresh())))
             await target.registry.until(lambda: script.reached)
-            for child in await asyncio.to_thread(_children, target.server.process.pid):
+            for child in await asyncio.to_thread(children, target.server.process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGSTOP)
             client.cancel(answer)
             await client.flush()
         async with asyncio.timeout(20):
-            while await asyncio.to_thread(_children, target.server.process.pid):  # noqa: ASYNC110 - another process is waited for
+            while await asyncio.to_thread(children, target.server.process.pid):  # noqa: ASYNC110 - another process is waited for
                 await asyncio.sleep(0.1)
     finally:
         script.release()

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attack.case import case
+from attack.cases.faults import children
 from attack.target import HEALTH, LIST, PULL, field, pull_request
 from criimage.testing.scripted_runtime import Script, ScriptedRuntime
-from parts.criimage_process import criimage
+from parts.criimage_process import criimage, store_config
 from parts.raw_client import framed, grpc_headers, raw_client
+from parts.store import store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from attack.target import Target
     from parts.criimage_process import Criimage
@@ -85,9 +88,9 @@ _ENGINES_LIES: dict[str, bytes] = {
 }
 
 
-async def _all_calls(server: Criimage, lie: str) -> None:
+async def _all_calls(server: Criimage, lie: str, calls: tuple[tuple[str, bytes], ...] = _CALLS) -> None:
     async with raw_client(server.socket) as client:
-        for path, request in _CALLS:
+        for path, request in calls:
             async with asyncio.timeout(_SECONDS):
                 answer = await client.call(path, request)
             assert answer.status is not None, f"{lie}: {path} has no answer"
@@ -103,9 +106,9 @@ async def _well_again(server: Criimage) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _server(config: str) -> AsyncIterator[Criimage]:
+async def _server(config: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Criimage]:
     with contextlib.ExitStack() as stack:
-        server = await asyncio.to_thread(lambda: stack.enter_context(criimage(config)))
+        server = await asyncio.to_thread(lambda: stack.enter_context(criimage(config, environment=environment)))
         await asyncio.to_thread(server.process.wait_until, lambda: "serving" in server.log_text(), seconds=_SECONDS)
         yield server
         await asyncio.to_thread(stack.close)
@@ -160,6 +163,71 @@ async def engine(target: Target) -> None:
                 said = _http(b"[]")
                 await _well_again(server)
                 assert "Traceback" not in server.log_text(), server.log_text()[-2000:]
+
+
+# Each is what a shell does in skopeo's place, with nothing to find but what it names in full.
+_TOOLS_LIES: dict[str, str] = {
+    "nothing, and all is well": "exit 0",
+    "nothing, and nothing is well": "exit 255",
+    "nonsense": "echo '}{ <html>'; exit 0",
+    "an object": "echo '{}'; exit 0",
+    "nested 100,000 times": "/usr/bin/head -c 100000 /dev/zero | /usr/bin/tr '\\0' '['; exit 0",
+    "50 MB of words": "/usr/bin/head -c 50000000 /dev/zero | /usr/bin/tr '\\0' '\"' >&2; exit 1",
+    "50 MB of an answer": "/usr/bin/head -c 50000000 /dev/zero | /usr/bin/tr '\\0' 'a'; exit 0",
+    "one fatal line of 1 MB": "printf 'level=fatal msg=\"' >&2; /usr/bin/head -c 1000000 /dev/zero"
+    " | /usr/bin/tr '\\0' '/' >&2; exit 1",
+    "a terminal's codes": "printf 'level=fatal msg=\"\\033[2J\\r\\nforged\"\\n' >&2; exit 1",
+    "a crash": "kill -SEGV $$",
+    "the end of its parent's wish": "kill -TERM $$",
+}
+_TOOL_MEMORY = 64 * 2**20
+
+
+@case("liars", "a skopeo that does something else, and none at all", backends=("containers-storage",))
+async def tool(target: Target) -> None:
+    """Calls end with an error, memory stays, and with the real one all is well again."""
+    real = shutil.which("skopeo")
+    assert real is not None
+    with tempfile.TemporaryDirectory() as folder, store() as local:
+        program, name = Path(folder) / "skopeo", target.fresh()
+        calls = ((PULL, pull_request(name)), *_CALLS)
+
+        async def asked(lie: str) -> None:
+            await _all_calls(server, lie, calls)
+            assert _memory(server) - before < _TOOL_MEMORY, f"{lie}: what it says is kept"
+
+        program.symlink_to(real)
+        async with _server(store_config(local), {"PATH": folder}) as server:
+            before = _memory(server)
+            for lie, does in _TOOLS_LIES.items():
+                _replace(program, f"#!/bin/sh\n{does}\n")
+                await asked(lie)
+            program.chmod(0o600)
+            await asked("one that may not be run")
+            program.unlink()
+            await asked("none")
+            _replace(program, "#!/bin/sh\ntrap '' TERM HUP INT\nwhile :; do /usr/bin/sleep 0.1; done\n")
+            async with raw_client(server.socket) as client:
+                pull = await client.send(grpc_headers(PULL), framed(pull_request(name)))
+                async with asyncio.timeout(_SECONDS):
+                    while not children(server.process.pid):  # noqa: ASYNC110 - another process is waited for
+                        await asyncio.sleep(0.05)
+                    client.cancel(pull)
+                    await client.flush()
+                    while children(server.process.pid):  # noqa: ASYNC110 - the same
+                        await asyncio.sleep(0.05)
+            program.unlink()
+            program.symlink_to(real)
+            async with raw_client(server.socket) as client:
+                answer = await client.call(PULL, pull_request(name))
+            assert answer.status == 0, answer.message
+            assert "Traceback" not in server.log_text(), server.log_text()[-2000:]
+
+
+def _replace(program: Path, text: str) -> None:
+    program.unlink(missing_ok=True)
+    program.write_text(text)
+    program.chmod(0o755)
 
 
 @case("relay", "100 relayed streams without an end that nobody reads", backends=("cri",), first=True)
