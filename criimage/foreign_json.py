@@ -18,7 +18,7 @@ from criimage.foreign_text import repaired
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BOUNDS", "Bounds", "check", "dump", "parse", "parse_next", "parse_object"]
+__all__ = ["BOUNDS", "Bounds", "check", "dump", "parse", "parse_next", "parse_object", "plain_or_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,18 @@ def parse_object(text: str | bytes, bounds: Bounds = BOUNDS) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - wrong content, not a wrong argument
     return found
+
+
+def plain_or_json(text: str) -> bool:
+    """Whether a text that begins with a brace is JSON, as those believe who print it, such as crictl; others may be."""
+    if not text.startswith("{"):
+        return True
+    try:
+        parse(text)
+    except ValueError:
+        # What is too much for a reader here is perhaps for theirs; Go refuses NaN, Infinity and 1e999.
+        return False
+    return True
 
 
 def parse_next(text: str, position: int, bounds: Bounds = BOUNDS) -> tuple[Any, int]:

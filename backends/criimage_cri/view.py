@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from criimage import wire
 from criimage.errors import OperationFailed
+from criimage.foreign_json import plain_or_json
 from criimage.reference import DEFAULT_DOMAIN, ImageID
 from criimage_cri.records import details_of, fields_of, map_of, messages
 from criimage_cri.runtimes import UNKNOWN
@@ -141,7 +142,9 @@ class View:
         details = self._details(b"".join(pieces)) if pieces else None
         if details is None or not verbose:
             return details
-        return replace(details, info=map_of(answer[2]))
+        # Labels may stand there: one that breaks the client that prints it is left out (dockershim S8).
+        told = map_of(answer[2])
+        return replace(details, info={key: value for key, value in told.items() if plain_or_json(value)})
 
     def _details(self, data: bytes) -> ImageDetails | None:
         if data not in self._read:

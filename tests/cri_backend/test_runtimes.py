@@ -19,7 +19,7 @@ from criimage.errors import (
     PullError,
     RegistryUnavailable,
 )
-from criimage.reference import Name
+from criimage.reference import Lookup, Name
 from criimage.testing.scripted_runtime import Script
 from parts.cri_backend import cri_backend, listed, pull, remove, status
 from parts.serving import until
@@ -83,6 +83,21 @@ async def test_an_answer_about_something_else_is_none(socket: Path) -> None:
         runtime.server.on("/runtime.v1.ImageService/ImageStatus", answer)
         for text in (ONE[:2], "reg.example/a:3", "reg.example/b:1", OTHER):
             assert await status(backend, text) is None, text
+
+
+async def test_labels_break_no_client(socket: Path) -> None:
+    """cri-dockerd puts labels beside `info`: what crictl would take for JSON and is none is left out (S8)."""
+    whole = {"plain": "text", "info": '{"a": 1}'}
+    entries = {**whole, "broken": "{{ template", "number": '{"a": NaN}', "large": '{"a": 1e999}'}
+    async with written_runtime(socket, "docker") as runtime, cri_backend(f"unix://{socket}") as backend:
+        runtime.images = [an_image("docker")]
+        answer = wire.length_delimited(1, an_image("docker").encoded())
+        for key, value in entries.items():
+            answer += wire.length_delimited(2, wire.text_field(1, key) + wire.text_field(2, value))
+        runtime.server.on("/runtime.v1.ImageService/ImageStatus", Script(messages=(answer,)))
+        found = await backend.status(Lookup.parse("reg.example/a:1"), verbose=True)
+    assert found is not None
+    assert found.info == whole
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from criimage.foreign_json import dump, parse
+from criimage.foreign_json import dump, plain_or_json
 from criimage_docker.engine.records import labels_of, section
 
 if TYPE_CHECKING:
@@ -44,19 +44,8 @@ def verbose_info(inspected: Mapping[str, Any], history: Iterable[Mapping[str, An
     labels = labels_of(inspected)
     document: dict[str, object] = {"labels": labels} if labels else {}
     document["imageSpec"] = _spec(inspected, history)
-    harmless = {key: value for key, value in labels.items() if key not in {_INFO, _STATUS} and _printable(value)}
+    harmless = {key: value for key, value in labels.items() if key not in {_INFO, _STATUS} and plain_or_json(value)}
     return {**harmless, _INFO: dump(document)}
-
-
-def _printable(value: str) -> bool:
-    if not value.startswith("{"):
-        return True
-    try:
-        parse(value)
-    except ValueError:
-        # What is too much for a reader here is perhaps for the client's; Go refuses NaN, Infinity and 1e999.
-        return False
-    return True
 
 
 def _spec(inspected: Mapping[str, Any], history: Iterable[Mapping[str, Any]]) -> dict[str, object]:
