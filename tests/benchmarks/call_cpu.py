@@ -14,17 +14,19 @@ import asyncio
 import html
 import random
 import signal
+import statistics
 import struct
 import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from benchmarks.levers import LEVERS, without
 from criimage import logs, metrics
 from criimage.metrics import NoMetrics, PrometheusMetrics
 from criimage.plugins import load
@@ -55,9 +57,46 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="root of a store with the driver vfs")
     parser.add_argument("--metrics", action="store_true", help="count for Prometheus too")
     parser.add_argument("--flame", type=Path, help="draw a flame graph there, as SVG")
+    parser.add_argument("--without", action="append", default=[], choices=LEVERS, help="a lever to do without")
+    parser.add_argument(
+        "--levers", action="store_true", help="a table: each lever away alone, in turn, and all of them"
+    )
     arguments = parser.parse_args()
     logs.set_up("warning", "text")
-    asyncio.run(_measure(arguments))
+    if arguments.levers:
+        _levers(arguments)
+        return
+    with ExitStack() as stack:
+        for lever in without(arguments.without):
+            stack.enter_context(lever)
+        asyncio.run(_measure(arguments))
+
+
+def _levers(arguments: argparse.Namespace) -> None:
+    """Prints what a call takes without each lever alone, and without all; every round has all of these in turn."""
+    *alone, last = LEVERS
+    sides = {"everything": [], **{f"without {name}": [name] for name in alone}}
+    sides[f"without {alone[-1]} {last}"] = [alone[-1], last]
+    sides["without any"] = [*alone, last]
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(arguments.rounds + 1):
+        for name, levers in sides.items():
+            with ExitStack() as stack:
+                for lever in without(levers):
+                    stack.enter_context(lever)
+                seconds = asyncio.run(_once(arguments))
+            if number:  # the first one warms up
+                found[name].append(seconds / arguments.calls * 1e6)
+    base = statistics.median(found["everything"])
+    sys.stdout.write("| | us of CPU | ratio |\n| --- | ---: | ---: |\n")
+    for name, values in found.items():
+        median = statistics.median(values)
+        sys.stdout.write(f"| {name} | {median:.0f} | {median / base:.2f} |\n")
+
+
+async def _once(arguments: argparse.Namespace) -> float:
+    async with _assembly(arguments) as assembly:
+        return await _round(assembly, arguments, None)
 
 
 async def _measure(arguments: argparse.Namespace) -> None:

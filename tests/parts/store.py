@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SECONDS = 60.0
+_DELETE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,22 @@ def store(*, driver: str = "overlay", registries: str = "", parent: Path | None 
         made.policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}\n')
         yield made
     finally:
+        _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    """Deletes a store; a tool of a server that was killed may still be ending, and write into it."""
+    end = time.monotonic() + _DELETE_SECONDS
+    while True:
         unmount_below(folder)
-        shutil.rmtree(folder)
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def insecure_registries(*addresses: str) -> str:
