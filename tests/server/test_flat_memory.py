@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def _call(block: bytes, data: bytes, stream: int) -> bytes:
 
 
 @pytest.mark.parametrize("calls", [3_000, pytest.param(300_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
-async def test_calls_answered_at_once_leave_nothing(calls: int, record_property: Callable[[str, object], None]) -> None:
+async def test_calls_answered_at_once_leave_nothing(calls: int, long_run: Callable[[str, str], None]) -> None:
     """Issue 12.1: after as many calls as one likes a connection keeps what it kept after the first thousands."""
     async with Work() as work:
         assembly = Assembly(WatchedBackend(stocked()), work, Settings(), lambda _: NoMetrics(), {})
@@ -75,5 +76,7 @@ async def test_calls_answered_at_once_leave_nothing(calls: int, record_property:
         assert len(reads._known) < 40
         assert more < 200
         assert grown < 2 * 2**20
-        record_property("kept", f"{calls:,} calls on one connection: memory {grown / 2**20:+.1f} MiB, objects {more:+}")
+        text = f"{calls:,} calls on one connection: memory {grown / 2**20:+.1f} MiB, objects {more:+}"
+        if calls > _WARM:
+            long_run(f"Linux {platform.release()}", text)
         await assembly.stop()
