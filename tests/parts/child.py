@@ -9,11 +9,11 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 
 class StartError(RuntimeError):
@@ -120,3 +120,22 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+@contextlib.contextmanager
+def frozen(process: int) -> Iterator[None]:
+    """Stops a process by SIGSTOP while the block runs: it keeps its connections and answers nothing."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        # Its threads stop one after the other.
+        while any(state != "T" for state in _thread_states(process)):
+            time.sleep(0.001)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
+
+
+def _thread_states(process: int) -> list[str]:
+    stats = [(task / "stat").read_text() for task in Path(f"/proc/{process}/task").iterdir()]
+    return [stat.rpartition(")")[2].split()[0] for stat in stats]

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import grpc
 
 from criimage import wire
-from parts.child import Child, child
+from parts.child import Child, child, frozen
 from parts.missing import need, need_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 _START_SECONDS = 30.0
 
@@ -185,19 +186,9 @@ class Containerd:
         self._process.process.wait(_START_SECONDS)
         self._running.close()
 
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """Stops it by SIGSTOP while the block runs: it keeps its connections and answers nothing."""
-        process = self.pid
-        os.kill(process, signal.SIGSTOP)
-        try:
-            # Its threads stop one after the other.
-            while any(state != "T" for state in _thread_states(process)):
-                time.sleep(0.001)
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
+        return frozen(self.pid)
 
     def log_text(self) -> str:
         """Everything it has logged so far."""
@@ -333,8 +324,3 @@ def _first_child(process: int) -> int:
         assert time.monotonic() < end, f"process {process} has no child"
         time.sleep(0.001)
     return int(children[0])
-
-
-def _thread_states(process: int) -> list[str]:
-    stats = [(task / "stat").read_text() for task in Path(f"/proc/{process}/task").iterdir()]
-    return [stat.rpartition(")")[2].split()[0] for stat in stats]

@@ -17,19 +17,19 @@ import signal
 import socket
 import tarfile
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from criimage.testing.oci import layer
-from parts.child import Child, child
+from parts.child import Child, child, frozen
 from parts.debian13 import debian13, unstable
 from parts.missing import need, need_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 _INSIDE = "/mnt"
 _START_SECONDS = 60.0
@@ -200,19 +200,9 @@ class Engine:
         self._process.process.wait(_START_SECONDS)
         self._running.close()
 
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """Stops it by SIGSTOP while the block runs: it keeps its connections and answers nothing."""
-        process = self.pid
-        os.kill(process, signal.SIGSTOP)
-        try:
-            # Its threads stop one after the other.
-            while any(state != "T" for state in _thread_states(process)):
-                time.sleep(0.001)
-            yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
+        return frozen(self.pid)
 
     def log_text(self) -> str:
         """Everything it has logged so far."""
@@ -359,11 +349,6 @@ class Engine:
 
 
 _SAFE = "/:@"
-
-
-def _thread_states(process: int) -> list[str]:
-    stats = [(task / "stat").read_text() for task in Path(f"/proc/{process}/task").iterdir()]
-    return [stat.rpartition(")")[2].split()[0] for stat in stats]
 
 
 @dataclass(frozen=True, slots=True)
