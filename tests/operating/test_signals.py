@@ -228,7 +228,7 @@ def test_a_reload_names_what_changed_and_what_needs_a_restart(until: Until) -> N
         (line,) = [line for line in server.log_text().splitlines() if "settings reloaded" in line]
         assert "changed=['pulls.max_parallel']" in line
         assert "needs_restart=['limits.connections']" in line
-        assert "77" not in line
+        assert "77" not in line.partition(" ")[2]  # the time may have any digits
 
         server.reload()
         until(lambda: server.log_text().count("settings reloaded") == 2)
