@@ -12,6 +12,7 @@ import pytest
 from criimage.errors import AccessDenied, BackendUnavailable, CriimageError, OperationFailed, RegistryUnavailable
 from criimage_docker.engine import bounded_response
 from parts.docker_backend import docker_backend, listed, pull, status
+from parts.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -190,6 +191,32 @@ async def test_what_an_engine_cannot_do_is_told(tmp_path: Path, api: str, store:
     assert len(limits) == len(told)
     for limit, words in zip(limits, told, strict=True):
         assert words in limit.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"rpc error: code = NotFound desc = content digest {ID}: not found",
+        "failed to calculate size of image reg.example/a:1: failed to get rootfs of image reg.example/a:1",
+    ],
+)
+async def test_a_list_that_an_image_went_away_from_is_asked_for_again(tmp_path: Path, text: str) -> None:
+    """26.1 with the containerd store (tried) fails to list while another image is removed; other failures are final."""
+    answers: dict[str, tuple[int, object]] = {"GET /v1.51/images/json": (500, {"message": text})}
+    async with (
+        replayed(tmp_path, answers, "1.51") as replay,
+        docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend,
+    ):
+        listing = asyncio.create_task(listed(backend))
+        await until(lambda: replay.asked.count("GET /v1.51/images/json") >= 2)
+        answers["GET /v1.51/images/json"] = (200, [LISTED])
+        assert await listing == {ID}
+
+        answers["GET /v1.51/images/json"] = (500, {"message": "no space"})
+        before = replay.asked.count("GET /v1.51/images/json")
+        with pytest.raises(OperationFailed, match="no space"):
+            await listed(backend)
+        assert replay.asked.count("GET /v1.51/images/json") == before + 1
 
 
 async def test_an_engine_that_cannot_ask_for_a_proof(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ has the distribution endpoint, without which a pull by digest cannot be proven."
 _CONNECT_SECONDS = 5.0
 _PING_SECONDS = 2.0
 _SHORT_CONNECTIONS = 100
+_LIST_AGAIN = (0.02, 0.1, 0.3, 0.6)
+"""Seconds before a list is asked for again that failed because an image went away."""
 _BAD_REQUEST = 400
 _NO_CONNECTION = 900
 """What aiodocker calls the status of a request that found nobody (A5)."""
@@ -156,11 +158,21 @@ class Engine:
     async def images(self, reference: str = "", *, hidden: bool = False) -> list[dict[str, Any]]:
         """Return the engine's list of images (L1, L2).
 
+        With the containerd store an engine (26.1, tried) fails to list while another image is being removed: then it is
+        asked again.
+
         Args:
             reference: a filter; everything if empty.
             hidden: with the nameless images that others were built on.
         """
         filters = {"reference": [reference]} if reference else None
+        for wait in _LIST_AGAIN:
+            try:
+                return objects_of(await self._call(lambda docker: docker.images.list(all=hidden, filters=filters)))
+            except Refusal as refusal:
+                if "not found" not in refusal.message and "failed to get rootfs" not in refusal.message:
+                    raise
+            await asyncio.sleep(wait)
         return objects_of(await self._call(lambda docker: docker.images.list(all=hidden, filters=filters)))
 
     async def inspect(self, image: ImageID | Reference) -> dict[str, Any]:
