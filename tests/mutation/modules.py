@@ -53,11 +53,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "containers_storage/test_names.py",
         "containers_storage/test_reload.py",
     ),
-    "backends/criimage_containers_storage/store/access.py": ("containers_storage/test_parts_of_it.py",),
-    "backends/criimage_containers_storage/store/usage.py": (
-        "containers_storage/test_reading.py",
-        "containers_storage/test_parts_of_it.py",
-    ),
+    "backends/criimage_containers_storage/store/access.py": ("containers_storage/test_access.py",),
+    "backends/criimage_containers_storage/store/usage.py": ("containers_storage/test_reading.py",),
     "backends/criimage_containers_storage/store/storage_conf.py": (
         "containers_storage/test_config_files.py",
         "containers_storage/test_configuration.py",
