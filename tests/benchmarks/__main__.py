@@ -13,6 +13,7 @@ import datetime as dt
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -149,6 +150,8 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if chosen.nice:
         os.nice(chosen.nice)
+    # Whoever ends it early leaves nothing behind either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         results = Results.parse(chosen.source.read_text()) if chosen.source else measure(_options(chosen))
     except (pytest.skip.Exception, pytest.fail.Exception) as reason:

@@ -140,7 +140,7 @@ def processor(run: Run) -> None:
 
 def _without_sockets(run: Run) -> None:
     for _ in range(run.options.rounds):
-        command = [sys.executable, "-m", "benchmarks.call_cpu", "--path", "ImageStatus", "--rounds", "1"]
+        command = [sys.executable, "-m", "benchmarks.call_cpu", "--path", "ImageStatus", "--windows", "--rounds", "1"]
         command += [f"--calls={run.options.calls}"]
         text = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_TESTS).stdout
         found = _MICROSECONDS_TEXT.search(text)
