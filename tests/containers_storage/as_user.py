@@ -26,6 +26,7 @@ from criimage_containers_storage import Settings
 NEEDED = (
     "anyio._backends._asyncio",
     "concurrent.futures.thread",
+    "criimage_containers_storage.examination",
     "encodings.ascii",
     "encodings.idna",
     "tomllib",

@@ -63,9 +63,14 @@ class Server:
             await asyncio.to_thread(self._stack.close)
             await self.start()
 
-    async def stop(self) -> None:
-        """Ends it as a service manager does."""
-        await asyncio.to_thread(self._stack.close)
+    async def stop(self) -> str:
+        """Ends it as a service manager does, and returns what it has logged to its very end."""
+        assert self._running is not None
+        try:
+            await asyncio.to_thread(self._running.stop)
+            return self.log_text()
+        finally:
+            await asyncio.to_thread(self._stack.close)
 
     async def call(self, method: str, name: str, seconds: float = 60.0) -> bool:
         """Makes a call about an image; whether it succeeded."""
@@ -222,9 +227,8 @@ async def test_then_every_image_is_whole_and_every_layer_has_an_owner(
         for name in names[:2]:
             assert await servers[0].call("PullImage", name), servers[0].log_text()[-4000:]
         await asyncio.to_thread(until, lambda: not half_images(local))
-        for server in servers:
-            await server.stop()
-            assert "Traceback" not in server.log_text()
+        for log in [await server.stop() for server in servers]:
+            assert "Traceback" not in log
         await asyncio.to_thread(audit, local, node.given_up)
     if seconds > 10:
         done = ", ".join(f"{count} {name}" for name, count in sorted(node.done.items()))
