@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import re
 import time
 from typing import TYPE_CHECKING
+
+from criimage.errors import CriimageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +22,9 @@ CERTAIN = 0.1
 """Seconds from which on nothing but the function itself makes such a ratio."""
 SURE = 5.0
 """A ratio that needs no second look."""
+HEAVY = 200.0
+"""Looks at each sign; the costliest function, which masks a text several times, takes 40."""
+_EACH = re.compile(r"\w|\W")
 UNNOTICED = 0.002
 """Seconds below which a ratio would be one of the clock's own unevenness."""
 
@@ -61,6 +68,25 @@ def growth(function: Callable[[str], object], pattern: str, size: int) -> float:
         much = seconds(lambda: once(long))
         found = 0.0 if much < UNNOTICED else much / max(seconds(lambda: once(short)), UNNOTICED / ALLOWED)
         if found < ALLOWED or much > CERTAIN:
+            break
+    return found
+
+
+def weight(function: Callable[[str], object], pattern: str, size: int) -> float:
+    """Return how often one could have looked at each sign of the text alone for what the function costs.
+
+    `growth` does not see what is quadratic up to a bound only: the ratio is right, each sign costs a thousand.
+    """
+    text = (pattern * (size // len(pattern) + 1))[:size]
+
+    def once() -> None:
+        with contextlib.suppress(ValueError, CriimageError):
+            function(text)
+
+    found = 0.0
+    for _ in range(LOOKS):
+        found = seconds(once, 1) / seconds(lambda: _EACH.findall(text))
+        if found <= HEAVY:
             break
     return found
 

@@ -21,7 +21,7 @@ from criimage_cri import words as runtime_words
 from criimage_docker.engine import words
 from criimage_docker.engine.json_stream import JSONStream
 from criimage_docker.pulling import failures as engine_failures
-from foreign.growth import ALLOWED, PATTERNS, growth
+from foreign.growth import ALLOWED, HEAVY, PATTERNS, growth, weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +139,14 @@ def test_four_times_the_text_costs_about_four_times(name: str) -> None:
     grown = {pattern: growth(TABLE[name], pattern, SIZE) for pattern in PATTERNS}
 
     assert {pattern: ratio for pattern, ratio in grown.items() if ratio > ALLOWED} == {}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_no_sign_is_looked_at_again_and_again(name: str) -> None:
+    """What is quadratic up to a bound grows as it should and costs seconds all the same."""
+    heavy = {pattern: weight(TABLE[name], pattern, 4 * SIZE) for pattern in PATTERNS}
+
+    assert {pattern: looks for pattern, looks in heavy.items() if looks > HEAVY} == {}
 
 
 def test_no_function_is_forgotten() -> None:
