@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage import settings
 from criimage.errors import ConfigurationError
 from criimage.plugins import load
-from criimage.settings import read_layers, read_value
+from criimage.settings import layers, read_layers, read_value
 from plugins.distributions import install, plugin_source
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "DEFAULT_CONFIG", tmp_path / "nowhere" / "config.toml")
+    monkeypatch.setattr(layers, "DEFAULT_CONFIG", tmp_path / "nowhere" / "config.toml")
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_drop_ins_lie_beside_the_given_file(tmp_path: Path, config: Path, monkey
     elsewhere = tmp_path / "default"
     (elsewhere / "conf.d").mkdir(parents=True)
     (elsewhere / "conf.d" / "x.toml").write_text('backend = "wrong"')
-    monkeypatch.setattr(settings, "DEFAULT_CONFIG", elsewhere / "config.toml")
+    monkeypatch.setattr(layers, "DEFAULT_CONFIG", elsewhere / "config.toml")
     config.write_text("")
     drop_in(config, "a.toml", 'backend = "right"')
 
@@ -96,7 +95,7 @@ def test_drop_ins_lie_beside_the_given_file(tmp_path: Path, config: Path, monkey
 
 def test_a_missing_default_file_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Design section 7: no file means the defaults; drop-ins beside it count all the same."""
-    monkeypatch.setattr(settings, "DEFAULT_CONFIG", tmp_path / "config.toml")
+    monkeypatch.setattr(layers, "DEFAULT_CONFIG", tmp_path / "config.toml")
     assert read_layers(environment={}).settings().backend == "containers-storage"
 
     (tmp_path / "conf.d").mkdir()
@@ -115,7 +114,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pyt
     assert fault(tmp_path) == f"cannot read {tmp_path}: it is a folder"
     assert fault(tmp_path / "file" / "config.toml").endswith(": Not a directory")
 
-    monkeypatch.setattr(settings, "DEFAULT_CONFIG", tmp_path / ("x" * 300))
+    monkeypatch.setattr(layers, "DEFAULT_CONFIG", tmp_path / ("x" * 300))
     assert "File name too long" in fault(None)
 
 
@@ -344,7 +343,7 @@ def test_unreadable_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Issue 14, A5: a default file and a drop-in that cannot be looked at are errors, not the defaults."""
     loop = tmp_path / "config.toml"
     loop.symlink_to("config.toml")
-    monkeypatch.setattr(settings, "DEFAULT_CONFIG", loop)
+    monkeypatch.setattr(layers, "DEFAULT_CONFIG", loop)
     assert str(loop) in fault(None)
 
     loop.unlink()
