@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING
 from criimage.conformance.behaviour import Need, group
 from criimage.conformance.client import CallError, Status
 from criimage.testing import oci
-from criimage.testing.scripted_registry import Hang, Stage
+from criimage.testing.scripted_registry import End, Hang, Stage, Trickle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from criimage.conformance.supply import Published
     from criimage.conformance.trial import Trial
-    from criimage.testing.scripted_registry import Script
+    from criimage.testing.scripted_registry import Act, Script
 
 _cancels = group("cancels")
 _scripted = group("cancels", Need.SCRIPTED)
+_START_SECONDS = 15.0
 _STOP_SECONDS = 10.0
+_SILENT = Hang(after=1000)
+_SLOW = Trickle(1000, 0.1)
+"""Three times as long as a download may go on."""
+_MORE_THAN_AT_ONCE = 4
+"""Docker Engine and containerd download three layers at once."""
 
 
 def _big(t: Trial) -> oci.Image:
@@ -28,22 +34,30 @@ def _big(t: Trial) -> oci.Image:
 
 
 @asynccontextmanager
-async def _in_a_layer(t: Trial) -> AsyncIterator[tuple[Published, Script]]:
+async def _in_a_layer(t: Trial, act: Act = _SILENT) -> AsyncIterator[tuple[Published, Script]]:
     """Let a pull come as far as the middle of a layer; when the block ends its caller goes away."""
     made = await t.publish(_big(t))
-    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    script = t.supply.hub.script(Stage.LAYER, act, repository=made.path)
     async with t.pulling(made.name) as pull:
-        await t.soon(lambda: hang.reached or pull.done(), "the pull asks for the layer", 20)
-        t.expect(not pull.done(), "the pull waits for the layer", "it has ended")
-        yield made, hang
+        await _comes_to_a_stand(t, script, pull)
+        yield made, script
 
 
-async def _is_read_no_more(t: Trial, made: Published) -> None:
+async def _comes_to_a_stand(t: Trial, script: Script, pull: asyncio.Task[str], before: int = 0) -> None:
+    what = script.stage.value
+    behind = f", after {before} that were cancelled," if before else ""
+    await t.soon(lambda: script.reached or pull.done(), f"the pull asks for the {what}{behind}", _START_SECONDS)
+    t.expect(not pull.done(), f"the pull waits for the {what}", "it has ended")
+
+
+async def _is_read_no_more(t: Trial, made: Published, stage: Stage = Stage.LAYER) -> None:
     await t.soon(
-        lambda: not [one for one in t.supply.hub.open(Stage.LAYER) if one.repository == made.path],
+        lambda: not [one for one in t.supply.hub.open(stage) if one.repository == made.path],
         "the connection to the registry is closed",
         _STOP_SECONDS,
     )
+    fetched = [one for one in t.supply.hub.asked(stage, repository=made.path) if one.end is End.COMPLETE]
+    t.expect(not fetched, f"the {stage.value} is not fetched to its end", "it is")
 
 
 @_cancels.required(
@@ -64,7 +78,7 @@ async def a_deadline(t: Trial) -> None:
     source="cri-protocol 2.3, PullImage",
 )
 async def a_cancel_stops_the_download(t: Trial) -> None:
-    async with _in_a_layer(t) as (made, _):
+    async with _in_a_layer(t, _SLOW) as (made, _):
         pass
     await _is_read_no_more(t, made)
 
@@ -103,7 +117,7 @@ async def after_a_cancel_it_works(t: Trial) -> None:
 )
 async def the_other_goes_on(t: Trial) -> None:
     made = await t.publish(_big(t))
-    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    hang = t.supply.hub.script(Stage.LAYER, _SILENT, repository=made.path)
     async with t.pulling(made.name) as other:
         async with t.pulling(made.name) as gone:
             await t.soon(lambda: hang.reached or other.done() or gone.done(), "a pull asks for the layer", 20)
@@ -121,12 +135,12 @@ async def the_other_goes_on(t: Trial) -> None:
 )
 async def a_deadline_stops_the_download(t: Trial) -> None:
     made = await t.publish(_big(t))
-    hang = t.supply.hub.script(Stage.LAYER, Hang(after=1000), repository=made.path)
+    slow = t.supply.hub.script(Stage.LAYER, _SLOW, repository=made.path)
     call = t.client.pull(made.name, seconds=3.0)
-    await t.refused(call, Status.DEADLINE_EXCEEDED, what="a pull whose layer never comes")
-    t.expect(hang.reached, "the layer was asked for", "it was not, within 3 s")
+    await t.refused(call, Status.DEADLINE_EXCEEDED, what="a pull whose layer takes half a minute")
+    t.expect(slow.reached, "the layer was asked for", "it was not, within 3 s")
     await _is_read_no_more(t, made)
-    hang.release()
+    slow.release()
     await asyncio.sleep(0.5)
     await t.absent(made.name)
 
@@ -164,3 +178,37 @@ async def short_lists(t: Trial) -> None:
         except CallError as error:
             t.equal(error.status, Status.DEADLINE_EXCEEDED, "the code of a list whose deadline has passed")
     await t.present(made.name)
+
+
+@_scripted.extended(
+    "D9",
+    "A pull whose caller goes away lets go of a registry that sends nothing, too.",
+    why="A dead registry's connections and the work behind them pile up for nobody.",
+    source="dockershim P20",
+)
+async def a_silent_registry_is_let_go(t: Trial) -> None:
+    for stage, act in ((Stage.MANIFEST, Hang()), (Stage.LAYER, _SILENT)):
+        made = await t.publish(_big(t))
+        script = t.supply.hub.script(stage, act, repository=made.path)
+        async with t.pulling(made.name) as pull:
+            await _comes_to_a_stand(t, script, pull)
+        await _is_read_no_more(t, made, stage)
+        script.release()
+
+
+@_scripted.extended(
+    "D10",
+    "Cancelled pulls of layers that a registry never answered hold up no later pull, of these images or others.",
+    why="One dead registry must not stop a node, least of all one that was given up.",
+    source="dockershim P20, P21",
+)
+async def places_are_given_back(t: Trial) -> None:
+    stuck = [await t.publish() for _ in range(_MORE_THAN_AT_ONCE)]
+    for before, one in enumerate(stuck):
+        hang = t.supply.hub.script(Stage.LAYER, Hang(), repository=one.path, times=1)
+        async with t.pulling(one.name) as pull:
+            await _comes_to_a_stand(t, hang, pull, before)
+    async with t.within(_STOP_SECONDS, "another image is pulled, and then the first again"):
+        await t.pulled()
+        await t.client.pull(stuck[0].name)
+    await t.present(stuck[0].name)

@@ -15,6 +15,7 @@ from criimage.credentials import Credentials
 from criimage.errors import AccessDenied, PullError, RegistryUnavailable, RemoteImageMissing
 from criimage.reference import ImageID, Lookup
 from criimage.testing.memory import _Stored
+from criimage.testing.registry_client import RegistryClient
 from criimage.testing.remote import FetchedImage
 
 if TYPE_CHECKING:
@@ -170,6 +171,51 @@ class GoesOn(Pulls):
         going = asyncio.ensure_future(pull())
         self.kept = [*getattr(self, "kept", []), going]
         return await asyncio.shield(going)
+
+
+@backend(
+    "D6", "a pull that nobody waits for is finished later", Unseen("It ends the download, and a moment later begins.")
+)
+class FinishedLater(GoesOn):
+    async def instead(self, reference: Reference, credentials: Credentials | None, pull: Pull) -> Image:
+        try:
+            return await super().instead(reference, credentials, pull)
+        except asyncio.CancelledError:
+            self.kept[-1].cancel()
+            await asyncio.wait(self.kept[-1:])
+            self.kept.append(asyncio.ensure_future(self._finish(pull)))
+            raise
+
+    async def _finish(self, pull: Pull) -> None:
+        await asyncio.sleep(0.1)
+        await pull()
+
+
+@patched(
+    "D9",
+    "a manifest's request goes on when nobody waits for it",
+    Unseen("The registry that an author brings need not tell who waits at a manifest."),
+)
+def _kept_requests(patch: pytest.MonkeyPatch) -> None:
+    asked = RegistryClient.manifest
+    # By a client that nobody ends.
+    patch.setattr(
+        RegistryClient, "manifest", lambda client, *names: asked(RegistryClient(client.address, timeout=5), *names)
+    )
+
+
+@backend("D10", "cancelled pulls keep their places", "test_a_cancelled_pull_is_read_no_more")
+class ThreePlaces(GoesOn):
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = asyncio.Semaphore(3)
+
+    async def instead(self, reference: Reference, credentials: Credentials | None, pull: Pull) -> Image:
+        async def placed() -> Image:
+            async with self.places:
+                return await pull()
+
+        return await super().instead(reference, credentials, placed)
 
 
 @backend("D3", "an image is there before it has come", "test_a_cancelled_pull_leaves_nothing")
