@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from criimage.files import UnreadableFile, is_there
 from criimage.foreign_json import parse
@@ -112,7 +112,9 @@ class CredentialResolver:
         found = []
         for variable, value in self.environment.items():
             if variable.lower() in _PROXY_VARIABLES:
-                password = urlsplit(value if "//" in value else f"//{value}").password or ""
+                # Not by a reader of URLs: what is none is passed over by the tools, and must not fail a pull here.
+                login = value.rpartition("@")[0]
+                password = (login.partition("://")[2] or login).partition(":")[2]
                 found += [password, unquote(password)]
         return found
 
