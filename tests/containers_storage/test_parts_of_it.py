@@ -77,6 +77,23 @@ async def test_a_tool_is_heard_while_it_runs(tmp_path: Path) -> None:
     assert outcome.err == "one\ntwo\n"
 
 
+@pytest.mark.parametrize("part", ["started", "heard"])
+async def test_a_fault_of_ours_leaves_no_tool_running(tmp_path: Path, part: str) -> None:
+    """Who is told of a tool and fails gets that error, and the tool and its children are gone by then (T14)."""
+    numbers: list[int] = []
+
+    def fail(said: object) -> None:
+        numbers.append(written_number(tmp_path / "child"))
+        raise OSError(f"a fault: {said!r}")
+
+    started = fail if part == "started" else numbers.append
+    script = f"sleep 60 & echo $! >{tmp_path}/child; echo said >&2; wait"
+    with pytest.raises(OSError, match="a fault"):
+        await run(["sh", "-c", script], environment=ENVIRONMENT, started=started, heard=fail)
+    assert numbers
+    await asyncio.to_thread(until, lambda: not any(map(alive, numbers)))
+
+
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("trap", ["", "trap '' TERM;"])
 async def test_a_cancel_takes_the_whole_family(tmp_path: Path, times: int, trap: str) -> None:

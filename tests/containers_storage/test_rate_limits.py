@@ -65,6 +65,7 @@ def asked(hub: ScriptedRegistry) -> int:
     return sum(one.stage is Stage.MANIFEST and one.method == "GET" and one.reference == "1" for one in hub.requests)
 
 
+ASKED = 'level=debug msg="Detected \'Retry-After\' header \\"{}\\""\n'
 SLEEPS = 'level=debug msg="Too many requests to http://h/v2/: sleeping for {} seconds before next attempt"\n'
 
 
@@ -73,9 +74,12 @@ SLEEPS = 'level=debug msg="Too many requests to http://h/v2/: sleeping for {} se
     [
         ("", False, None),
         (SLEEPS.format("2.000000"), True, 2),
-        ('level=debug msg="Detected \'Retry-After\' header \\"90\\""\n' + SLEEPS.format("60.000000"), True, 90),
+        (ASKED.format("90") + SLEEPS.format("60.000000"), True, 90),
         (SLEEPS.format("2.000000") + 'level=debug msg="GET http://h/v2/"\n', False, 2),
-        ('level=debug msg="Detected \'Retry-After\' header \\"soon\\""\n' + SLEEPS.format("4.0"), True, 4),
+        (ASKED.format("soon") + SLEEPS.format("4.0"), True, 4),
+        # A date that Python's reader does not refuse but chokes on.
+        (ASKED.format("1 Jan 2024 00:00:00 +99999999999999999999") + SLEEPS.format("4.0"), True, 4),
+        (ASKED.format("1 Jan 99999999999999999999 00:00:00 GMT") + SLEEPS.format("4.0"), True, 4),
     ],
 )
 def test_what_skopeo_says_about_waiting(said: str, asleep: bool, seconds: int | None) -> None:

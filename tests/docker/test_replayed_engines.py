@@ -32,9 +32,9 @@ class Replay:
         asked: what came.
     """
 
-    def __init__(self, answers: Mapping[str, tuple[int, object]], api: str) -> None:
+    def __init__(self, answers: Mapping[str, tuple[int, object]], api: str, date: str) -> None:
         self.answers, self.asked = answers, list[str]()
-        self._api = api
+        self._always = [f"Api-Version: {api}", *([f"Date: {date}"] if date else [])]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request after the other."""
@@ -48,7 +48,7 @@ class Replay:
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 kind = "text/plain" if target == "/_ping" else "application/json; charset=utf-8"
                 lines = [f"HTTP/1.1 {code} X", f"Content-Type: {kind}", f"Content-Length: {len(data)}"]
-                writer.write("\r\n".join([*lines, f"Api-Version: {self._api}", "", ""]).encode() + data)
+                writer.write("\r\n".join([*lines, *self._always, "", ""]).encode() + data)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -57,8 +57,10 @@ class Replay:
 
 
 @asynccontextmanager
-async def replayed(folder: Path, answers: Mapping[str, tuple[int, object]], api: str = "1.60") -> AsyncIterator[Replay]:
-    replay = Replay(answers, api)
+async def replayed(
+    folder: Path, answers: Mapping[str, tuple[int, object]], api: str = "1.60", date: str = ""
+) -> AsyncIterator[Replay]:
+    replay = Replay(answers, api, date)
     server = await asyncio.start_unix_server(replay.serve, folder / "docker.sock")
     try:
         yield replay
@@ -78,6 +80,18 @@ async def test_an_engine_that_wants_a_newer_version(tmp_path: Path) -> None:
             assert await backend.check() == ()
 
     assert replay.asked.count("GET /v1.51/images/json") == 1
+
+
+@pytest.mark.parametrize("date", ["yesterday", "1 Jan 2024 00:00:00 +99999999999999999999"])
+async def test_a_clock_that_cannot_be_read(tmp_path: Path, date: str) -> None:
+    """An engine, or a proxy before it, may send any text for its date: then the time is not known, and no more."""
+    answers = {"GET /v1.51/images/json": (200, [LISTED])}
+    async with (
+        replayed(tmp_path, answers, date=date),
+        docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend,
+    ):
+        assert await backend.check() == ()
+        assert await listed(backend) == {ID}
 
 
 async def test_an_inspect_without_empty_fields(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ async def run(
     It ends when its own process does: what that has left running in the background, such as a credential helper's
     agent, may hold its outputs for as long as it likes. Both go into memory, so that they cost nobody's disk.
 
+    An error of `started` or `heard` is raised, and the tool is ended.
+
     Cancelling gives it `patience` seconds to end by itself, then stops it with all its children, first politely; the
     cancellation leaves only when all are gone.
 
@@ -66,7 +68,7 @@ async def run(
         environment: all of the tool's.
         descriptors: open files that the tool inherits.
         patience: seconds, for what had better not be interrupted, or what ends when it may be.
-        started: told the process ID.
+        started: told the process ID, once.
         heard: told the end of what the tool has said on standard error, some times a second while that changes.
         out: an existing file that standard output is appended to; `Outcome.out` is empty then.
 
@@ -112,12 +114,12 @@ async def _live(
             pass_fds=tuple(descriptors),
             start_new_session=True,
         )
-        if started is not None:
-            started(process.pid)
         ended = asyncio.create_task(process.wait())
         stopping = asyncio.create_task(stop.wait())
         length = 0
         try:
+            if started is not None:
+                started(process.pid)
             while not (ended.done() or stopping.done()):
                 timeout = None if heard is None else _LISTEN_SECONDS
                 await asyncio.wait({ended, stopping}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -131,6 +133,11 @@ async def _live(
                 _signal_group(process.pid, signal.SIGKILL)
                 await asyncio.wait({ended}, timeout=_GONE_SECONDS)
                 await _gone(process.pid)
+        except BaseException:
+            # Whoever listens has failed, or the loop ends: nobody would stop it any more.
+            _signal_group(process.pid, signal.SIGKILL)
+            await asyncio.wait({ended}, timeout=_GONE_SECONDS)
+            raise
         finally:
             stopping.cancel()
             ended.cancel()

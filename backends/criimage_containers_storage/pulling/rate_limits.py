@@ -35,6 +35,7 @@ def _seconds(header: str) -> int | None:
         return int(header[:9])
     try:
         moment = parsedate_to_datetime(header).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
+        # The second for a zone or a year of twenty digits.
         return None
     return max(0, round(moment - time.time()))

@@ -383,5 +383,5 @@ def _date(header: str) -> float | None:
 
     try:
         return parsedate_to_datetime(header).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
