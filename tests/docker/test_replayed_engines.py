@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,60 +10,16 @@ import pytest
 from criimage.errors import AccessDenied, BackendUnavailable, CriimageError, OperationFailed, RegistryUnavailable
 from criimage_docker.engine import bounded_response
 from parts.docker_backend import docker_backend, listed, pull, status
+from parts.replayed_engine import replayed
 from parts.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 ID = "sha256:" + "ab" * 32
 TAG = "reg.example/lib/busybox:1"
 LISTED = {"Id": ID, "RepoTags": [TAG], "RepoDigests": [], "Size": 5, "Created": 1}
 TOO_OLD = {"message": "client version 1.51 is too old. Minimum supported API version is 1.52, please upgrade"}
-
-
-class Replay:
-    """An engine of the future.
-
-    Attributes:
-        answers: status and body by method and path; a body that is no bytes is sent as JSON.
-        asked: what came.
-    """
-
-    def __init__(self, answers: Mapping[str, tuple[int, object]], api: str, date: str) -> None:
-        self.answers, self.asked = answers, list[str]()
-        self._always = [f"Api-Version: {api}", *([f"Date: {date}"] if date else [])]
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request after the other."""
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                method, target = head.decode().split()[:2]
-                asked = f"{method} {target.partition('?')[0]}"
-                self.asked.append(asked)
-                gone = (200, b"OK") if target == "/_ping" else (404, {"message": "gone"})
-                code, body = self.answers.get(asked, gone)
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                kind = "text/plain" if target == "/_ping" else "application/json; charset=utf-8"
-                lines = [f"HTTP/1.1 {code} X", f"Content-Type: {kind}", f"Content-Length: {len(data)}"]
-                writer.write("\r\n".join([*lines, *self._always, "", ""]).encode() + data)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-
-@asynccontextmanager
-async def replayed(
-    folder: Path, answers: Mapping[str, tuple[int, object]], api: str = "1.60", date: str = ""
-) -> AsyncIterator[Replay]:
-    replay = Replay(answers, api, date)
-    server = await asyncio.start_unix_server(replay.serve, folder / "docker.sock")
-    try:
-        yield replay
-    finally:
-        server.close()
 
 
 async def test_an_engine_that_wants_a_newer_version(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from typing import NoReturn
 import pytest
 
 from mutation.equivalent import EQUIVALENT
-from mutation.modules import TESTS, tests_of
+from mutation.modules import TESTS, file_of, tests_of
 from mutation.operators import Mutant, mutant, places
 from mutation.results import HARMLESS, NOTICED, SURVIVED, TOO_LONG, UNUSABLE, Results, Tried, digest_of, score
 
@@ -71,11 +71,7 @@ def main() -> None:
         for worker in workers:
             os.waitpid(worker, 0)
         known = Results(file)
-        tried = [
-            _judged(one, copied)
-            for module, number in chosen
-            if (one := known.of(module, digest_of((copied / module).read_text()), number))
-        ]
+        tried = [_judged(one, copied) for module, number in chosen if (one := _known(known, copied, module, number))]
     for one in sorted(tried, key=lambda one: (one.module, one.line)):
         if one.result == SURVIVED:
             _say(f"survived: {one.module}:{one.line}: {one.what}")
@@ -105,7 +101,7 @@ def _try_all(copied: Path, chosen: list[tuple[str, int]], known: Results, option
         if time.monotonic() > ends:
             break
         text = (copied / module).read_text()
-        before = known.of(module, digest_of(text), number)
+        before = _known(known, copied, module, number)
         if before and before.result != UNUSABLE and not (options.again and before.result == SURVIVED):
             continue
         tests = tests_of(module)
@@ -116,10 +112,20 @@ def _try_all(copied: Path, chosen: list[tuple[str, int]], known: Results, option
         known.add(Tried(module, digest_of(text), number, made.line, made.what, result))
 
 
+def _known(known: Results, copied: Path, module: str, number: int) -> Tried | None:
+    """Tell what came of a change; None too if the number stood for another one when that was tried."""
+    text = (copied / module).read_text()
+    one = known.of(module, digest_of(text), number)
+    if one is None:
+        return None
+    made = mutant(text, number)
+    return one if (one.line, one.what) == (made.line, made.what) else None
+
+
 def _are_sound(copied: Path, tests: tuple[str, ...], known: Results) -> bool:
     """Whether they pass without any change; looked at once for each text of theirs."""
     name = " ".join(tests)
-    texts = [file.read_text() for test in tests for file in sorted(_files(copied / "tests" / test))]
+    texts = [file.read_text() for test in tests for file in sorted(_files(copied / "tests" / file_of(test)))]
     digest = digest_of("".join(texts))
     before = known.of(name, digest, -1)
     if before is None:

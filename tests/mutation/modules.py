@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "criimage/server/call.py": ("server/test_pulls.py", "server/test_hardening.py", "server/test_hostile_input.py"),
+    "criimage/server/call.py": (
+        "server/test_hardening.py",
+        "server/test_pulls.py",
+        "server/test_hostile_input.py::test_another_content_type",
+        "server/test_hostile_input.py::test_spellings_of_the_content_type",
+        "server/test_hostile_input.py::test_another_http_method",
+        "server/test_hostile_input.py::test_compression",
+        "server/test_hostile_input.py::test_a_stream_that_ends_inside_a_message",
+        "server/test_hostile_input.py::test_an_announced_size_above_the_limit",
+    ),
     "criimage/server/calls.py": ("server/test_pulls.py", "server/test_stopping.py", "server/test_hardening.py"),
     "criimage/server/hardening.py": ("server/test_hardening.py", "server/test_limits.py"),
     "criimage/server/hot": ("server/test_first_step.py", "server/test_at_once.py", "server/test_services.py"),
@@ -69,19 +78,34 @@ TESTS: dict[str, tuple[str, ...]] = {
         "cri_backend/test_progress.py",
         "cri_backend/test_runtimes.py",
     ),
-    "backends/criimage_docker": ("docker/test_replayed_engines.py", "docker/test_conversion.py"),
+    "backends/criimage_docker": (
+        "docker/test_replayed_engines.py",
+        "docker/test_conversion.py",
+        "docker/test_replayed_events.py",
+        "docker/test_replayed_pulls.py",
+    ),
     "backends/criimage_docker/engine/address.py": ("docker/test_settings.py",),
     "backends/criimage_docker/engine/json_stream.py": ("docker/test_json_stream.py",),
     "backends/criimage_docker/pulling/auth.py": ("docker/test_auth.py",),
     "backends/criimage_docker/pulling/download_queue.py": ("docker/test_progress.py",),
     "backends/criimage_docker/pulling/failures.py": ("docker/test_failures.py",),
     "backends/criimage_docker/pulling/progress.py": ("docker/test_progress.py",),
+    "backends/criimage_docker/pulling/puller.py": (
+        "docker/test_replayed_pulls.py",
+        "docker/test_replayed_engines.py",
+    ),
+    "backends/criimage_docker/removal.py": ("docker/test_replayed_removals.py",),
     "backends/criimage_docker/settings.py": ("docker/test_settings.py",),
 }
 """A module that no prefix covers has no quick tests of its own: only real parts show what it does."""
 
 
 def tests_of(module: str) -> tuple[str, ...]:
-    """The files and folders, below tests/, for a module; empty if there are none."""
+    """The files, folders and single tests, below tests/, for a module; empty if there are none."""
     fitting = [prefix for prefix in TESTS if module == prefix or module.startswith(f"{prefix}/")]
     return TESTS[max(fitting, key=len)] if fitting else ()
+
+
+def file_of(test: str) -> str:
+    """The file or folder that one of these is in."""
+    return test.partition("::")[0]

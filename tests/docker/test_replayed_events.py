@@ -1,0 +1,129 @@
+"""What the engine's events do to the listing, one event at a time (A6, A8).
+
+The engine is replayed: its answers are made up, the HTTP is real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from parts.docker_backend import docker_backend, following, listed, status
+from parts.replayed_engine import Replay, Stream, replayed
+from parts.serving import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from criimage_docker.backend import DockerBackend
+
+ID = "sha256:" + "ab" * 32
+OTHER = "sha256:" + "12" * 32
+TAG = "reg.example/lib/busybox:1"
+IMAGE = {"Id": ID, "RepoTags": [TAG], "RepoDigests": [], "Size": 5, "Created": 1}
+INSPECT = f"GET /v1.51/images/{TAG}/json"
+LIST = "GET /v1.51/images/json"
+
+
+@asynccontextmanager
+async def followed(folder: Path) -> AsyncIterator[tuple[Replay, Stream, DockerBackend]]:
+    """A graph driver's engine whose events are ours to send, and the backend that follows them."""
+    events = Stream()
+    answers = {
+        "GET /v1.51/info": (200, {"DriverStatus": []}),
+        "GET /v1.51/events": (200, events),
+        LIST: (200, [IMAGE]),
+        INSPECT: (200, IMAGE),
+        f"GET /v1.51/images/{ID}/json": (200, IMAGE),
+    }
+    async with replayed(folder, answers) as engine, docker_backend(f"unix://{folder}/docker.sock") as backend:
+        await following(backend)
+        yield engine, events, backend
+
+
+async def shown(backend: DockerBackend, wanted: set[str]) -> None:
+    """Wait until a list shows these."""
+    while await listed(backend) != wanted:  # noqa: ASYNC110 - no event tells what a list would show
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("event", "listings"),
+    [
+        ({"Action": "save"}, 0),
+        ({"Action": "tag", "Actor": {"ID": ID}}, 1),
+        ({"Action": "push", "Actor": {"ID": TAG}}, 1),
+        ({"Action": "pull", "Actor": {"ID": "reg.example/lib/busybox"}}, 1),
+        ({"Action": "pull"}, 1),
+        ({"Action": "a new one"}, 1),
+    ],
+    ids=str,
+)
+async def test_an_event_ends_the_listing(tmp_path: Path, event: dict[str, object], listings: int) -> None:
+    """A6: all but `save` do, those that nobody knows included; until one comes the engine is asked for nothing."""
+    async with followed(tmp_path) as (engine, events, backend):
+        before = engine.asked.count(LIST)
+        assert await listed(backend) == {ID}
+        assert engine.asked.count(LIST) == before
+        events.say(event)
+        # Events come in order: after this one the one before has had its effect.
+        asked = engine.asked.count(INSPECT)
+        events.say({"Action": "pull", "Actor": {"ID": TAG}})
+        await until(lambda: engine.asked.count(INSPECT) > asked)
+        assert await listed(backend) == {ID}
+
+        assert engine.asked.count(LIST) == before + listings
+
+
+async def test_somebody_elses_pull_costs_one_inspect(tmp_path: Path) -> None:
+    """A6: the event names what was pulled; what became of it is inspected and shown, without a listing."""
+    async with followed(tmp_path) as (engine, events, backend):
+        before = engine.asked.count(LIST)
+        newer = IMAGE | {"Id": OTHER, "RepoTags": ["reg.example/new:1"]}
+        engine.answers = {**engine.answers, "GET /v1.51/images/reg.example/new:1/json": (200, newer)}
+        events.say({"Action": "pull", "Actor": {"ID": "reg.example/new:1"}})
+        await until(lambda: "GET /v1.51/images/reg.example/new:1/json" in engine.asked)
+        await shown(backend, {ID, OTHER})
+
+        assert engine.asked.count(LIST) == before
+
+
+async def test_events_are_followed_again_after_their_end(tmp_path: Path) -> None:
+    """A6: an engine that restarts ends the stream; what was listed counts no more, and a new stream is begun."""
+    async with followed(tmp_path) as (engine, events, backend):
+        again = Stream()
+        engine.answers = {**engine.answers, "GET /v1.51/events": (200, again), LIST: (200, [])}
+        events.end()
+        await until(lambda: again.begun)
+
+        assert await listed(backend) == set()
+        await following(backend)
+        before = len(engine.asked)
+        assert await listed(backend) == set()
+        assert len(engine.asked) == before
+
+
+async def test_a_status_is_asked_for_once(tmp_path: Path) -> None:
+    """S5: the user of a graph driver's image cannot change: the second status asks the engine nothing."""
+    async with followed(tmp_path) as (engine, _, backend):
+        first = await status(backend, TAG)
+        before = len(engine.asked)
+
+        assert await status(backend, TAG) == first
+        assert len(engine.asked) == before
+        assert first is not None
+
+
+async def test_a_pattern_matches_no_image_without_a_name(tmp_path: Path) -> None:
+    """L8: the containerd store lets `*` match what has no name; a list by pattern leaves that out, and nothing else."""
+    async with followed(tmp_path) as (engine, events, backend):
+        nameless = IMAGE | {"Id": OTHER, "RepoTags": []}
+        engine.answers = {**engine.answers, LIST: (200, [IMAGE, nameless])}
+        events.say({"Action": "commit"})
+        await shown(backend, {ID, OTHER})
+
+        assert await listed(backend, "*") == {ID}
