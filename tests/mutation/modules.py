@@ -63,14 +63,24 @@ TESTS: dict[str, tuple[str, ...]] = {
         "containers_storage/test_reload.py",
     ),
     "backends/criimage_containers_storage/store/access.py": ("containers_storage/test_access.py",),
-    "backends/criimage_containers_storage/store/usage.py": ("containers_storage/test_reading.py",),
+    "backends/criimage_containers_storage/store/busy.py": (
+        "containers_storage/test_other_tools.py",
+        "containers_storage/test_disk_waits.py",
+    ),
+    "backends/criimage_containers_storage/store/usage.py": (
+        "containers_storage/test_reading.py",
+        "containers_storage/test_measuring.py",
+    ),
     "backends/criimage_containers_storage/store/storage_conf.py": (
         "containers_storage/test_config_files.py",
         "containers_storage/test_configuration.py",
         "containers_storage/test_split_store.py",
     ),
     "backends/criimage_containers_storage/pulling/failures.py": ("containers_storage/test_failures.py",),
-    "backends/criimage_containers_storage/pulling/progress.py": ("containers_storage/test_watching.py",),
+    "backends/criimage_containers_storage/pulling/progress.py": (
+        "containers_storage/test_watching.py",
+        "containers_storage/test_disk_waits.py",
+    ),
     "backends/criimage_containers_storage/pulling/proxy_protocol.py": ("containers_storage/test_proxy_protocol.py",),
     "backends/criimage_containers_storage/pulling/rate_limits.py": ("containers_storage/test_rate_limits.py",),
     "backends/criimage_cri": (

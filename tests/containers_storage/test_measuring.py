@@ -1,0 +1,95 @@
+"""What the figures of the disk usage are made of, and what is measured again for them (cri-o F1-F3)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from containers_storage.written_store import WrittenStore
+from criimage.disk_usage import measure_folder
+from criimage_containers_storage.store import usage
+from criimage_containers_storage.store.reader import Store
+from criimage_containers_storage.store.usage import UsageMeter
+
+if TYPE_CHECKING:
+    import threading
+    from pathlib import Path
+
+COMPLETE = {"id": "complete", "diff-digest": "sha256:" + "ab" * 32, "diff-size": 5}
+UNFINISHED = {"id": "unfinished", "diff-digest": "sha256:" + "cd" * 32, "diff-size": 5, "flags": {"incomplete": True}}
+WRITABLE = {"id": "writable"}
+
+
+def written_store(folder: Path, driver: str = "overlay") -> tuple[WrittenStore, Path]:
+    """A store with a layer of each kind, and where the layers lie."""
+    written = WrittenStore(folder, driver, layers=[COMPLETE, UNFINISHED, WRITABLE])
+    written.add("a.io/x:1", layer="complete")
+    written.write()
+    layers = folder / driver / "dir" if driver == "vfs" else folder / driver
+    for name in ("complete", "unfinished", "writable"):
+        (layers / name).mkdir(parents=True)
+        (layers / name / "file").write_bytes(b"x" * 1_000_000)
+    return written, layers
+
+
+async def next_round(meter: UsageMeter) -> tuple[int, int]:
+    """The figures of a round of its own: bytes and files."""
+    await meter._measure()
+    assert meter._measured is not None
+    return meter._measured.bytes, meter._measured.files
+
+
+@pytest.mark.parametrize("driver", ["overlay", "vfs"])
+async def test_all_that_layers_and_records_take(tmp_path: Path, driver: str) -> None:
+    """F3: the blocks and files of the driver's layers and of the records, wherever the driver keeps them."""
+    written, layers = written_store(tmp_path, driver)
+    meter = UsageMeter(written.layout, Store(written.layout))
+    parts = [measure_folder(layers / name) for name in ("complete", "unfinished", "writable")]
+    parts += [measure_folder(tmp_path / f"{driver}-{kind}") for kind in ("layers", "images")]
+
+    assert await next_round(meter) == tuple(map(sum, zip(*parts, strict=True)))
+    assert parts[0][0] >= 1_000_000
+
+
+async def test_a_complete_layer_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is complete does not change; what may still grow is measured in each round, and a layer made anew."""
+    written, layers = written_store(tmp_path)
+    measured: list[str] = []
+
+    def counted(folder: Path, stop: threading.Event) -> tuple[int, int]:
+        measured.append(folder.name)
+        return measure_folder(folder, stop)
+
+    monkeypatch.setattr(usage, "measure_folder", counted)
+    meter = UsageMeter(written.layout, Store(written.layout))
+    first = await next_round(meter)
+    assert await next_round(meter) == first
+    assert {name: measured.count(name) for name in ("complete", "unfinished", "writable")} == {
+        "complete": 1,
+        "unfinished": 2,
+        "writable": 2,
+    }
+
+    (layers / "complete").rename(tmp_path / "elsewhere")
+    (layers / "complete").mkdir()
+    assert (await next_round(meter))[1] == first[1] - 1
+    assert measured.count("complete") == 2
+
+
+async def test_containers_have_figures_of_their_own_where_the_store_is_split(tmp_path: Path) -> None:
+    """F1: CRI-O tells them by their folder in the graph root; elsewhere they have no place of their own."""
+    written, _ = written_store(tmp_path / "images")
+    layout = replace(written.layout, root=tmp_path / "root", image_store=tmp_path / "images")
+    container = tmp_path / "root/overlay-containers/1"
+    container.mkdir(parents=True)
+    (container / "written").write_bytes(b"x" * 1_000_000)
+    (container.parent / "containers.json").write_text(json.dumps([{"id": "1", "layer": "w"}]))
+
+    told = await UsageMeter(layout, Store(layout)).containers()
+    assert told is not None
+    assert told.mountpoint == str(container.parent)
+    assert (told.used_bytes, told.inodes_used) == measure_folder(container.parent)
+    assert await UsageMeter(written.layout, Store(written.layout)).containers() is None
