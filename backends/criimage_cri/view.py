@@ -64,7 +64,7 @@ class View:
         if answer == self._answer:
             return self._images
         elements = frozenset(messages(fields_of(answer)[1]))
-        if elements != self._elements or self._answer is None:
+        if elements != self._elements:
             found = await self._merged(elements)
             self._elements = elements
             self._read = {element: self._read[element] for element in elements if element in self._read}

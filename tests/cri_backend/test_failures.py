@@ -162,6 +162,20 @@ def test_words_have_kinds(words: str, kind: type[CriimageError]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("manifest unknown", f"manifest unknown: {X}"),
+        (f"{X}: manifest unknown", f"{X}: manifest unknown"),
+        (f"{X.path}: manifest unknown", f"{X.path}: manifest unknown"),
+        ("", f"the runtime gave no reason: {X}"),
+    ],
+)
+def test_a_failure_says_once_which_image_it_was(words: str, told: str) -> None:
+    """Whoever reads one in a log finds the name in it; the runtime's own words are not said twice."""
+    assert pull_failure(CallError(Status.UNKNOWN, words), X).text == told
+
+
+@pytest.mark.parametrize(
     ("error", "kind"),
     [
         (CallError(Status.UNAVAILABLE, "cannot reach /run/x.sock: refused", reached=False), BackendUnavailable),

@@ -218,6 +218,26 @@ async def test_only_the_registrys_silence_is_silence() -> None:
         assert await changes()  # containerd unpacks
 
 
+async def test_a_pull_by_an_indexs_digest_finds_its_manifest() -> None:
+    """What a pull by digest fetches is what the index of that digest lists, and no other manifest that came since."""
+    content = WrittenContent()
+    watch = ProgressWatch(content)  # type: ignore[arg-type]  # the methods that it calls
+    index, listed, other, layer = (f"sha256:{letter * 64}" for letter in "abcd")
+    content.has(index, Manifest(index, {}, frozenset({listed})))
+    content.has(listed, Manifest(listed, {layer: 10}))
+    content.has(other, Manifest(other, {layer: 99}))
+    content.writes(f"layer-{layer}", 4)
+    by_index, by_other = Reports(), Reports()
+
+    async with (
+        watch.of(X.with_digest(index), by_index.append, ""),
+        watch.of(X.with_digest(other), by_other.append, ""),
+    ):
+        await watch.look()
+        assert (by_index.last.bytes_done, by_index.last.bytes_total) == (4, 10)
+        assert by_other.last.bytes_total == 99
+
+
 async def test_a_store_that_does_not_answer_is_no_silent_registry(runtime: Containerd) -> None:
     """A containerd that hangs while it pulls is told as a wait for the store."""
     from criimage.channel import Channel

@@ -202,6 +202,29 @@ async def test_a_pull_carries_everything(socket: Path, name: str, image_ref: str
     assert {text(one, 1): text(one, 2) for one in annotations if isinstance(one, bytes)} == {"a": "1", "b": "2"}
 
 
+async def test_tokens_reach_the_runtime(socket: Path) -> None:
+    """Identity and registry token go as what they are, without a name and a password that nobody gave."""
+    async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
+        runtime.pulls["reg.example/a:1"] = an_image("containerd")
+        await pull(backend, "reg.example/a:1", Credentials(identity_token="who", registry_token="may"))
+        (request,) = runtime.server.called("PullImage")[0].messages
+    fields = {number: value for number, _, value in wire.fields(request)}
+    auth = fields[2]
+    assert isinstance(auth, bytes)
+    assert [(number, value) for number, _, value in wire.fields(auth)] == [(5, b"who"), (6, b"may")]
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+async def test_a_runtime_that_tells_no_downloads_promises_no_progress(socket: Path, name: str) -> None:
+    """What is behind a name alone counts for nothing: without containerd's content service nothing is reported."""
+    phases: list[object] = []
+    async with written_runtime(socket, name) as runtime, cri_backend(f"unix://{socket}") as backend:
+        runtime.pulls["reg.example/a:1"] = an_image(name)
+        await pull(backend, "reg.example/a:1", report=phases.append)
+        assert backend.reports_progress is False
+    assert len(phases) <= 1
+
+
 async def test_credentials_that_are_no_utf8_go_as_they_are(socket: Path) -> None:
     """As `auth`, which holds any bytes; cri-dockerd does not read that, so they are refused there."""
     odd = Credentials("me", b"\xffx".decode("utf-8", "surrogateescape"))
@@ -291,6 +314,9 @@ async def test_what_a_call_costs_the_runtime(socket: Path) -> None:
         assert await cost(backend.images()) == ["ListImages"]
         assert await cost(status(backend, "reg.example/a:1")) == ["ImageStatus"]
         assert await cost(backend.usage()) == ["ImageFsInfo"]
+        # A verbose answer costs a runtime more, and nobody has asked for one.
+        for call in runtime.server.called("ImageStatus"):
+            assert [number for number, _, _ in wire.fields(call.messages[0])] == [1]
         looked = ["ImageStatus", "ImageStatus", "ListContainers", "RemoveImage", "ImageStatus", "ImageStatus"]
         assert await cost(remove(backend, "reg.example/a:1")) == looked
 
