@@ -206,7 +206,8 @@ async def test_tokens_reach_the_runtime(socket: Path) -> None:
     """Identity and registry token go as what they are, without a name and a password that nobody gave."""
     async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
         runtime.pulls["reg.example/a:1"] = an_image("containerd")
-        await pull(backend, "reg.example/a:1", Credentials(identity_token="who", registry_token="may"))
+        tokens = Credentials(identity_token="who", registry_token="may")  # noqa: S106
+        await pull(backend, "reg.example/a:1", tokens)
         (request,) = runtime.server.called("PullImage")[0].messages
     fields = {number: value for number, _, value in wire.fields(request)}
     auth = fields[2]
