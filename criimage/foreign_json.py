@@ -42,6 +42,7 @@ BOUNDS = Bounds()
 
 # Both take the whole text in one go, whatever it holds: a string without an end goes on to the end.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_EMPTY = re.compile(r"\[[ \t\n\r]*+\]|\{[ \t\n\r]*+\}")
 _HALF_PAIR = re.compile("\\\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 _INDENTED = 8
 """Levels that are written a line each; deeper ones share a line, or indentation would outgrow what it indents."""
@@ -167,11 +168,13 @@ def _written(value: object, level: int) -> Iterator[str]:
 
 
 def _refuse_many(text: str, bounds: Bounds) -> None:
-    # A value more needs a comma more, or another pair of brackets; only what looks like too many is counted exactly.
+    # A value more needs a comma more, or another pair of brackets; only what looks like too many is counted exactly:
+    # what is between two brackets is a value more than it has commas, or none.
     if text.count(",") + text.count("[") + text.count("{") < bounds.members:
         return
-    bare = _STRING.sub("", text)
-    if bare.count(",") + bare.count("[") + bare.count("{") >= bounds.members:
+    bare = _STRING.sub("0", text)
+    filled = bare.count("[") + bare.count("{") - len(_EMPTY.findall(bare))
+    if 1 + bare.count(",") + filled > bounds.members:
         raise ValueError(f"more than {bounds.members} values")
 
 

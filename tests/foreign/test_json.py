@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,6 +78,27 @@ def test_bounds_are_exact() -> None:
     for wrong in ("[" * 6 + "]" * 6, "[" + "0," * 99 + "0]", "9" * 21):
         with pytest.raises(ValueError, match="than"):
             parse(wrong, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("[" + "0," * 98 + "0]", 100),
+        ("[" + "[]," * 98 + "[ ]]", 100),
+        ("[" + "{}," * 98 + "{\n}]", 100),
+        ("[" + "[0]," * 49 + "0]", 100),
+        ("[" + '{"a": 0},' * 49 + "0]", 100),
+        ("{" + ",".join(f'"{key}": 0' for key in range(99)) + "}", 100),
+        ("[" + '"",' * 98 + '""]', 100),
+    ],
+)
+def test_values_are_counted_as_they_are(text: str, count: int) -> None:
+    """An empty list or object is one value, whatever it is written with; what a reader would make is never too many."""
+    assert parse(text, replace(SMALL, members=count)) == json.loads(text)
+    check(parse(text), replace(SMALL, members=count))
+    for looked_at in (lambda bounds: parse(text, bounds), lambda bounds: check(json.loads(text), bounds)):
+        with pytest.raises(ValueError, match=f"more than {count - 1} values"):
+            looked_at(replace(SMALL, members=count - 1))
 
 
 def test_deep_json_far_down_the_stack() -> None:

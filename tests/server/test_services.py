@@ -339,6 +339,33 @@ def test_only_a_changed_image_is_encoded_again(monkeypatch: pytest.MonkeyPatch) 
     assert not made._images
 
 
+def test_long_annotations_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of annotations cost a status their encoding once, as long as they are the same; few are kept."""
+    monkeypatch.setattr(replies, "_LONG_ANNOTATIONS_KEPT", 2)
+    encoded: list[int] = []
+    written = replies._map
+    monkeypatch.setattr(replies, "_map", lambda number, entries: encoded.append(number) or written(number, entries))
+    long = {f"key {n}": "value" for n in range(101)}
+    made = ImageReplies(Pins(()))
+
+    def status(number: int, annotations: dict[str, str]) -> bytes:
+        # A new image each time, as from a backend that makes its images anew.
+        return made.status(ImageDetails(_image(number), None, annotations))
+
+    first = status(0, long)
+    assert first == ImageReplies(Pins(())).status(ImageDetails(_image(0), None, long))
+    del encoded[:]
+    assert status(0, dict(long)) == first
+    assert not encoded
+    assert status(0, long | {"key 0": "other"}) != first
+    assert len(encoded) == 1
+    for number in (1, 2, 0):
+        status(number, long)
+    assert len(encoded) == 4
+    status(2, long)
+    assert len(encoded) == 4
+
+
 def test_an_id_in_another_spelling_is_encoded_again() -> None:
     """Equality of IDs looks at the digits alone; the bytes must not."""
     made = ImageReplies(Pins(()))

@@ -1,0 +1,77 @@
+"""Who is told what the backend's own check finds, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from criimage import problems
+from criimage.backend import Problem
+from criimage.server import readiness
+from criimage.server.readiness import Readiness
+from parts.serving import WatchedBackend, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOWN = Problem("the engine does not answer", "start it")
+SLOW = Problem("the disk is slow", "buy another")
+
+
+@pytest.fixture(autouse=True)
+def no_problem_stays() -> Iterator[None]:
+    """What a watch has told is over with it."""
+    yield
+    assert problems.standing() == {}
+
+
+async def test_a_watch_tells_what_is_found_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each problem once, by its text, and over when it is; health sees it as the backend's, not a second time."""
+    monkeypatch.setattr(readiness, "WATCH_SECONDS", 0.001)
+    backend = WatchedBackend(problems=(DOWN, SLOW))
+    ready = Readiness(backend)
+    watching = asyncio.create_task(ready.watch())
+    await until(lambda: len(problems.standing()) == 2)
+    assert await ready.problems() == [("backend", DOWN), ("backend", SLOW)]
+
+    backend._problems = (SLOW,)
+    await until(lambda: list(problems.standing().values()) == [SLOW])
+    problems.tell("socket", DOWN)
+    assert await ready.problems() == [("backend", SLOW), ("socket", DOWN)]
+    problems.over("socket")
+    watching.cancel()
+    await asyncio.wait({watching})
+    assert problems.standing() == {}
+
+
+async def test_whoever_asks_without_a_watch_is_the_only_one_told() -> None:
+    """Before the watch begins, and after it has ended, a question of health's leaves nothing standing."""
+    ready = Readiness(WatchedBackend(problems=(DOWN,)))
+    assert await ready.problems() == [("backend", DOWN)]
+    assert problems.standing() == {}
+    watching = asyncio.create_task(ready.watch())
+    await until(lambda: problems.standing())
+    watching.cancel()
+    await asyncio.wait({watching})
+
+    assert await ready.problems() == [("backend", DOWN)]
+    assert problems.standing() == {}
+
+
+async def test_a_check_that_fails_or_hangs_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Health always gets an answer, and no text of a fault that nobody has cleaned."""
+    monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.01)
+    backend = WatchedBackend()
+    ready = Readiness(backend)
+
+    async def fails() -> tuple[Problem, ...]:
+        raise ValueError("s3cret")
+
+    monkeypatch.setattr(backend, "check", fails)
+    ((source, problem),) = await ready.problems()
+    assert (source, problem.text) == ("backend", "the backend's check failed: ValueError")
+    monkeypatch.setattr(backend, "check", asyncio.Event().wait)
+    ((_, problem),) = await ready.problems()
+    assert "has not said within" in problem.text
