@@ -72,7 +72,7 @@ async def test_what_the_runtime_tells_is_pinned_once(runtime: Runtime) -> None:
 async def test_other_settings_do_not_lose_it(runtime: Runtime) -> None:
     """Pins that were made before the runtime told are made again; an image that the operator names goes first."""
     taken: list[Pins] = []
-    settings = Settings(pinned_images=["a.b/c3:1"])
+    settings = Settings(pinned_images=("a.b/c3:1",))
     pin = SandboxPin(Settings(), taken.append)
     early = pin.pins(settings)
     await pin.ask(cast("Channel", None))
@@ -89,7 +89,7 @@ async def test_other_settings_do_not_lose_it(runtime: Runtime) -> None:
 async def test_settings_that_come_while_pins_are_made_count(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pins of settings that are old by the time they are made are thrown away, and made anew."""
     taken: list[Pins] = []
-    settings = Settings(pinned_images=["a.b/c3:1"])
+    settings = Settings(pinned_images=("a.b/c3:1",))
     pin = SandboxPin(Settings(), taken.append)
     make = pin.pins
 

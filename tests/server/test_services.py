@@ -31,6 +31,7 @@ from parts.serving import WatchedBackend, serving, stocked, until
 from server.methods import LIST, PULL, REMOVE, STATUS, STREAM, field, spec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import betterproto
@@ -344,7 +345,12 @@ def test_long_annotations_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(replies, "_LONG_ANNOTATIONS_KEPT", 2)
     encoded: list[int] = []
     written = replies._map
-    monkeypatch.setattr(replies, "_map", lambda number, entries: encoded.append(number) or written(number, entries))
+
+    def counted(number: int, entries: Mapping[str, str]) -> bytes:
+        encoded.append(number)
+        return written(number, entries)
+
+    monkeypatch.setattr(replies, "_map", counted)
     long = {f"key {n}": "value" for n in range(101)}
     made = ImageReplies(Pins(()))
 
