@@ -11,7 +11,8 @@ __all__ = ["Duration", "duration_text", "parse_duration"]
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PLAIN_SECONDS = 120_000
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s)")
+# Of more digits it would be no number of seconds that a float holds, and nobody means it.
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(h|ms|m|s)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 

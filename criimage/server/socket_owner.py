@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["NOBODY_ELSE", "SocketOwner", "is_id", "owner_of"]
 
 _ID_LIMIT = 2**32 - 2
+_ID_DIGITS = len(str(_ID_LIMIT))
 
 
 class SocketOwner(NamedTuple):
@@ -68,4 +69,4 @@ def _group(text: str) -> int:
 
 def is_id(text: str) -> bool:
     """Tell whether this is the number of a user or a group."""
-    return text.isascii() and text.isdecimal() and int(text[:11]) <= _ID_LIMIT
+    return text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS and int(text) <= _ID_LIMIT

@@ -348,7 +348,7 @@ def test_the_socket_belongs_to_whom_it_is_given(tmp_path: Path) -> None:
 
 def test_owners_that_are_not_there_are_told() -> None:
     """A name or a number that cannot be is told with its key."""
-    for text in ("no-such-user", "4294967295", "a\0b"):
+    for text in ("no-such-user", "4294967295", "0" * 11 + "4294967295", "a\0b"):
         with pytest.raises(ConfigurationError, match=r"socket\.owner"):
             owner_of(SocketSettings(owner=text))
         with pytest.raises(ConfigurationError, match=r"socket\.group"):

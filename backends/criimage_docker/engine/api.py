@@ -53,8 +53,8 @@ _BAD_REQUEST = 400
 _NO_CONNECTION = 900
 """What aiodocker calls the status of a request that found nobody (A5)."""
 
-_VERSION = re.compile(r"(\d+)\.(\d+)")
-_MINIMUM = re.compile(r"[Mm]inimum supported API version is (\d+)\.(\d+)")
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
+_MINIMUM = re.compile(r"[Mm]inimum supported API version is (\d{1,4})\.(\d{1,4})")
 
 
 @dataclass(frozen=True, slots=True)
