@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from criimage.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+    from prometheus_client import CollectorRegistry
 
     from criimage.metrics import PrometheusMetrics
 
@@ -74,8 +76,10 @@ class _Page:
                 writer.close()
                 await writer.wait_closed()
         except (OSError, TimeoutError):
-            writer.transport.abort()
+            pass
         finally:
+            # Whatever went wrong: before Python 3.11.7 nobody closes the connection of a handler that has failed.
+            writer.transport.abort()
             self._clients.discard(writer)
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
@@ -96,10 +100,18 @@ class _Page:
         return _answer("200 OK", content_type, body, bodyless=method == "HEAD")
 
     async def _page(self, accept: str) -> tuple[str, bytes]:
-        from prometheus_client.exposition import choose_encoder
-
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = _encoder(accept)
         return content_type, await asyncio.to_thread(encode, self._metrics.registry)
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    from prometheus_client.exposition import choose_encoder
+
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):
+        # Of a version that is no number (0.26).
+        return choose_encoder("")
 
 
 def _accepted(lines: list[str]) -> str:

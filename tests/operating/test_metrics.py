@@ -236,6 +236,25 @@ async def test_the_page_is_at_its_path_only(request_line: str, status: int) -> N
     assert bool(body) == (not request_line.startswith("HEAD"))
 
 
+@pytest.mark.parametrize("kind", ["application/openmetrics-text; version=new", "text/plain;version=1.x", "\xb2/;=,;"])
+async def test_whatever_a_client_accepts_it_gets_the_page(kind: str) -> None:
+    """A version that is no number makes prometheus-client 0.26 raise, and whoever sent it got nothing."""
+    address = f"127.0.0.1:{free_port()}"
+    async with serve_metrics(address, _metrics()), asyncio.timeout(30):
+        request = f"GET /metrics HTTP/1.1\r\nAccept: {kind}\r\n\r\n"
+        assert b"200 OK" in await raw_answer(address, request.encode("latin-1"))
+
+
+async def test_a_page_that_cannot_be_made_keeps_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fault there is in it, the client is hung up on, which before Python 3.11.7 nobody else does."""
+    metrics, address = _metrics(), f"127.0.0.1:{free_port()}"
+    monkeypatch.setattr(metrics, "registry", None)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with serve_metrics(address, metrics), asyncio.timeout(30):
+        with contextlib.suppress(ConnectionError):
+            assert await raw_answer(address, b"GET /metrics HTTP/1.1\r\n\r\n") == b""
+
+
 async def test_clients_of_the_page_have_a_number_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that ask nothing are cut off; those beyond the number are told at once; then there is room again."""
     monkeypatch.setattr("criimage.metrics_page.CLIENT_SECONDS", 0.5)
