@@ -13,12 +13,14 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import structlog
 
 from criimage import __version__
 from criimage.errors import ConfigurationError
 from criimage.foreign_text import keep_start, readable
+from criimage.masking import NO_SECRETS, Secrets
 from criimage.tracing import HEADERS
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ _log = structlog.get_logger(__name__)
 _PATH = "/v1/traces"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_CREDENTIALS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 _PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
@@ -73,6 +76,16 @@ def _is_there(package: str) -> bool:
         return False
 
 
+def _secrets(environment: Mapping[str, str]) -> Secrets:
+    """Return what the collector is sent to let us in: whoever refuses may send it back."""
+    values: list[str] = []
+    for name in _CREDENTIALS:
+        for header in environment.get(name, "").split(","):
+            value = unquote(header.partition("=")[2].strip())
+            values += [value, value.rpartition(" ")[2]]
+    return Secrets(values)
+
+
 def open_traces(settings: TracingSettings, environment: Mapping[str, str] = os.environ) -> OtlpTraces | None:
     """Return what makes spans and delivers them; None where none are wanted.
 
@@ -109,7 +122,7 @@ class OtlpTraces:
 
         reasons = _Reasons()
         endpoint = f"{settings.endpoint.rstrip('/').removesuffix(_PATH)}{_PATH}" if settings.endpoint else None
-        self._delivery = _Delivery(OTLPSpanExporter(endpoint=endpoint), reasons)
+        self._delivery = _Delivery(OTLPSpanExporter(endpoint=endpoint), reasons, _secrets(environment))
         named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in environment.get(
             "OTEL_RESOURCE_ATTRIBUTES", ""
         )
@@ -203,10 +216,11 @@ class _Delivery:
     Args:
         exporter: the SDK's.
         reasons: what that one logs.
+        secrets: not to be seen in a log.
     """
 
-    def __init__(self, exporter: Any, reasons: _Reasons) -> None:  # noqa: ANN401
-        self._exporter, self._reasons = exporter, reasons
+    def __init__(self, exporter: Any, reasons: _Reasons, secrets: Secrets = NO_SECRETS) -> None:  # noqa: ANN401
+        self._exporter, self._reasons, self._secrets = exporter, reasons, secrets
         self._failing = False
         self.lost = 0
 
@@ -227,7 +241,8 @@ class _Delivery:
             return result
         self.lost += len(spans)
         if not self._failing:
-            _log.warning("traces cannot be delivered", reason=readable("; ".join(self._reasons.texts), VALUE_LIMIT))
+            reason = readable(self._secrets.mask("; ".join(self._reasons.texts)), VALUE_LIMIT)
+            _log.warning("traces cannot be delivered", reason=reason)
         self._failing = True
         return result
 

@@ -90,9 +90,9 @@ def _timeout(seconds: float) -> bytes:
 def status_of_trailers(trailers: Headers) -> tuple[Status, str, bytes]:
     """Return status, text and details; UNKNOWN where there is no status that gRPC has."""
     found = dict(trailers)
-    number = found.get(b"grpc-status", b"")
-    if number.isdigit() and int(number) in _STATUSES:
-        status = _STATUSES[int(number)]
+    known = _STATUSES.get(found.get(b"grpc-status", b""))
+    if known is not None:
+        status = known
         text = unquote_to_bytes(found.get(b"grpc-message", b"")[:_TEXT_LIMIT]).decode("utf-8", "replace")
     elif found.get(b":status", b"200") != b"200":
         http = found[b":status"]
@@ -102,7 +102,7 @@ def status_of_trailers(trailers: Headers) -> tuple[Status, str, bytes]:
     return status, text, _from_base64(found.get(b"grpc-status-details-bin", b""))
 
 
-_STATUSES = {status.value: status for status in Status}
+_STATUSES = {b"%d" % status.value: status for status in Status}
 
 
 def _from_base64(value: bytes) -> bytes:

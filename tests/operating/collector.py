@@ -21,7 +21,7 @@ class Collector:
         bodies: of the requests, as they came.
         paths: that were asked for.
         answers: unset, no request is answered.
-        status: of HTTP, of the answers.
+        status: of HTTP, of the answers; one but 200 comes with the headers that were sent.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,8 @@ def collector() -> Iterator[Collector]:
                 made.bodies.append(body)
             made.paths.append(self.path)
             made.answers.wait()
-            self.send_response(made.status)
+            # Whoever refuses may well say what it got; the exporter tells the words of the status line.
+            self.send_response(made.status, None if made.status == 200 else f"refused: {dict(self.headers)}")
             self.send_header("content-length", "0")
             self.end_headers()
 

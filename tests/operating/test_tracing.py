@@ -152,6 +152,21 @@ def test_a_collector_that_is_not_there_is_told_once(until: Until) -> None:
     assert "Traceback" not in log
 
 
+def test_what_lets_us_in_is_in_no_log(until: Until) -> None:
+    """A collector that refuses and sends back what it got: its words are in the log, and no header's value."""
+    secrets = "x-key=canary.one,authorization=Custom%20canary%2Ftwo"
+    with collector() as taken:
+        taken.status = 403
+        quick = {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_EXPORTER_OTLP_HEADERS": secrets}
+        with staged_server(table(taken.endpoint), environment=quick) as server:
+            assert call(server, LIST) == 0
+            until(lambda: "traces cannot be delivered" in server.log_text())
+            server.stop()
+            log = server.log_text()
+    assert "refused: " in log
+    assert "canary" not in log
+
+
 @pytest.fixture
 def delivery() -> tuple[Any, _Delivery]:
     """A delivery and the SDK's exporter in it, which does as it is told."""
