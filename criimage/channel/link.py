@@ -21,6 +21,9 @@ __all__ = ["Link", "Listener"]
 UNSENT_LIMIT = 2**27
 """Bytes that may wait for the socket; requests are held back long before, answers to a peer's PINGs are not."""
 
+_READ = 2**16
+"""Bytes of one read at most; more is left to the next one."""
+
 _CLOSED = "the peer closed the connection"
 
 
@@ -137,6 +140,8 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
         self._transport = cast("asyncio.Transport", transport)
+        # asyncio's own 256 KiB would be taken for each read, mostly for a hundred bytes.
+        transport.max_size = _READ  # type: ignore[attr-defined]
         self.flush_soon()
         self._timer = self._loop.call_later(INTERVAL, self._tick)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ import anyio.to_thread
 import structlog
 
 from criimage.errors import OperationFailed
+from criimage_containers_storage.store.files import RecordsFile, Seen
 from criimage_containers_storage.store.images import bare_facts, read_facts
 from criimage_containers_storage.store.in_use import read_strictly
 from criimage_containers_storage.store.records import (
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from criimage_containers_storage.store.images import Facts
     from criimage_containers_storage.store.records import ImageRecord
-    from criimage_containers_storage.store.snapshot import FileIdentity
     from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["Store"]
@@ -55,8 +54,6 @@ _NAMELESS_SECONDS = 1.0
 # The tools write a record's files within milliseconds; a slow disk may hold each of them up.
 _WRITING_SECONDS = 5.0
 
-# A token takes 64 bytes (L6).
-_TOKEN_LIMIT = 64
 # What a process can have too many of says nothing about a file.
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -69,7 +66,7 @@ class _State:
     """Everything that was read at one time.
 
     Attributes:
-        identities: of the files it was read from; None before the first reading.
+        seen: the files it was read from; None before the first reading.
         snapshot: what follows from it.
         read_again: when to look again although no file has changed, in seconds of the monotonic clock.
         raw: the records as they are in the files, with what was read from them.
@@ -78,7 +75,7 @@ class _State:
         damaged: of images whose files could not.
     """
 
-    identities: list[FileIdentity] | None = None
+    seen: Seen | None = None
     snapshot: Snapshot = field(default_factory=Snapshot)
     read_again: float = float("inf")
     raw: dict[Path, dict[str, tuple[dict[str, Any], ImageRecord]]] = field(default_factory=dict)
@@ -101,7 +98,8 @@ class Store:
             for paths, read_only in ((layout.writable_roots, False), (layout.additional, True))
             for root in paths
         ]
-        self._watched = [_watched(file) for root in self._roots for file in (root.images_file, root.layers_file)]
+        self._layers_files = [RecordsFile(root.layers_file) for root in self._roots]
+        self._files = [*(RecordsFile(root.images_file) for root in self._roots), *self._layers_files]
         self._state = _State()
         self._fault: OperationFailed | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -116,7 +114,7 @@ class Store:
             OperationFailed: a file cannot be read, and nothing is known yet.
         """
         await self._look()
-        if self._fault is not None and self._state.identities is None:
+        if self._fault is not None and self._state.seen is None:
             raise self._fault.for_another_waiter()
         return self._state.snapshot
 
@@ -157,7 +155,8 @@ class Store:
         state = self._state
         return (
             self._fault is None
-            and state.identities == [_identity(*files) for files in self._watched]
+            and state.seen is not None
+            and state.seen.unchanged()
             and time.monotonic() < state.read_again
         )
 
@@ -180,7 +179,7 @@ class Store:
             OperationFailed: one of them cannot be read.
         """
         # Before the reading: what is written meanwhile makes the next call read again.
-        identities = [_identity(*files) for files in self._watched]
+        seen = Seen(self._files)
         raw = {root.images_folder: _read_records(root, old.raw.get(root.images_folder, {})) for root in self._roots}
         layers = self._read_layers(old.layers)
         records: dict[str, tuple[Root, ImageRecord]] = {}
@@ -207,11 +206,11 @@ class Store:
                 again = min(again, seconds)
                 readable[identity] = StoredRecord(root, record, found, shared.get(identity), more.get(identity, ()))
         snapshot = assemble(old.snapshot, readable, layers, hidden)
-        return _State(identities, snapshot, time.monotonic() + again, raw, layers, facts, damaged)
+        return _State(seen, snapshot, time.monotonic() + again, raw, layers, facts, damaged)
 
     def _read_layers(self, old: Layers) -> Layers:
         # Images come, go and change their names more often than layers do. Layers that are as before keep their value.
-        files = tuple(_identity(*_watched(root.layers_file)) for root in self._roots)
+        files = tuple(file.identity() for file in self._layers_files)
         if files == old.files:
             return old
         raw: dict[Path, dict[str, tuple[dict[str, Any], LayerRecord]]] = {}
@@ -284,39 +283,6 @@ def _read_records(
         if record is not None and record.id not in now:
             now[record.id] = (entry, record)
     return now
-
-
-def _watched(file: Path) -> tuple[str, str]:
-    return str(file), str(file.with_suffix(".lock"))
-
-
-def _identity(file: str, lock: str) -> FileIdentity:
-    """Return what changes whenever a file of records does.
-
-    Inode, size and time repeat where a tool writes twice within a tick of the kernel's clock; the last writer's token
-    in the lock file does not (L6). lstat, because the tools replace these files and never link them. The lock file is
-    only read: closing it drops no lock, as this process holds none.
-    """
-    try:
-        found = os.lstat(file)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return 0, 0, 0, 0, str(error.errno).encode()
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size, _token(lock)
-
-
-def _token(lock: str) -> bytes:
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(descriptor, _TOKEN_LIMIT)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
 
 
 def _changed_lately(root: Root, folder: Path) -> bool:

@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
     from criimage.backend import Image
     from criimage.reference import Reference
+    from criimage_containers_storage.store.files import FileIdentity
     from criimage_containers_storage.store.images import Facts
     from criimage_containers_storage.store.records import ImageRecord, LayerRecord
 
-__all__ = ["FileIdentity", "Layers", "Root", "Snapshot", "Stored", "StoredRecord", "assemble"]
-
-FileIdentity = tuple[int, int, int, int, bytes] | None
+__all__ = ["Layers", "Root", "Snapshot", "Stored", "StoredRecord", "assemble"]
 
 
 @dataclass(frozen=True, slots=True)

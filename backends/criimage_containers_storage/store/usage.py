@@ -66,6 +66,7 @@ class UsageMeter:
         self._measured: _Measured | None = None
         self._started = 0.0
         self._seen: Snapshot | None = None
+        self._mounted: tuple[Snapshot | None, str] = (None, "")
         self._round: asyncio.Task[None] | None = None
         self._stop = threading.Event()
 
@@ -79,8 +80,13 @@ class UsageMeter:
             self._round = asyncio.create_task(self._measure())
         if self._round is not None:
             await asyncio.wait({self._round}, timeout=_PATIENCE)
-        # Clients look at the mount point; a new store has none yet, and looking makes none.
-        mountpoint = _there(self._layout.images_folder)
+        if snapshot is not self._mounted[0]:
+            # Clients look at the mount point; a new store has none yet, and looking makes none.
+            mountpoint = _there(self._layout.images_folder)
+            # A folder that has images stays as long as the files in it are as they were.
+            stays = bool(snapshot.images) and mountpoint == str(self._layout.images_folder)
+            self._mounted = (snapshot if stays else None), mountpoint
+        mountpoint = self._mounted[1]
         if self._measured is None:
             return FilesystemUsage(mountpoint, snapshot.data_size, None, time.time_ns())
         return FilesystemUsage(mountpoint, self._measured.bytes, self._measured.files, self._measured.at)
