@@ -63,6 +63,30 @@ USER = "home/.config/containers"
 
 
 @pytest.mark.parametrize(
+    ("uid", "rules", "of_the_machine", "expected"),
+    [
+        (1000, RuleSet.OLDER, True, "home/.local/share/containers/storage"),
+        (1000, RuleSet.OLDER, False, "set/graph"),
+        (1000, RuleSet.NEWER, True, "set/graph"),
+        (0, RuleSet.OLDER, True, "set/graph"),
+    ],
+)
+def test_where_the_machines_own_storage_conf_sends_whom(
+    places: Path, monkeypatch: pytest.MonkeyPatch, uid: int, rules: RuleSet, of_the_machine: bool, expected: str
+) -> None:
+    """Under the older rules its places are root's: a user's store is at home, with its driver (V3)."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    file = places / ("etc/storage.conf" if of_the_machine else f"{USER}/storage.conf")
+    file.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{places}/set/graph"\nrunroot = "{places}/set/run"\n')
+    found = locate(Settings(), {"HOME": str(places / "home"), "XDG_RUNTIME_DIR": str(places / "user")}, rules)
+
+    assert found.root == places / expected
+    assert found.run_root == (places / "set/run" if expected == "set/graph" else places / "user/containers")
+    assert found.driver == "vfs"
+
+
+@pytest.mark.parametrize(
     ("rules", "uid", "expected"),
     [
         (

@@ -40,10 +40,12 @@ class Scripted:
     answers: Mapping[str, object]
     log: str = ""
     asked: list[str] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)
 
     async def call(self, request: Request) -> Reply:
         """Answers, or raises what stands in place of an answer."""
         self.asked.append(request.method)
+        self.slow += [] if request.quick else [request.method]
         answer = self.answers.get(request.method)
         if isinstance(answer, Exception):
             raise answer
@@ -111,6 +113,17 @@ async def test_versions_that_are_not(version: object) -> None:
     """Another language is not guessed at (T17)."""
     with pytest.raises(OddProxyError):
         await greet(Scripted({"Initialize": version}))
+
+
+async def test_only_what_asks_a_registry_may_take_its_time(tmp_path: Path) -> None:
+    """A registry's silence is a pull's to judge; whatever skopeo can answer by itself has a few seconds (T17)."""
+    connection = Scripted(GOOD, TYPE.format(OCI))
+    await greet(connection)
+    await ask_manifest(connection, TAG)
+    with pytest.raises(UnansweredError):
+        await ask_digest(connection, TAG, tmp_path)
+    assert connection.asked == ["Initialize", "OpenImage", "GetManifest", "CloseImage", "OpenImage", "CloseImage"]
+    assert connection.slow == ["OpenImage", "GetManifest", "OpenImage"]
 
 
 @pytest.mark.parametrize(

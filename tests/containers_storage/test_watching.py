@@ -46,10 +46,12 @@ async def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
     watch = Watch(report, Layout(folder, folder, "overlay"))
     watch.started(os.getpid())
     running = asyncio.create_task(watch.run(folder, ask))
-    await looked.wait()
+    with anyio.move_on_after(30):
+        await looked.wait()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    assert looked.is_set()
     return asking.is_set()
 
 

@@ -235,7 +235,7 @@ def _become_tests(copied: Path, tests: tuple[str, ...]) -> NoReturn:
     quiet = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not engine and not long"]
     code = 1
     try:
-        code = int(pytest.main([*quiet, "--timeout=200", *chosen]))
+        code = int(pytest.main([*quiet, "--timeout=100", *chosen]))
     finally:
         os._exit(code)
 

@@ -52,6 +52,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "containers_storage/test_configuration.py",
         "containers_storage/test_namespaces.py",
     ),
+    "backends/criimage_containers_storage/registries/credentials.py": (
+        "containers_storage/test_credential_sources.py",
+        "containers_storage/test_proxy_secrets.py",
+        "containers_storage/test_namespaces.py",
+    ),
     "backends/criimage_containers_storage/store": (
         "containers_storage/test_store_files.py",
         "containers_storage/test_reading.py",
