@@ -127,3 +127,26 @@ async def test_a_pattern_matches_no_image_without_a_name(tmp_path: Path) -> None
         await shown(backend, {ID, OTHER})
 
         assert await listed(backend, "*") == {ID}
+
+
+@pytest.mark.parametrize(("digits", "asks"), [("aba", False), ("abab", True), ("ababab", True)])
+async def test_few_digits_are_looked_up_in_the_list(tmp_path: Path, digits: str, asks: bool) -> None:
+    """Fewer than four are too few for the containerd store: what they begin is known from the list of all (S6)."""
+    by_digits = f"GET /v1.45/images/{digits}/json"
+    answers = {
+        "GET /v1.45/info": (200, {"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}),
+        "GET /v1.45/events": (200, Stream()),
+        "GET /v1.45/images/json": (200, [IMAGE]),
+        by_digits: (200, IMAGE),
+        f"GET /v1.45/images/{ID}/json": (200, IMAGE),
+    }
+    async with (
+        replayed(tmp_path, answers, "1.45") as engine,
+        docker_backend(f"unix://{tmp_path}/docker.sock") as backend,
+    ):
+        await following(backend)
+        found = await status(backend, digits)
+
+    assert found is not None
+    assert str(found.image.id) == ID
+    assert (by_digits in engine.asked) is asks

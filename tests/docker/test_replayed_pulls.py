@@ -143,6 +143,21 @@ async def test_an_image_that_is_here_is_looked_at_when_nobody_waits(tmp_path: Pa
         assert LIST not in replay.asked[before:]
 
 
+async def test_what_goes_on_after_a_pull_ends_with_the_backend(tmp_path: Path) -> None:
+    """Nobody waits for the look that comes after an unchanged pull, and it outlives nothing."""
+    stream = b'{"status":"Digest: %s"}\r\n' % ID.encode() + UP_TO_DATE
+    answers = engine_with(CONTAINERD, store="io.containerd.snapshotter.v1") | {CREATE: (200, stream)}
+    async with replayed(tmp_path, answers):
+        async with docker_backend(f"unix://{tmp_path}/docker.sock") as backend:
+            await following(backend)
+            assert await status(backend, TAG)
+            hangs = Stream()
+            answers[INSPECT_TAG] = (200, hangs)
+            await pull(backend, TAG)
+            await until(lambda: hangs.begun)
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("look at")]
+
+
 @pytest.mark.parametrize(
     ("image", "store", "now", "lists"),
     [

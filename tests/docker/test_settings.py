@@ -93,6 +93,12 @@ def test_certificates_without_an_authority(tmp_path: Path) -> None:
         find_address(Settings(), environment)
 
 
+def test_a_folder_of_certificates_without_an_authority_is_told(tmp_path: Path) -> None:
+    """It would not be used for anything, and the engine would be believed by whoever signed it."""
+    with pytest.raises(ConfigurationError, match=f"there is no ca.pem in {tmp_path}"):
+        find_address(Settings(host="tcp://h", cert_path=str(tmp_path)), {})
+
+
 def test_importing_is_cheap() -> None:
     """The plugin's root brings neither aiodocker nor aiohttp; opening it does."""
     code = "import sys, criimage_docker; sys.exit(bool({'aiodocker', 'aiohttp', 'yarl'} & set(sys.modules)))"

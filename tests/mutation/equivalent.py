@@ -13,6 +13,21 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "True -> False",
     ): "nobody changes one, and the type checker would see it",
     ("backends/criimage_docker/engine/json_stream.py", "_LONG = 64 * 1024", "Mult -> FloorDiv"): _SIZE,
+    (
+        "criimage/foreign_json.py",
+        'if text.count("[") + text.count("{") > bounds.depth or text.count(",") > bounds.members // 2:',
+        "Gt -> GtE",
+    ): "decides only whether a look is taken, which finds nothing that is not there",
+    ("criimage/server/hot/reads.py", "self._changes = -1", "1 -> 2"): "any number that no count of changes can be",
+    (
+        "criimage/server/hot/rest.py",
+        "size, kind = read[place] << 16 | read[place + 1] << 8 | read[place + 2], read[place + 3]",
+        "16 -> 17",
+    ): "no frame of 64 KiB may come, and one that does goes the long way, where it is refused, by either size",
+    ("criimage/server/listener.py", "PAUSE_SECONDS = 1.0", "1.0 -> 2.0"): _SIZE,
+    ("backends/criimage_docker/view/view.py", "self._next = None", "statement removed"): (
+        "a listing that has not begun is ended by `close` alone, and nobody asks after that"
+    ),
     ("criimage/server/relay/versions.py", "PROBE_SECONDS = 10.0", "10.0 -> 11.0"): _SIZE,
 }
 """By module, the line that is changed, and the change in words."""

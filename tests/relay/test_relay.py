@@ -6,11 +6,12 @@ import asyncio
 import os
 import struct
 from typing import TYPE_CHECKING, Any
+from unittest.mock import create_autospec
 
 import grpc
 from grpclib.const import Status
 
-from criimage import wire
+from criimage import tracing, wire
 from criimage.metrics import PrometheusMetrics
 from criimage.testing.scripted_runtime import Script, ScriptedRuntime
 from parts.google_client import google_client
@@ -21,6 +22,8 @@ from relay.between import SERVICE, STATUS, UNKNOWN_METHOD, relayed
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from pathlib import Path
+
+    import pytest
 
     from criimage.testing.scripted_runtime import ServedCall
 
@@ -134,6 +137,41 @@ async def test_large_messages(tmp_path: Path) -> None:
         (recorded,) = there.runtime.called("Status")
         assert recorded.messages == [up]
         assert call.messages == [down]
+
+
+async def test_a_request_that_goes_on_for_hours_holds_nothing_here(tmp_path: Path) -> None:
+    """What is passed on counts as no incomplete request of ours: many may stay open (relay-and-cri 1)."""
+    async with relayed(tmp_path) as there:
+        there.runtime.on(STATUS, Script(echo=True))
+        call = await there.client.send(grpc_headers(STATUS), framed(b"x" * 1000), end=False)
+        await until(lambda: call.messages == [b"x" * 1000])
+        limits = there.server.server.limits
+        assert (limits.requests, limits.bytes) == (0, 0)
+        there.client.h2.send_data(call.stream, framed(b"y" * 1000), end_stream=True)
+        await there.client.flush()
+        await call.finished()
+        assert call.messages == [b"x" * 1000, b"y" * 1000]
+        assert (limits.requests, limits.bytes) == (0, 0)
+
+
+async def test_a_relayed_calls_span_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 14 B: one for each call, with the runtime's code, and an error where it is one."""
+    span = create_autospec(tracing.Span, instance=True)
+    traces = create_autospec(tracing.Traces, instance=True)
+    traces.call.return_value = span
+    monkeypatch.setattr(tracing, "_traces", traces)
+    async with relayed(tmp_path) as there:
+        there.runtime.on(STATUS, Script())
+        await there.client.call(STATUS, changes={"traceparent": "00-1-2-01"})
+        await until(lambda: span.end.called)
+        await there.client.call(f"{SERVICE}/RuntimeConfig")
+        await until(lambda: span.end.call_count == 2)
+
+    assert [one.args[0] for one in traces.call.call_args_list] == [STATUS[1:], f"{SERVICE[1:]}/RuntimeConfig"]
+    assert traces.call.call_args_list[0].args[2]("traceparent") == "00-1-2-01"
+    codes = [one.args[0]["rpc.grpc.status_code"] for one in span.tell.call_args_list]
+    assert codes == [Status.OK.value, Status.UNIMPLEMENTED.value]
+    assert [one.args[0] for one in span.end.call_args_list] == ["", "UNIMPLEMENTED"]
 
 
 async def test_the_runtime_is_told_of_no_deadline_but_the_callers(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from grpclib.const import Status
 
 from criimage.server import hardening, listener
-from criimage.server.limits import FRAME_OVERHEAD, ConnectionLimits, LimitReached, SharedLimits
+from criimage.server.limits import EARNED_BY_ANSWER, FRAME_OVERHEAD, ConnectionLimits, LimitReached, SharedLimits
 from criimage.server.listener import connection_limit
 from criimage.settings import LimitSettings
 from parts.raw_client import framed, grpc_headers, raw_client
@@ -341,6 +341,19 @@ def test_what_frames_cost_beside_their_bytes_is_counted() -> None:
     with pytest.raises(LimitReached, match="too many bytes"):
         connection.received(frame(0, 0, 1, b"x") * 1000)
     assert connection.bytes <= 65 * MIB
+
+
+def test_allowances_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are allowed in one go, and what answers add to that, and not one more."""
+    monkeypatch.setattr("criimage.server.limits.time.monotonic", lambda: 1000.0)
+    ping, reset = frame(6, 0, 0, b"12345678"), frame(3, 0, 1, b"\0\0\0\x08")
+    for piece, answers, allowed in ((ping, 0, 100), (ping, 3, 100 + 3 * EARNED_BY_ANSWER), (reset, 0, 50)):
+        _, connection = counted(frames=100, resets=50)
+        for _ in range(answers):
+            connection.answered(1)
+        connection.received(piece * allowed)
+        with pytest.raises(LimitReached):
+            connection.received(piece)
 
 
 def test_allowances_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
