@@ -19,6 +19,7 @@ from criimage.conformance.report.junit import junit
 from criimage.conformance.report.page import page
 from criimage.conformance.report.text import result_lines, summary_lines
 from criimage.conformance.run import CannotRun, Plan, run
+from criimage.conformance.supply import RUN_WORD
 from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
 from criimage.errors import ConfigurationError
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["conformance"]
 
 _HOST_AND_PORT = re.compile(r"[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}")
+_LINE_LIMIT = 1000
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -74,9 +76,7 @@ def conformance(
     Touches only images under names that it makes for this run, and removes them at the end. Exit code 0: all is well or
     a known difference; 1: something failed; 2: it could not be tried.
     """
-    behaviours = selected(only, skip)
-    if not behaviours:
-        raise ConfigurationError("no behaviour is selected: see --list")
+    behaviours = _chosen(only, skip)
     if list_them:
         _print_list(behaviours)
         return
@@ -106,28 +106,49 @@ def conformance(
 
     try:
         summary = asyncio.run(_run(plan, tell))
-    except asyncio.CancelledError:
-        raise ConfigurationError("interrupted before anything was tried") from None
     except CannotRun as error:
         raise ConfigurationError("\n".join(map(printable, str(error).splitlines()))) from error
-    _write(summary, junit_file, html_file, json_file)
     _print(summary_lines(summary))
+    for file, form in ((junit_file, junit), (html_file, page), (json_file, document)):
+        if file is not None:
+            _write(file, form(summary))
     raise SystemExit(summary.exit_code)
 
 
 async def _run(plan: Plan, tell: Callable[[Result], None]) -> Summary:
     """Run it until it is told to end: then what was pulled is removed. The second time it ends at once."""
     loop, running = asyncio.get_running_loop(), asyncio.create_task(run(plan, tell))
-    signals = (signal.SIGINT, signal.SIGTERM)
+    told = 0
 
     def stop() -> None:
-        for one in signals:
-            loop.remove_signal_handler(one)
+        nonlocal told
+        told += 1
+        if told == 1:
+            click.echo("interrupted: what was pulled is removed; once more ends it at once", err=True)
         running.cancel()
 
-    for one in signals:
+    for one in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(one, stop)
-    return await running
+    try:
+        return await running
+    except asyncio.CancelledError:
+        if told < 2:
+            raise ConfigurationError("interrupted before anything was tried") from None
+        raise ConfigurationError(
+            f"interrupted again: what this run pulled may be there still, under names with {RUN_WORD} in them"
+        ) from None
+
+
+def _chosen(only: Iterable[str], skip: Iterable[str]) -> tuple[Behaviour, ...]:
+    """Return what is wanted; a pattern that means nothing is a slip."""
+    for option, patterns in (("--only", only), ("--skip", skip)):
+        for pattern in patterns:
+            if not selected([pattern], ()):
+                raise ConfigurationError(f"{option}: {pattern} is no number, group or level: see --list")
+    behaviours = selected(only, skip)
+    if not behaviours:
+        raise ConfigurationError("no behaviour is selected: --skip leaves out all that --only means")
+    return behaviours
 
 
 def _repeated_by(
@@ -150,8 +171,9 @@ def _check(registry: str, restart: str) -> None:
 
 
 def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(printable(line))
+    for line in map(printable, lines):
+        # A list of many images fills a screen; reports have all of it.
+        click.echo(line if len(line) <= _LINE_LIMIT else f"{line[:_LINE_LIMIT]}… {len(line)} characters")
 
 
 def _print_list(behaviours: Iterable[Behaviour]) -> None:
@@ -160,16 +182,21 @@ def _print_list(behaviours: Iterable[Behaviour]) -> None:
 
 
 def _try_writing(file: Path | None) -> None:
-    """Find out before four minutes have gone by."""
+    """Find out before four minutes have gone by; a report of before stays until there is a new one."""
     if file is None:
         return
+    there = file.exists()
     try:
-        file.write_bytes(b"")
+        with file.open("ab"):
+            pass
+        if not there:
+            file.unlink()
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
 
 
-def _write(summary: Summary, junit_file: Path | None, html_file: Path | None, json_file: Path | None) -> None:
-    for file, form in ((junit_file, junit), (html_file, page), (json_file, document)):
-        if file is not None:
-            file.write_bytes(form(summary))
+def _write(file: Path, report: bytes) -> None:
+    try:
+        file.write_bytes(report)
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from error

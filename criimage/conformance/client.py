@@ -99,10 +99,10 @@ class Client:
         """Ask what images take on disk."""
         return await self._ask("ImageFsInfo", v1.ImageFsInfoRequest(), v1.ImageFsInfoResponse, api=api)
 
-    async def version(self) -> v1.VersionResponse:
+    async def version(self, *, seconds: float = SECONDS) -> v1.VersionResponse:
         """Ask what answers."""
         request, service = v1.VersionRequest(version="0.1.0"), "RuntimeService"
-        return await self._ask("Version", request, v1.VersionResponse, service=service)
+        return await self._ask("Version", request, v1.VersionResponse, seconds=seconds, service=service)
 
     async def send(self, method: str, message: bytes, *, seconds: float | None = SECONDS) -> bytes:
         """Call `/package.Service/Method` with any bytes."""

@@ -66,9 +66,10 @@ class Summary:
         endpoint: its socket.
         started: RFC 3339, UTC.
         seconds: how long it took.
-        results: one for each behaviour that was selected.
+        results: one for each behaviour that was tried, or that does not apply.
         left: names or IDs of images that could not be removed at the end.
         interrupted: ended before everything was tried.
+        silent_since: number of the behaviour after which the service answered no more; the rest was not tried.
         known_of: which service the known differences are of; empty without any.
         repeated_by: the command that repeats the run.
     """
@@ -82,6 +83,7 @@ class Summary:
     interrupted: bool = False
     known_of: str = ""
     repeated_by: str = ""
+    silent_since: str = ""
 
     def count(self, *outcomes: Outcome) -> int:
         """How many ended so."""
@@ -99,6 +101,6 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0 all is well; 1 something failed; 2 the suite itself could not do its work."""
-        if self.interrupted or self.left or self.count(Outcome.SUITE_ERROR):
+        if self.interrupted or self.silent_since or self.left or self.count(Outcome.SUITE_ERROR):
             return 2
         return 1 if self.count(Outcome.FAILED, Outcome.UNEXPECTED) else 0

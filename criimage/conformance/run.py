@@ -32,7 +32,11 @@ _BEHAVIOUR_SECONDS = 90.0
 _CLEANUP_SECONDS = 120.0
 """Without one removal that succeeds."""
 _CLEANUP_CALLS = 8
+_SILENCE_SECONDS = 15.0
+"""How long a service that ended may take to be there again, started by whoever watches over it."""
 _RESTART_SECONDS = 60.0
+
+_TROUBLE = frozenset({Outcome.FAILED, Outcome.KNOWN, Outcome.SUITE_ERROR})
 
 _HELP = """the service cannot pull from the suite's registry at {host}: {error}
 The registry speaks plain HTTP on 127.0.0.1. Let the service use it so:
@@ -91,7 +95,7 @@ async def run(plan: Plan, on_result: Callable[[Result], None] = lambda _result: 
     """
     begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     results: list[Result] = []
-    interrupted = False
+    interrupted, silent_since = False, ""
     async with Channel(plan.socket) as channel:
         server, is_ours = await _server(channel, plan)
         with Supply(plan.registry) as supply:
@@ -102,12 +106,15 @@ async def run(plan: Plan, on_result: Callable[[Result], None] = lambda _result: 
                     result = await runner.result(behaviour)
                     results.append(result)
                     on_result(result)
+                    if result.outcome in _TROUBLE and not await runner.answers():
+                        silent_since = behaviour.number
+                        break
             except asyncio.CancelledError:
                 interrupted = True
             finally:
-                left = await runner.clean_up()
+                left = await runner.clean_up(_SILENCE_SECONDS if silent_since else _CLEANUP_SECONDS)
     seconds = time.monotonic() - begun
-    about = (plan.known_of, plan.repeated_by)
+    about = (plan.known_of, plan.repeated_by, silent_since)
     return Summary(server, plan.endpoint, started, seconds, tuple(results), left, interrupted, *about)
 
 
@@ -134,7 +141,6 @@ class _Runner:
         self._has = Need.NOTHING
         self._lacks: dict[Need, str] = {}
         self._published: list[Published] = []
-        self._left: list[str] = []
 
     async def prepare(self) -> None:
         """Find out what can be tried.
@@ -228,6 +234,24 @@ class _Runner:
             return Outcome.UNEXPECTED, f"listed as a known difference, and it is none: {reason}"
         return outcome, text
 
+    async def answers(self) -> bool:
+        """Whether the service answers: one that has ended is given time to be started again."""
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                await self._until_it_answers()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _until_it_answers(self) -> None:
+        while True:
+            try:
+                await Client(self._channel).version(seconds=_SILENCE_SECONDS)
+            except CallError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
     async def _restart(self) -> None:
         command = shlex.split(self._plan.restart)
         try:
@@ -237,34 +261,30 @@ class _Runner:
         async with asyncio.timeout(_RESTART_SECONDS):
             if await process.wait():
                 raise RuntimeError(f"the restart command ended with {process.returncode}")
-            while True:
-                try:
-                    await Client(self._channel).version()
-                except CallError:
-                    await asyncio.sleep(0.1)
-                else:
-                    return
+            await self._until_it_answers()
 
-    async def clean_up(self) -> tuple[str, ...]:
-        """Remove what this run pulled; return what could not be removed."""
-        left: list[str] = []
-        names = iter(_names(self._published))
+    async def clean_up(self, seconds: float) -> tuple[str, ...]:
+        """Remove what this run pulled; return what could not be removed, and what nobody came to try.
+
+        Args:
+            seconds: without one removal that succeeds.
+        """
+        left = dict.fromkeys(_names(self._published))
+        names = iter(tuple(left))
         # As long as it goes on: a slow service has hundreds of images to remove.
-        limit = asyncio.timeout(_CLEANUP_SECONDS)
+        limit = asyncio.timeout(seconds)
 
         async def remove_some() -> None:
             for name in names:
-                if not await self._removed(name):
-                    left.append(name)
-                elif not limit.expired():
-                    limit.reschedule(asyncio.get_running_loop().time() + _CLEANUP_SECONDS)
+                if await self._removed(name):
+                    del left[name]
+                    if not limit.expired():
+                        limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
-        try:
+        with contextlib.suppress(TimeoutError):
             async with limit, asyncio.TaskGroup() as group:
                 for _ in range(_CLEANUP_CALLS):
                     group.create_task(remove_some())
-        except TimeoutError:
-            left.append("and more: the service did not answer in time")
         return tuple(left)
 
     async def _removed(self, name: str) -> bool:

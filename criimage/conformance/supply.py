@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from criimage.testing.oci import Image, Index
 
-__all__ = ["PASSWORD", "USER", "Published", "Supply"]
+__all__ = ["PASSWORD", "RUN_WORD", "USER", "Published", "Supply"]
 
 USER = "conformance"
 """The account of the private registries of ours."""
@@ -70,6 +70,10 @@ class Published:
         return f"{self.repository}@{self.digest}"
 
 
+RUN_WORD = "criimage-conformance"
+"""In the names of every run's images; what follows is the run's own."""
+
+
 class Supply:
     """Makes images pullable. A context manager.
 
@@ -82,7 +86,7 @@ class Supply:
 
     def __init__(self, given: str = "") -> None:
         self._given = given
-        self.run = f"criimage-conformance-{secrets.token_hex(4)}"
+        self.run = f"{RUN_WORD}-{secrets.token_hex(4)}"
         self._stack = ExitStack()
         self._open: ScriptedRegistry | None = None
         self._basic: ScriptedRegistry | None = None

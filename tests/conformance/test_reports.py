@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+from contextlib import AsyncExitStack
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -15,6 +16,7 @@ import pytest
 from cli.command import COMMAND
 from conformance.planted.fault import Sound
 from criimage.channel import Channel
+from criimage.conformance import run as conformance_run
 from criimage.conformance.behaviour import GROUPS, Behaviour, Level, Need, collected, selected
 from criimage.conformance.client import Client
 from criimage.conformance.exchange import shown
@@ -231,6 +233,54 @@ async def test_a_run_that_is_cancelled_cleans_up(tmp_path: Path) -> None:
         assert await backend.images() == ()
 
 
+async def test_a_service_that_ends_is_not_asked_a_hundred_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it answers no more, the run ends: the summary says since when and what is left, and the exit code is 2."""
+    monkeypatch.setattr(conformance_run, "_SILENCE_SECONDS", 0.3)
+    async with serving(tmp_path, Sound()) as server:
+
+        async def ends_it(t: Trial) -> None:
+            await t.pulled()
+            await server.assembly.stop()
+            await t.client.images()
+
+        plan = Plan(server.path, "here", (behaviour("L1", passes), behaviour("L2", ends_it), behaviour("L3", passes)))
+        summary = await run(plan)
+
+    assert [one.outcome for one in summary.results] == [Outcome.PASSED, Outcome.FAILED]
+    assert (summary.silent_since, summary.interrupted, summary.exit_code) == ("L2", False, 2)
+    assert len(summary.left) == 4
+    told = "the service has not answered since L2: the rest was not tried"
+    assert told in summary_lines(summary)
+    assert told.encode() in page(summary)
+    assert json.loads(document(summary))["silent_since"] == "L2"
+
+
+async def test_a_service_that_is_started_again_is_asked_on(tmp_path: Path) -> None:
+    """What ends it fails, and whoever watches over it starts it again: the rest is tried, and nothing is left."""
+    backend, wanted, ended = Sound(), asyncio.Event(), asyncio.Event()
+
+    async def ends_it(_t: Trial) -> None:
+        wanted.set()
+        await ended.wait()
+        raise Failed("expected: it lives")
+
+    async with AsyncExitStack() as first:
+        server = await first.enter_async_context(serving(tmp_path, backend))
+        plan = Plan(server.path, "here", (behaviour("L1", ends_it), behaviour("L2", passes)))
+        running = asyncio.create_task(run(plan))
+        await wanted.wait()
+        await first.aclose()
+        ended.set()
+        async with serving(tmp_path, backend):
+            summary = await running
+            assert await backend.images() == ()
+
+    assert [one.outcome for one in summary.results] == [Outcome.FAILED, Outcome.PASSED]
+    assert (summary.silent_since, summary.left, summary.exit_code) == ("", (), 1)
+
+
 async def test_no_service_is_told(tmp_path: Path) -> None:
     """Where nobody answers, the reason is told, not a hundred failures."""
     with pytest.raises(CannotRun, match="no CRI service answers at unix:///nowhere"):
@@ -256,7 +306,9 @@ async def test_a_registry_out_of_reach_is_told_with_help(tmp_path: Path) -> None
         (("--registry", "127.0.0.1:1"), r"cannot push to the registry 127\.0\.0\.1:1: .*refused"),
         (("--registry", "http://127.0.0.1:5000"), r"--registry: HOST:PORT is wanted"),
         (("--restart", "sh 'restart"), r"--restart: no closing quotation"),
-        (("--only", "Z*"), r"no behaviour is selected"),
+        (("--only", "Z*"), r"--only: Z\* is no number, group or level"),
+        (("--only", "list", "--skip", "pul"), r"--skip: pul is no number, group or level"),
+        (("--only", "L3", "--skip", "list"), r"no behaviour is selected"),
         (("--json", "/no/such/folder/a.json"), r"/no/such/folder/a\.json: No such file"),
     ],
 )
@@ -340,6 +392,51 @@ async def test_ctrl_c_in_the_command(tmp_path: Path, told: signal.Signals) -> No
         assert await backend.images() == ()
         async with Channel(server.path) as channel:
             assert await Client(channel).images() == []
+
+
+async def test_ctrl_c_twice_ends_it_at_once(tmp_path: Path) -> None:
+    """Where the clean-up takes too long: the second one says what may be left, and is no traceback."""
+    removing = asyncio.Event()
+
+    class Slow(Sound):
+        async def remove(self, lookup: Lookup) -> None:
+            removing.set()
+            await asyncio.Event().wait()
+
+    async with serving(tmp_path, Slow()) as server:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *("conformance", "--endpoint", f"unix://{server.path}", "--only", "L*", "-v"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        await removing.wait()
+        process.send_signal(signal.SIGINT)
+        _, error = await process.communicate()
+
+    first, second = error.decode().splitlines()
+    assert process.returncode == 2
+    assert first == "interrupted: what was pulled is removed; once more ends it at once"
+    assert second.endswith("under names with criimage-conformance in them")
+
+
+async def test_a_report_of_before_stays_until_there_is_a_new_one(tmp_path: Path) -> None:
+    """Where the service does not answer, no file is emptied and none is made."""
+    old, new = tmp_path / "old.json", tmp_path / "new.html"
+    old.write_text("as it was")
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("conformance", "--endpoint", f"unix://{tmp_path}/none", "--json", str(old), "--html", str(new)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, error = await process.communicate()
+
+    assert (process.returncode, error.startswith(b"Error: no CRI service answers")) == (2, True)
+    assert old.read_text() == "as it was"
+    assert not new.exists()
 
 
 def test_the_page_has_every_behaviour() -> None:

@@ -17,6 +17,10 @@ _scripted = group("errors", Need.SCRIPTED)
 _TEXT_LIMIT = 4096
 
 
+def _begins_with(t: Trial, text: str, word: str) -> None:
+    t.expect(text.startswith(word), f"the text begins with {word}", f"it is {text!r}"[:600])
+
+
 @_errors.extended(
     "E1",
     "A failed pull has the code UNKNOWN.",
@@ -37,7 +41,7 @@ async def the_code_of_a_failed_pull(t: Trial) -> None:
 async def the_text_is_stable(t: Trial) -> None:
     made = await t.publish()
     texts = {(await t.refused(t.client.pull(f"{made.repository}:none"))).text for _ in range(3)}
-    t.expect(len(texts) == 1, "three failures have one text", f"there are {sorted(texts)}")
+    t.expect(len(texts) == 1, "three failures have one text", f"there are {sorted(texts)}"[:600])
 
 
 @_errors.extended(
@@ -49,7 +53,7 @@ async def the_text_is_stable(t: Trial) -> None:
 async def the_text_is_one_line(t: Trial) -> None:
     made = await t.publish()
     text = (await t.refused(t.client.pull(f"{made.repository}:none"))).text
-    t.expect("\n" not in text and "\r" not in text, "the text has one line", repr(text))
+    t.expect("\n" not in text and "\r" not in text, "the text has one line", f"it is {text!r}"[:600])
 
 
 @_errors.required(
@@ -97,7 +101,7 @@ async def missing_is_told(t: Trial) -> None:
 async def a_refused_connection(t: Trial) -> None:
     name = f"127.0.0.1:1/{t.supply.run}/e7:1"
     error = await t.refused(t.client.pull(name), Status.UNKNOWN, what="the pull")
-    t.expect(error.text.startswith("RegistryUnavailable"), "the text begins with RegistryUnavailable", error.text)
+    _begins_with(t, error.text, "RegistryUnavailable")
 
 
 @_scripted.extended(
@@ -110,7 +114,7 @@ async def service_unavailable(t: Trial) -> None:
     made = await t.publish()
     t.supply.hub.script(Stage.MANIFEST, Answer(503, b"<html>down</html>"), repository=made.path)
     error = await t.refused(t.client.pull(made.name), Status.UNKNOWN, what="the pull")
-    t.expect(error.text.startswith("RegistryUnavailable"), "the text begins with RegistryUnavailable", error.text)
+    _begins_with(t, error.text, "RegistryUnavailable")
 
 
 @_scripted.extended(

@@ -41,6 +41,7 @@ def document(summary: Summary) -> bytes:
         "exit_code": summary.exit_code,
         "left": list(summary.left),
         "interrupted": summary.interrupted,
+        "silent_since": summary.silent_since,
         "known_of": summary.known_of,
         "repeated_by": summary.repeated_by,
         "results": results,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from criimage import __version__
 from criimage.conformance.outcome import Outcome
+from criimage.conformance.report.text import ending_lines
 
 if TYPE_CHECKING:
     from criimage.conformance.exchange import Exchange
@@ -92,7 +93,7 @@ def page(summary: Summary) -> bytes:
         for name, results in groupby(summary.results, key=lambda one: one.behaviour.group)
     )
     title = f"CRI image service conformance: {escape(summary.server)}"
-    left = f"<p>Could not be removed: {escape(', '.join(summary.left))}</p>" if summary.left else ""
+    ended = "".join(f"<p>{escape(line)}</p>" for line in ending_lines(summary))
     known = f"<br>Known differences: {escape(summary.known_of)}" if summary.known_of else ""
     again = f"<br>Again: <code>{escape(summary.repeated_by)}</code>" if summary.repeated_by else ""
     document = f"""<!doctype html>
@@ -100,7 +101,7 @@ def page(summary: Summary) -> bytes:
 <title>{title}</title><style>{_STYLE}</style></head><body><main>
 <h1>{title}</h1>
 <p class="soft">{escape(summary.endpoint)}, {escape(summary.started)}, {summary.seconds:.1f} s,
-by criimage {escape(__version__)}: {escape(summary.line)}{known}{again}</p>{left}
+by criimage {escape(__version__)}: {escape(summary.line)}{known}{again}</p>{ended}
 <div class="counts">{buttons}</div>
 {sections}
 </main><script>{_SCRIPT}</script></body></html>

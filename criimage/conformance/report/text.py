@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from criimage.conformance.exchange import Exchange
     from criimage.conformance.outcome import Result, Summary
 
-__all__ = ["result_lines", "summary_lines"]
+__all__ = ["ending_lines", "result_lines", "summary_lines"]
 
+_LEFT_SHOWN = 8
 _QUIET = frozenset({Outcome.PASSED, Outcome.NOT_APPLICABLE})
 
 
@@ -40,6 +41,19 @@ def _exchange_lines(exchange: Exchange) -> Iterator[str]:
     yield f"    < {exchange.error or exchange.answer}  ({exchange.milliseconds:.1f} ms)"
 
 
+def ending_lines(summary: Summary) -> Iterator[str]:
+    """Yield what did not come to its end: the run itself, or its clean-up."""
+    if summary.silent_since:
+        yield f"the service has not answered since {summary.silent_since}: the rest was not tried"
+    if summary.interrupted:
+        yield "interrupted: the rest was not tried"
+    if summary.left:
+        more = len(summary.left) - _LEFT_SHOWN
+        yield f"could not be removed: {', '.join(summary.left[:_LEFT_SHOWN])}{f' and {more} more' if more > 0 else ''}"
+    elif summary.silent_since or summary.interrupted:
+        yield "what was pulled is removed"
+
+
 def summary_lines(summary: Summary) -> Iterator[str]:
     """Yield what stands at the end; the last line is always of one form."""
     reasons: dict[str, list[str]] = {}
@@ -48,10 +62,7 @@ def summary_lines(summary: Summary) -> Iterator[str]:
             reasons.setdefault(one.text, []).append(one.behaviour.number)
     for reason, numbers in reasons.items():
         yield f"not applicable: {reason}: {' '.join(numbers)}"
-    if summary.left:
-        yield f"could not be removed: {', '.join(summary.left)}"
-    if summary.interrupted:
-        yield "interrupted: what was pulled is removed, the rest was not tried"
+    yield from ending_lines(summary)
     if summary.known_of:
         yield f"known differences: {summary.known_of}"
     errors = summary.count(Outcome.SUITE_ERROR)
