@@ -117,6 +117,32 @@ async def test_parents_that_no_list_shows(docker: Engine, hub: Registry) -> None
         assert docker.inspect(child) is None
 
 
+async def test_an_image_whose_layer_the_engine_has_lost(docker: Engine, hub: Registry) -> None:
+    """26.1 lists no image without all its blobs, although it makes containers of it: it is here, and can be removed."""
+    if not docker.kind.containerd_store:
+        return
+    made = image(layer({"for": b"lost"}))
+    name = hub.push(made, "truth/lost", "1")
+    async with docker_backend(docker.host) as backend:
+        held = await pull(backend, name)
+        await following(backend)
+        await asyncio.to_thread(docker.lose, made.layers[0].digest)
+        docker.hold(name, "of-it")
+        docker.ask("DELETE", "/containers/of-it", {"force": "1"})
+        for _ in range(2):
+            for text in (name, str(held.id), held.id.hex[:12], str(held.digests[0])):
+                found = await status(backend, text)
+                assert found is not None, text
+                assert found.image.tags == held.tags
+            assert await listed(backend) == {str(held.id)}
+            backend._view.changed()
+        assert (await pull(backend, name)).id == held.id
+        await remove(backend, name)
+        assert docker.inspect(str(held.id)) is None
+        assert await status(backend, str(held.id)) is None
+        assert await listed(backend) == set()
+
+
 async def test_a_push_gives_a_digest(docker: Engine, hub: Registry) -> None:
     """A push adds a digest on the graph drivers; it is known when the event has come."""
     name = hub.push(image(layer({"for": b"push"})), "truth/pushed-from", "1")

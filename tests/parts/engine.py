@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,6 +199,12 @@ class Engine(EngineClient):
     def frozen(self) -> AbstractContextManager[None]:
         """Stops it by SIGSTOP while the block runs: it keeps its connections and answers nothing."""
         return frozen(self.pid)
+
+    def lose(self, content: str) -> None:
+        """Takes a blob out of its containerd store, by its digest, as a collection of garbage would."""
+        address = f"--address={self.folder}/exec/containerd/containerd.sock"
+        command = ["ctr", address, "--namespace=moby", "content", "rm", content]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
 
     def log_text(self) -> str:
         """Everything it has logged so far."""
