@@ -99,7 +99,16 @@ def test_the_driver_of_an_existing_store_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[[storage", 'storage = "x"', '[storage]\ngraphroot = "/a+b"\n', '[storage]\nimagestore = "/i"\n']
+    "text",
+    [
+        "[[storage",
+        'storage = "x"',
+        '[storage]\ngraphroot = "/a+b"\n',
+        '[storage]\nimagestore = "/i"\n',
+        '[storage]\ngraphroot = "/a\\u0000b"\n',
+        '[storage]\ndriver = "over\\u0000lay"\n',
+        '[storage.options]\nadditionalimagestores = ["/a\\u0000b"]\n',
+    ],
 )
 def test_an_unusable_storage_conf_is_named(tmp_path: Path, text: str) -> None:
     """A file that the tools could not use is a configuration error with its name (L13).

@@ -218,16 +218,21 @@ def _table(parent: dict[str, Any], name: str, source: str) -> dict[str, Any]:
 
 def _text(table: dict[str, Any], key: str, source: str) -> str:
     value = table.get(key, "")
-    if not isinstance(value, str):
+    if not _is_text(value):
         raise ConfigurationError(f"{source}: {key} is not a text")
-    return value
+    return str(value)
 
 
 def _list(table: dict[str, Any], key: str, source: str) -> list[str]:
     value = table.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(map(_is_text, value)):
         raise ConfigurationError(f"{source}: {key} is not a list of texts")
     return value
+
+
+def _is_text(value: object) -> bool:
+    # A NUL byte stands in no path, and asking the system for one raises anything but an OSError.
+    return isinstance(value, str) and "\0" not in value
 
 
 def _defaults(environment: Mapping[str, str], *, rootless: bool) -> tuple[str, str]:
