@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from criimage.cli.connection import endpoint_option
 from criimage.cli.output import printable
 from criimage.conformance.behaviour import selected
 from criimage.conformance.known import read_known
@@ -20,7 +21,7 @@ from criimage.conformance.report.page import page
 from criimage.conformance.report.text import result_lines, summary_lines
 from criimage.conformance.run import CannotRun, Plan, run
 from criimage.conformance.supply import RUN_WORD
-from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
+from criimage.endpoint import socket_path
 from criimage.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,15 +38,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option(
-    "--endpoint",
-    default=DEFAULT_ENDPOINT,
-    envvar="CRIIMAGE_ENDPOINT",
-    show_default=True,
-    show_envvar=True,
-    metavar="unix:///PATH",
-    help="Socket of the image service.",
-)
+@endpoint_option
 @click.option("--registry", default="", metavar="HOST:PORT", help="Push images there instead of serving them itself.")
 @click.option("--only", multiple=True, metavar="PATTERN", help="Try only these: a number, a group or a level; globs.")
 @click.option("--skip", multiple=True, metavar="PATTERN", help="Leave these out.")

@@ -21,9 +21,19 @@ if TYPE_CHECKING:
 
     from criimage.cri.criimage.v1 import Pull
 
-__all__ = ["ask", "client_options", "given_before", "talk_to", "watch_pulls"]
+__all__ = ["ask", "client_options", "endpoint_option", "given_before", "talk_to", "watch_pulls"]
 
 Command = Any
+
+endpoint_option = click.option(
+    "--endpoint",
+    default=DEFAULT_ENDPOINT,
+    envvar="CRIIMAGE_ENDPOINT",
+    show_default=True,
+    show_envvar=True,
+    metavar="unix:///PATH",
+    help="Socket of the image service.",
+)
 
 SECONDS = 30.0
 """Deadline of every call but pulls and removals."""
@@ -69,17 +79,8 @@ async def watch_pulls(channel: Channel) -> AsyncGenerator[list[Pull], None]:
 
 def client_options(command: Command) -> Command:
     """Give a command the options of every client command: endpoint and form of the output."""
-    endpoint = click.option(
-        "--endpoint",
-        default=DEFAULT_ENDPOINT,
-        envvar="CRIIMAGE_ENDPOINT",
-        show_default=True,
-        show_envvar=True,
-        metavar="unix:///PATH",
-        help="Socket of the image service.",
-    )
     form = click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-    return endpoint(form(command))
+    return endpoint_option(form(command))
 
 
 def given_before(context: click.Context, name: str, value: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from html import escape
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.report import options_of
 from benchmarks.targets import Verdict, targets
+from parts.svg import svg_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ _GROWTH = 300
 _MARGIN = 20
 _COLOURS = {Verdict.MET: "#2e7d32", Verdict.INSIDE: "#b26a00", Verdict.MISSED: "#c62828"}
 _SIDES = ("#1565c0", "#2e7d32", "#6a1b9a", "#c62828", "#555555")
+_text = partial(svg_text, size=12)
 _IMAGES = re.compile(r"ListImages, (\d+) images")
 
 
@@ -104,18 +106,3 @@ def _growth(results: Results, top: int) -> Iterator[str]:
             yield f'<circle cx="{across:.1f}" cy="{height:.1f}" r="3" fill="{colour}"/>'
             yield _text(across + 6, height - 6, f"{point[1]:.2f}", size=10, colour=colour)
         yield _text(right + 40, place(*line[-1])[1] + 4, side, colour=colour)
-
-
-def _text(
-    across: float,
-    height: float,
-    text: str,
-    *,
-    anchor: str = "start",
-    size: int = 12,
-    colour: str = "#000000",
-    bold: bool = False,
-) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    place = f'x="{across:.1f}" y="{height:.1f}" text-anchor="{anchor}" font-size="{size}"'
-    return f'<text {place} fill="{colour}"{weight}>{escape(text)}</text>'

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parts.apart import run_apart
 from parts.debian13 import bare_debian12
 
 if TYPE_CHECKING:
@@ -79,19 +80,7 @@ class BareMachine:
             **dict.fromkeys(_CERTIFICATE_VARIABLES, _THERE),
         }
         whole = f"set -eux\ncd {folder}\n{script}"
-        # The first process of a PID namespace takes all others with it.
-        alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-        return subprocess.run(
-            [*alone, "sh", "-euc", _ENTER, "sh", str(self.root), whole],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
+        return run_apart(_ENTER, str(self.root), whole, environment=environment, timeout=timeout)
 
 
 @contextmanager

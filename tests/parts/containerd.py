@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import grpc
 
 from criimage import wire
-from parts.child import Child, child, frozen
+from parts.child import Child, child
+from parts.daemon import Daemon, first_child
 from parts.missing import need, need_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
 
 _START_SECONDS = 30.0
 
@@ -117,7 +117,7 @@ os.execvp("RUNC", ["runc", *arguments])
 
 
 @dataclass(slots=True)
-class Containerd:
+class Containerd(Daemon):
     """A containerd with its CRI plugin.
 
     Attributes:
@@ -141,12 +141,6 @@ class Containerd:
         """`unix:///PATH`, for clients."""
         return f"unix://{self.socket}"
 
-    @property
-    def pid(self) -> int:
-        """The process ID of containerd as this process sees it."""
-        assert self._process is not None
-        return _first_child(self._process.pid)
-
     def start(self) -> None:
         """Starts it, with whatever it had before; returns when it answers.
 
@@ -154,7 +148,7 @@ class Containerd:
             parts.child.StartError: it did not start.
         """
         command = [
-            *("nsenter", f"--target={_first_child(self._holder.pid)}", "--mount", "--pid", "--"),
+            *("nsenter", f"--target={first_child(self._holder.pid)}", "--mount", "--pid", "--"),
             *(() if self.system is None else ("chroot", str(self.system))),
             *("containerd", f"--config={self.folder / 'config.toml'}"),
         ]
@@ -170,29 +164,6 @@ class Containerd:
 
     def _log_of_this_start(self) -> str:
         return self.log_text().rpartition("starting containerd")[2]
-
-    def kill(self) -> None:
-        """Ends it by SIGKILL; pods run on."""
-        os.kill(self.pid, signal.SIGKILL)
-        self._gone()
-
-    def stop(self) -> None:
-        """Ends it by SIGTERM and waits until it is gone; pods run on."""
-        os.kill(self.pid, signal.SIGTERM)
-        self._gone()
-
-    def _gone(self) -> None:
-        assert self._process is not None
-        self._process.process.wait(_START_SECONDS)
-        self._running.close()
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """Stops it by SIGSTOP while the block runs: it keeps its connections and answers nothing."""
-        return frozen(self.pid)
-
-    def log_text(self) -> str:
-        """Everything it has logged so far."""
-        return (self.folder / "log").read_text(errors="replace")
 
     def clear(self) -> None:
         """Removes every image, over CRI: what others remove is seen there a moment later only."""
@@ -278,7 +249,7 @@ def containerd(
                     yield made
             finally:
                 # unshare waits for the namespaces' first process, and that one ends as the last of all in them.
-                os.kill(_first_child(holder.pid), signal.SIGKILL)
+                os.kill(first_child(holder.pid), signal.SIGKILL)
                 holder.process.wait(_START_SECONDS)
     finally:
         _forget_cgroups(folder)
@@ -316,11 +287,3 @@ def _forget_cgroups(folder: Path) -> None:
                     place.rmdir()
         with contextlib.suppress(OSError):
             (tree / "k8s.io").rmdir()
-
-
-def _first_child(process: int) -> int:
-    end = time.monotonic() + _START_SECONDS
-    while not (children := Path(f"/proc/{process}/task/{process}/children").read_text().split()):
-        assert time.monotonic() < end, f"process {process} has no child"
-        time.sleep(0.001)
-    return int(children[0])

@@ -11,21 +11,20 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parts.child import Child, child, frozen
+from parts.child import Child, child
+from parts.daemon import Daemon
 from parts.debian13 import debian13, unstable
 from parts.engine_client import EngineClient
 from parts.missing import need, need_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
 _INSIDE = "/mnt"
 _START_SECONDS = 60.0
@@ -92,7 +91,7 @@ variable asks for it: two engines more would take too long each time."""
 
 
 @dataclass(slots=True)
-class Engine(EngineClient):
+class Engine(Daemon, EngineClient):
     """An engine.
 
     Attributes:
@@ -121,13 +120,6 @@ class Engine(EngineClient):
     def host(self) -> str:
         """`unix:///PATH`, for clients."""
         return f"unix://{self.socket}"
-
-    @property
-    def pid(self) -> int:
-        """The process ID of dockerd as this process sees it."""
-        assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        return int(children[0])
 
     def start(self, kind: Kind | None = None) -> None:
         """Starts it, with whatever it had before; returns when it answers.
@@ -181,34 +173,11 @@ class Engine(EngineClient):
         except OSError:
             return False
 
-    def kill(self) -> None:
-        """Ends it by SIGKILL, and everything it started."""
-        os.kill(self.pid, signal.SIGKILL)
-        self._gone()
-
-    def stop(self) -> None:
-        """Ends it by SIGTERM and waits until it is gone."""
-        os.kill(self.pid, signal.SIGTERM)
-        self._gone()
-
-    def _gone(self) -> None:
-        assert self._process is not None
-        self._process.process.wait(_START_SECONDS)
-        self._running.close()
-
-    def frozen(self) -> AbstractContextManager[None]:
-        """Stops it by SIGSTOP while the block runs: it keeps its connections and answers nothing."""
-        return frozen(self.pid)
-
     def lose(self, content: str) -> None:
         """Takes a blob out of its containerd store, by its digest, as a collection of garbage would."""
         address = f"--address={self.folder}/exec/containerd/containerd.sock"
         command = ["ctr", address, "--namespace=moby", "content", "rm", content]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
-
-    def log_text(self) -> str:
-        """Everything it has logged so far."""
-        return (self.folder / "log").read_text(errors="replace")
 
 
 @contextlib.contextmanager

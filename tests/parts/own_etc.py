@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from parts.apart import run_apart
 from parts.missing import need, need_root
+
+if TYPE_CHECKING:
+    import subprocess
 
 # $1 a folder for what is written, $2 the script.
 _ENTER = """
@@ -44,15 +48,5 @@ def typed(folder: Path, script: str, *, timeout: float = 300) -> subprocess.Comp
         "HOME": f"{folder}/home",
         "LC_ALL": "C.UTF-8",
     }
-    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-    return subprocess.run(
-        [*alone, "sh", "-euc", _ENTER, "sh", str(folder), f"set -eux\n{script}"],
-        env=environment | {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-        check=False,
-    )
+    environment |= {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
+    return run_apart(_ENTER, str(folder), f"set -eux\n{script}", environment=environment, timeout=timeout)

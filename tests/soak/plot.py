@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from typing import TYPE_CHECKING
+
+from parts.svg import svg_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,12 +59,13 @@ def svg(samples: dict[str, Sequence[Sample]], restarts: Sequence[tuple[float, st
 def _legend(
     restarts: Sequence[tuple[float, str]], samples: dict[str, Sequence[Sample]], seconds: float
 ) -> Iterator[str]:
-    yield _text(_LEFT, 18, f"{seconds / 60:.0f} minutes of mixed traffic; a line down is a restart", size=13, bold=True)
+    title = f"{seconds / 60:.0f} minutes of mixed traffic; a line down is a restart"
+    yield svg_text(_LEFT, 18, title, size=13, bold=True)
     kinds = [kind for kind in _MARKS if any(_kind(part, samples) == kind for _, part in restarts)]
     for number, kind in enumerate(kinds):
         across = _LEFT + 110 * number
         yield f'<line x1="{across}" y1="30" x2="{across}" y2="44" stroke="{_MARKS[kind]}" stroke-dasharray="3 2"/>'
-        yield _text(across + 6, 41, kind, colour=_MARKS[kind])
+        yield svg_text(across + 6, 41, kind, colour=_MARKS[kind])
 
 
 def _kind(part: str, samples: dict[str, Sequence[Sample]]) -> str:
@@ -94,12 +96,12 @@ def _panel(
         return top + _PANEL - share * _PANEL
 
     right, bottom = _WIDTH - _RIGHT, top + _PANEL
-    yield _text(_LEFT, top - 6, f"{backend}: {title}{', logarithmic' if logarithmic else ''}", bold=True)
+    yield svg_text(_LEFT, top - 6, f"{backend}: {title}{', logarithmic' if logarithmic else ''}", bold=True)
     yield f'<path d="M{_LEFT},{top} V{bottom} H{right}" fill="none" stroke="#000000"/>'
     for value in (low, high):
-        yield _text(_LEFT - 6, up(value) + 4, f"{value:,.0f}" if value >= 100 else f"{value:.2g}", anchor="end")
+        yield svg_text(_LEFT - 6, up(value) + 4, f"{value:,.0f}" if value >= 100 else f"{value:.2g}", anchor="end")
     for minutes in range(0, int(seconds // 60) + 1, max(1, int(seconds // 600))):
-        yield _text(across(minutes * 60), bottom + 14, f"{minutes} min", anchor="middle", size=10, colour="#555555")
+        yield svg_text(across(minutes * 60), bottom + 14, f"{minutes} min", anchor="middle", size=10, colour="#555555")
     others = {one for _, one in restarts} - {"registry", "engine", "runtime"} - {backend}
     for at, part in restarts:
         wanted = {"registry", backend, {"docker": "engine", "cri": "runtime"}.get(backend, "")}
@@ -113,7 +115,7 @@ def _panel(
             points = " ".join(f"{across(one.at):.1f},{up(float(getattr(one, measure))):.1f}" for one in life)
             yield f'<polyline points="{points}" fill="none" stroke="{_COLOURS[measure]}" stroke-width="1.5"/>'
         last = f" {float(getattr(taken[-1], measure)):.3g}" if taken else ""
-        yield _text(
+        yield svg_text(
             right + 8, top + 14 + 16 * number, f"{_NAMES.get(measure, measure)}{last}", colour=_COLOURS[measure]
         )
 
@@ -127,18 +129,3 @@ def _lives(taken: Sequence[Sample]) -> Iterator[list[Sample]]:
         life.append(one)
     if life:
         yield life
-
-
-def _text(
-    across: float,
-    height: float,
-    text: str,
-    *,
-    anchor: str = "start",
-    size: int = 11,
-    colour: str = "#000000",
-    bold: bool = False,
-) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    place = f'x="{across:.1f}" y="{height:.1f}" text-anchor="{anchor}" font-size="{size}"'
-    return f'<text {place} fill="{colour}"{weight}>{escape(text)}</text>'
