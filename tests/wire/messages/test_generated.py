@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import subprocess
 import sys
@@ -15,12 +14,13 @@ import betterproto
 import pytest
 
 from criimage.cri.runtime import v1
+from parts.missing import strict
 from wire.messages.interfaces import FILES, KINDS, RESPELLED
 
 PROJECT = Path(__file__).parents[3]
 GENERATE = Path("proto", "generate.py")
 has_compilers = pytest.mark.skipif(
-    os.environ.get("CI") != "true" and not (find_spec("grpc_tools") and find_spec("jinja2")),
+    not strict() and not (find_spec("grpc_tools") and find_spec("jinja2")),
     reason="the dependency group `wire` is not installed",
 )
 
