@@ -13,6 +13,7 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PLAIN_SECONDS = 120_000
 # Of more digits it would be no number of seconds that a float holds, and nobody means it.
 _PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(h|ms|m|s)")
+_NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 
@@ -25,6 +26,8 @@ def parse_duration(value: Any) -> float:  # noqa: ANN401 - whatever stands in th
     text = str(value).strip()
     if text == "0":
         return 0.0
+    if not isinstance(value, bool) and _NUMBER.fullmatch(text):
+        raise ValueError('has no unit; it is written as "60s", "1m30s", "500ms" or "0s"')
     if isinstance(value, bool) or not _WHOLE.fullmatch(text):
         raise ValueError('not a duration such as "60s", "1m30s", "500ms" or "0s"')
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))

@@ -138,9 +138,18 @@ class OperationFailed(CriimageError):
 
 
 class ConfigurationError(CriimageError):
-    """The settings, or what is installed, do not allow this. Meant for the operator."""
+    """The settings, or what is installed, do not allow this. Meant for the operator.
+
+    Args:
+        text: one line for the operator, or one for each thing that is wrong.
+        setting: the path of the key that it is about, if the text does not name its place itself.
+    """
 
     kind = "configuration"
+
+    def __init__(self, text: str, setting: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.setting = setting
 
 
 class PullError(CriimageError):

@@ -45,7 +45,7 @@ async def serve_metrics(address: str, metrics: PrometheusMetrics) -> AsyncIterat
     try:
         server = await asyncio.start_server(page.serve, host.strip("[]"), int(port), limit=REQUEST_LIMIT)
     except (OSError, ValueError, OverflowError) as error:
-        raise ConfigurationError(f"metrics cannot be served at {address}: {error}") from error
+        raise ConfigurationError(f"metrics cannot be served at {address}: {error}", ("metrics", "address")) from error
     try:
         yield
     finally:

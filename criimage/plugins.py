@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
     from criimage.backend import Backend
 
-__all__ = ["CONTRACT", "GROUP", "InstalledBackend", "Plugin", "Unusable", "examined", "installed", "load"]
+__all__ = [
+    "CONTRACT",
+    "GROUP",
+    "InstalledBackend",
+    "Plugin",
+    "Unusable",
+    "examined",
+    "installed",
+    "load",
+    "not_installed",
+]
 
 GROUP = "criimage.backends"
 
@@ -121,8 +131,17 @@ def load(name: str) -> Plugin[Any]:
     """
     found = _imported(name)
     if isinstance(found, Unusable):
-        raise ConfigurationError(found.text) from found.cause
+        raise ConfigurationError(found.text, ("backend",)) from found.cause
     return found
+
+
+def not_installed(name: str) -> str:
+    """Return what an operator is told who has named a backend that is not installed."""
+    import difflib  # for a wrong name only
+
+    names = sorted({backend.name for backend in installed()})
+    meant = "".join(f"; did you mean {close}?" for close in difflib.get_close_matches(name, names, n=1))
+    return f'no backend "{name}" is installed; installed: {", ".join(names) or "none"}{meant}'
 
 
 def examined(name: str) -> Plugin[Any] | Unusable:
@@ -156,8 +175,7 @@ def _is_there(module: str) -> bool:
 def _imported(name: str) -> Plugin[Any] | Unusable:
     claims = [backend for backend in installed() if backend.name == name]
     if not claims:
-        names = ", ".join(sorted({backend.name for backend in installed()})) or "none"
-        text = f'no backend "{name}" is installed; installed: {names}'
+        text = not_installed(name)
         return Unusable("not installed", "install the distribution that brings it", text)
     if len(claims) > 1:
         owners = " and ".join(f"{claim.distribution} {claim.version}" for claim in claims)

@@ -97,7 +97,7 @@ def open_traces(settings: TracingSettings, environment: Mapping[str, str] = os.e
         return None
     text = fault(settings, environment)
     if text and settings.endpoint:
-        raise ConfigurationError(f"tracing.endpoint: {text}")
+        raise ConfigurationError(text, ("tracing", "endpoint"))
     if text:
         _log.warning("no traces are made", reason=text)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -25,7 +26,6 @@ class Settings(BaseModel):
     run_root: str = Field(default="", description="State that a restart may lose; storage.conf's runroot if empty.")
     driver: str = Field(
         default="",
-        pattern=r"^[a-z0-9]*$",
         description="Storage driver, such as overlay or vfs; storage.conf's if empty.",
     )
     options: tuple[str, ...] = Field(
@@ -74,6 +74,13 @@ class Settings(BaseModel):
         description="What removing by a name does: the image with all its names, or that name, and the image with its "
         "last one.",
     )
+
+    @field_validator("driver")
+    @classmethod
+    def _driver(cls, value: str) -> str:
+        if not re.fullmatch("[a-z0-9]*", value):
+            raise ValueError("must be small letters and digits, such as overlay or vfs")
+        return value
 
     @field_validator("root", "run_root")
     @classmethod

@@ -14,7 +14,7 @@ from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
 from criimage.foreign_text import readable
 from criimage.pairs import look_at_pair
-from criimage.plugins import Unusable, examined, installed, load
+from criimage.plugins import Unusable, examined, installed, load, not_installed
 from criimage.server.access import access_of
 from criimage.server.socket_owner import owner_of
 from criimage.settings import Settings
@@ -65,7 +65,8 @@ def dump(**options: Any) -> None:  # noqa: ANN401
     """Print the settings in force, secrets masked, as TOML."""
     layers = layers_from(**options)()
     settings = layers.settings()
-    plugin = load(settings.backend)
+    with layers.placing():
+        plugin = load(settings.backend)
     click.echo("\n".join(_tables(type(settings), "", settings)))
     click.echo("\n".join(_tables(plugin.settings_model, f"backends.{plugin.name}", layers.backend_settings(plugin))))
 
@@ -75,11 +76,16 @@ def dump(**options: Any) -> None:  # noqa: ANN401
 def check(**options: Any) -> None:  # noqa: ANN401
     """Validate the settings of all installed backends, and tell whether the chosen one can work here."""
     layers = layers_from(**options)()
+    with layers.placing():
+        _check(layers)
+
+
+def _check(layers: Layers) -> None:
     settings = layers.settings()
     known = {backend.name for backend in installed()}
     for name in settings.backends:
         if name not in known:
-            raise ConfigurationError(f'backends.{name}: no backend "{name}" is installed')
+            raise ConfigurationError(not_installed(name), ("backends", name))
     faults = []
     for plugin in _working_plugins():
         try:
@@ -92,7 +98,7 @@ def check(**options: Any) -> None:  # noqa: ANN401
     owner_of(settings.socket)
     access_of(settings.socket)
     if tracing_fault := fault(settings.tracing):
-        raise ConfigurationError(f"tracing: {tracing_fault}")
+        raise ConfigurationError(tracing_fault, ("tracing", "endpoint"))
     problems, notes = asyncio.run(_findings(layers, load(settings.backend)))
     for problem in problems:
         click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")

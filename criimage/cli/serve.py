@@ -24,4 +24,5 @@ def serve(**options: Any) -> None:  # noqa: ANN401 - click's own
     layers.settings()  # a wrong key is told before the server's modules are loaded
     from criimage.server.app import run
 
-    run(layers, reread)
+    with layers.placing():
+        run(layers, reread)

@@ -54,4 +54,4 @@ def _number(user: str | int) -> int:
     try:
         return pwd.getpwnam(str(user)).pw_uid
     except (KeyError, ValueError) as error:
-        raise ConfigurationError(f"socket.allowed_users: no user {user!r} is on this machine") from error
+        raise ConfigurationError(f"no user {user!r} is on this machine", ("socket", "allowed_users")) from error

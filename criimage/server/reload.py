@@ -106,10 +106,11 @@ class Reload:
 
     def _read(self) -> tuple[Settings, dict[str, Any], Pins, Access]:
         layers = self._reread()
-        settings = layers.settings()
-        backend_settings = layers.backend_settings(plugins.load(settings.backend))
-        shown = in_force(settings, settings.backend, backend_settings)
-        return settings, shown, self._assembly.pinning.pins(settings), access_of(settings.socket)
+        with layers.placing():
+            settings = layers.settings()
+            backend_settings = layers.backend_settings(plugins.load(settings.backend))
+            shown = in_force(settings, settings.backend, backend_settings)
+            return settings, shown, self._assembly.pinning.pins(settings), access_of(settings.socket)
 
     def _tell(self, shown: dict[str, Any]) -> None:
         changed = [key for key in differences(self._last, shown) if key.startswith(LIVE)]

@@ -55,7 +55,7 @@ def _user(text: str) -> int:
     try:
         return pwd.getpwnam(text).pw_uid
     except (KeyError, ValueError) as error:
-        raise ConfigurationError(f"socket.owner: no user {text!r} is on this machine") from error
+        raise ConfigurationError(f"no user {text!r} is on this machine", ("socket", "owner")) from error
 
 
 def _group(text: str) -> int:
@@ -64,7 +64,7 @@ def _group(text: str) -> int:
     try:
         return grp.getgrnam(text).gr_gid
     except (KeyError, ValueError) as error:
-        raise ConfigurationError(f"socket.group: no group {text!r} is on this machine") from error
+        raise ConfigurationError(f"no group {text!r} is on this machine", ("socket", "group")) from error
 
 
 def is_id(text: str) -> bool:

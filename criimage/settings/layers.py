@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from criimage import plugins
 from criimage.errors import ConfigurationError
 from criimage.files import files_in, is_there, read
 from criimage.foreign_text import keep_start
-from criimage.foreign_toml import parse_toml
-from criimage.plugins import installed
+from criimage.foreign_toml import key_lines, parse_toml
+from criimage.settings.faults import Fault, dotted, faults_of
 from criimage.settings.tables import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from criimage.plugins import Plugin
+    from pydantic import BaseModel
+
+    from criimage.plugins import InstalledBackend, Plugin
 
 __all__ = ["DEFAULT_CONFIG", "Layers", "read_layers", "read_value"]
 
-DEFAULT_CONFIG = Path("/etc/criimage/config.toml")
+DEFAULT_CONFIG = pathlib.Path("/etc/criimage/config.toml")
 _ENVIRONMENT_PREFIX = "CRIIMAGE_"
+_VARIABLE = "environment variable "
+_FLAG = "flag for "
 _NOT_SETTINGS = frozenset({"CRIIMAGE_ENDPOINT", "CRIIMAGE_CONFIG"})
 _DEPTH_LIMIT = 32
 
 Table = dict[str, Any]
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,13 @@ class Layers:
 
     Attributes:
         merged: all layers, deep-merged.
-        origins: dotted key to the file, variable or flag that set it last.
+        origins: path of a key to the file, variable or flag that set it last.
+        contents: what stands in each file among them.
     """
 
     merged: Table
-    origins: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[Path, str] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     def settings(self) -> Settings:
         """Validate all but the backends' tables.
@@ -53,7 +62,7 @@ class Layers:
         try:
             return Settings.model_validate(self.merged)
         except ValidationError as error:
-            raise self._explained(error, (), Settings) from None
+            raise self._explained(error, self.merged, ()) from None
 
     def backend_settings(self, plugin: Plugin[Any]) -> Any:  # noqa: ANN401 - of the plugin's own model
         """Validate the table `[backends.NAME]` of one backend.
@@ -65,40 +74,58 @@ class Layers:
         try:
             return plugin.settings_model.model_validate(table)
         except ValidationError as error:
-            raise self._explained(error, ("backends", plugin.name), plugin.settings_model) from None
+            raise self._explained(error, table, ("backends", plugin.name), plugin) from None
 
-    def _explained(self, error: ValidationError, above: tuple[str, ...], model: type[BaseModel]) -> ConfigurationError:
-        lines = []
-        for fault in error.errors(include_url=False, include_input=False):
-            key = ".".join((*above, *(str(part) for part in fault["loc"])))
-            text = fault["msg"].removeprefix("Value error, ")
-            if fault["type"] == "extra_forbidden":
-                text = f"no such key{_nearest(model, [str(part) for part in fault['loc']])}"
-            lines.append(f"{self._origin(key)}: {key}: {text}")
+    @contextmanager
+    def placing(self) -> Iterator[None]:
+        """Add key and place to a ConfigurationError about a setting, which whoever looks at its value cannot know."""
+        try:
+            yield
+        except ConfigurationError as error:
+            if not error.setting:
+                raise
+            raise ConfigurationError(self._line(Fault(error.setting, error.text))) from error
+
+    def _explained(
+        self, error: ValidationError, table: Table, above: Path, plugin: Plugin[Any] | None = None
+    ) -> ConfigurationError:
+        known: dict[str, type[BaseModel] | None] = {one.name: _own_model(one) for one in plugins.installed()}
+        if plugin is not None:
+            known[plugin.name] = plugin.settings_model
+        lines = [self._line(fault) for fault in faults_of(error, table, Settings, known, above)]
         return ConfigurationError("\n".join(lines))
 
-    def _origin(self, key: str) -> str:
-        while key not in self.origins and "." in key:
-            key = key.rpartition(".")[0]
-        return self.origins.get(key, "settings")
+    def _line(self, fault: Fault) -> str:
+        key = fault.key
+        while key not in self.origins and key:
+            key = key[:-1]
+        origin = self.origins.get(key, "")
+        place = origin
+        if origin in self.contents and (line := key_lines(self.contents[origin]).get(key)):
+            place = f"{origin}, line {line}"
+        name = dotted(fault.key)
+        told = ": ".join(part for part in (place, "" if origin == f"{_FLAG}{name}" else name, fault.text) if part)
+        if not fault.meant:
+            return told
+        return f"{told}; did you mean {_spelled(fault, as_variable=origin.startswith(_VARIABLE))}?"
 
 
-def _nearest(model: type[BaseModel], path: list[str]) -> str:
-    """Return what may have been meant, in words, or nothing."""
-    *tables, key = path
-    for table in tables:
-        kind = model.model_fields[table].annotation if table in model.model_fields else None
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return ""
-        model = kind
-    import difflib  # for a wrong key only
+def _own_model(backend: InstalledBackend) -> type[BaseModel] | None:
+    # Others' code is not run only because a key was misspelt.
+    if backend.distribution != "criimage":
+        return None
+    plugin = backend.entry_point.load()
+    return plugin.settings_model if isinstance(plugin, plugins.Plugin) else None
 
-    close = difflib.get_close_matches(key, model.model_fields, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+
+def _spelled(fault: Fault, *, as_variable: bool) -> str:
+    if as_variable:
+        return _ENVIRONMENT_PREFIX + "__".join(part.upper().replace("-", "_") for part in fault.meant)
+    return fault.meant[-1] if fault.meant[:-1] == fault.key[:-1] else dotted(fault.meant)
 
 
 def read_layers(
-    config: Path | None = None,
+    config: pathlib.Path | None = None,
     overrides: Iterable[tuple[str, Any]] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> Layers:
@@ -113,11 +140,13 @@ def read_layers(
         ConfigurationError: a file that cannot be read or parsed.
     """
     merged: Table = {}
-    origins: dict[str, str] = {}
+    origins: dict[Path, str] = {}
+    contents: dict[str, str] = {}
     faults: list[str] = []
     for path in _files(config):
         try:
-            _merge(merged, _read(path), str(path), origins)
+            table, contents[str(path)] = _read(path)
+            _merge(merged, table, str(path), origins)
         except ConfigurationError as error:
             faults.append(error.text)
     if faults:
@@ -125,10 +154,10 @@ def read_layers(
     for name, text in sorted(environment.items()):
         if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
             keys = _keys(name.removeprefix(_ENVIRONMENT_PREFIX))
-            _merge(merged, _nested(keys, read_value(text)), f"environment variable {name}", origins)
-    for dotted, value in overrides:
-        _merge(merged, _nested(dotted.split("."), value), f"flag for {dotted}", origins)
-    return Layers(merged, origins)
+            _merge(merged, _nested(keys, read_value(text)), f"{_VARIABLE}{name}", origins)
+    for key, value in overrides:
+        _merge(merged, _nested(_parts(key), value), f"{_FLAG}{key}", origins)
+    return Layers(merged, origins, contents)
 
 
 def read_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
@@ -140,29 +169,43 @@ def read_value(text: str) -> Any:  # noqa: ANN401 - any TOML value
     return found["value"] if found.keys() == {"value"} else text
 
 
+def _parts(key: str) -> list[str]:
+    """Return the parts of a dotted key; one that has dots itself stands in quotes, as in a file."""
+    parts: list[str] = []
+    try:
+        found: Any = parse_toml(f"{key} = 0")
+        while isinstance(found, dict):
+            ((part, found),) = found.items()
+            parts.append(part)
+    except ValueError:
+        return key.split(".")
+    return parts
+
+
 def _keys(variable: str) -> list[str]:
     keys = variable.lower().split("__")
     if keys[0] == "backends" and len(keys) > 1:
         # A backend's name may have a hyphen, which no variable's name can have; settings' keys have none.
-        spellings = {backend.name.replace("-", "_"): backend.name for backend in installed()}
+        spellings = {backend.name.replace("-", "_"): backend.name for backend in plugins.installed()}
         keys[1] = spellings.get(keys[1], keys[1])
     return keys
 
 
-def _files(config: Path | None) -> list[Path]:
+def _files(config: pathlib.Path | None) -> list[pathlib.Path]:
     main = config or DEFAULT_CONFIG
     drop_ins = main.parent / "conf.d"
     found = [main] if config is not None or is_there(main) else []
     return [*found, *files_in(drop_ins, ".toml")]
 
 
-def _read(path: Path) -> Table:
+def _read(path: pathlib.Path) -> tuple[Table, str]:
     # `--config <(...)` names a pipe.
     content = read(path, pipe=True)
     try:
-        return parse_toml(content)
+        return parse_toml(content), content.decode()
     except ValueError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        said = str(error)
+        raise ConfigurationError(f"{path}{', ' if said.startswith('line ') else ': '}{said}") from error
 
 
 def _nested(keys: list[str], value: Any) -> Table:  # noqa: ANN401
@@ -173,11 +216,11 @@ def _nested(keys: list[str], value: Any) -> Table:  # noqa: ANN401
     return dict(value)
 
 
-def _merge(into: Table, layer: Table, origin: str, origins: dict[str, str], above: str = "") -> None:
+def _merge(into: Table, layer: Table, origin: str, origins: dict[Path, str], above: Path = ()) -> None:
     for key, value in layer.items():
-        dotted = f"{above}{key}"
+        path = (*above, key)
         if isinstance(value, Mapping) and isinstance(into.get(key, {}), dict):
-            _merge(into.setdefault(key, {}), dict(value), origin, origins, f"{dotted}.")
+            _merge(into.setdefault(key, {}), dict(value), origin, origins, path)
         else:
             into[key] = value
-        origins[dotted] = origin
+        origins[path] = origin

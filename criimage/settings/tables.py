@@ -5,10 +5,11 @@ A backend's own table is its own model's; here it is only known to be one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from criimage.duration import Duration
 from criimage.endpoint import DEFAULT_ENDPOINT, PASSED_SOCKET, socket_path
@@ -24,6 +25,17 @@ __all__ = ["LimitSettings", "Settings", "SocketSettings", "TracingSettings"]
 _PORT_LIMIT = 65535
 NO_RUNTIME = "none"
 """The setting that asks for an image service only, whatever the backend."""
+
+
+def _no_truth_value(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the settings
+    # To Python true is the number 1.
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "a number")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_no_truth_value)]
+Number = Annotated[float, BeforeValidator(_no_truth_value)]
 
 
 class _Section(BaseModel):
@@ -58,7 +70,7 @@ class RegistryPullSettings(_Section):
     progress_timeout: Duration | None = Field(default=None, description="as in [pulls]")
     store_timeout: Duration | None = Field(default=None, description="as in [pulls]")
     total_timeout: Duration | None = Field(default=None, description="as in [pulls]")
-    max_parallel: int | None = Field(default=None, ge=0, description="pulls from this registry at once; 0 = no limit")
+    max_parallel: Count | None = Field(default=None, ge=0, description="pulls from this registry at once; 0 = no limit")
 
 
 class PullSettings(_Section):
@@ -77,8 +89,10 @@ class PullSettings(_Section):
         default=100.0, gt=0, description="a removal that takes longer is stopped, told, and the image looked at again"
     )
     total_timeout: Duration = Field(default=0.0, description="a pull that takes longer is cut off; 0s = never")
-    max_parallel: int = Field(default=0, ge=0, description="pulls at once; the rest queue, visibly; 0 = no limit")
-    max_parallel_per_registry: int = Field(default=0, ge=0, description="pulls from one registry at once; 0 = no limit")
+    max_parallel: Count = Field(default=0, ge=0, description="pulls at once; the rest queue, visibly; 0 = no limit")
+    max_parallel_per_registry: Count = Field(
+        default=0, ge=0, description="pulls from one registry at once; 0 = no limit"
+    )
     registry: dict[str, RegistryPullSettings] = Field(
         default_factory=dict, description='a table [pulls.registry."HOST"] sets any of these for one registry'
     )
@@ -117,27 +131,27 @@ def _registry_policy(own: RegistryPullSettings, default: RegistryPolicy) -> Regi
 class LimitSettings(_Section):
     """The table `[limits]`: what clients may do; takes effect at a start."""
 
-    connections: int = Field(
+    connections: Count = Field(
         default=1000, ge=1, description="connections at once, fewer where the descriptors do not suffice"
     )
-    streams: int = Field(default=1000, ge=1, le=100_000, description="calls at once on one connection")
+    streams: Count = Field(default=1000, ge=1, le=100_000, description="calls at once on one connection")
     request_timeout: Duration = Field(default=60.0, gt=0, description="a request must have come completely by then")
-    incomplete_requests: int = Field(
+    incomplete_requests: Count = Field(
         default=5000, ge=1, description="requests that have not come completely, of all connections"
     )
-    buffered_bytes: int = Field(
+    buffered_bytes: Count = Field(
         default=256 * 2**20, ge=32 * 2**20, description="bytes of incomplete requests kept, of all connections"
     )
-    buffered_bytes_per_connection: int = Field(
+    buffered_bytes_per_connection: Count = Field(
         default=64 * 2**20, ge=32 * 2**20, description="bytes of incomplete requests kept, of one connection"
     )
-    frames: int = Field(
+    frames: Count = Field(
         default=5000,
         ge=100,
         description="frames that do nothing (pings, settings, tiny data ...) on one connection at once; a fifth of it "
         "comes back each second, and each answer allows some more",
     )
-    resets: int = Field(
+    resets: Count = Field(
         default=1000, ge=10, description="calls reset on one connection at once; a fifth of it comes back each second"
     )
 
@@ -179,9 +193,9 @@ class SocketSettings(_Section):
     @field_validator("allowed_users", mode="before")
     @classmethod
     def _are_users(cls, users: object) -> object:
-        for user in users if isinstance(users, list | tuple) else ():
+        for number, user in enumerate(users if isinstance(users, list | tuple) else (), 1):
             if isinstance(user, bool) or not isinstance(user, str | int) or user in {"", -1}:
-                raise ValueError(f"{user!r} is neither the name nor the number of a user")
+                raise ValueError(f"entry {number} is neither the name nor the number of a user")
         return users
 
 
@@ -193,7 +207,7 @@ class TracingSettings(_Section):
         description='where a collector takes spans over OTLP/HTTP, such as "http://127.0.0.1:4318"; needs '
         "criimage[tracing]; empty: OTEL_EXPORTER_OTLP_ENDPOINT, and off where that is not set either",
     )
-    sample_ratio: float = Field(
+    sample_ratio: Number = Field(
         default=1.0,
         ge=0,
         le=1,
@@ -270,7 +284,7 @@ class Settings(_Section):
             return None
         path = socket_path(endpoint)
         if self.listen != PASSED_SOCKET and path == socket_path(self.listen):
-            raise ConfigurationError(f"runtime.endpoint: {endpoint} is where this server listens itself")
+            raise ConfigurationError(f"{endpoint} is where this server listens itself", ("runtime", "endpoint"))
         return path
 
 

@@ -202,25 +202,34 @@ def test_check_tells_what_keeps_a_backend_from_working(config: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("bakend = 1\n", "{config}: bakend: no such key; did you mean backend?"),
+        ("bakend = 1\n", "{config}, line 1: bakend: no such key; did you mean backend?"),
         (
             "[pulls]\nprogres_timeout = 1\n",
-            "{config}: pulls.progres_timeout: no such key; did you mean progress_timeout?",
+            "{config}, line 2: pulls.progres_timeout: no such key; did you mean progress_timeout?",
         ),
         (
             '[metrics]\naddress = "::1:9477"\n',
-            "{config}: metrics.address: an IPv6 address stands in brackets: [::1]:9477",
+            "{config}, line 2: metrics.address: an IPv6 address stands in brackets: [::1]:9477",
         ),
-        ('[pulls.registry."https://a.io"]\n', '{config}: pulls.registry: "https://a.io" is the registry of no image'),
+        (
+            '[pulls.registry."https://a.io"]\n',
+            '{config}, line 1: pulls.registry: "https://a.io" is the registry of no image',
+        ),
         (
             '[pulls.registry."index.docker.io"]\n',
-            '{config}: pulls.registry: "index.docker.io" is the registry of no image',
+            '{config}, line 1: pulls.registry: "index.docker.io" is the registry of no image',
         ),
-        ("a = \n", "{config}: Invalid value (at line 1, column 5)"),
-        ('backend = "nope"\n', 'no backend "nope" is installed; installed: containers-storage'),
-        ('backend = "staged"\n[backends.nope]\n', 'backends.nope: no backend "nope" is installed'),
-        ('backend = "staged"\n[backends.memory]\nx = 1\n', "{config}: backends.memory.x: no such key"),
-        ('backend = "staged"\nlisten = "x"\n', '{config}: listen: endpoint "x" is not of the form unix:///path'),
+        ("a = \n", "{config}, line 1, column 5: no value that TOML knows"),
+        (
+            'backend = "nope"\n',
+            '{config}, line 1: backend: no backend "nope" is installed; installed: containers-storage',
+        ),
+        ('backend = "staged"\n[backends.nope]\n', '{config}, line 2: backends.nope: no backend "nope" is installed'),
+        ('backend = "staged"\n[backends.memory]\nx = 1\n', "{config}, line 3: backends.memory.x: no such key"),
+        (
+            'backend = "staged"\nlisten = "x"\n',
+            '{config}, line 2: listen: endpoint "x" is not of the form unix:///path',
+        ),
     ],
 )
 def test_check_finds_wrong_settings(config: Path, text: str, told: str) -> None:
@@ -237,14 +246,14 @@ def test_check_tells_the_errors_of_all_files_at_once(config: Path) -> None:
     config.write_text("a = \n")
     (drop_ins / "1.toml").write_text("b = \n")
     told = run("config", "check", "--config", str(config)).stderr
-    assert f"{config}: " in told
-    assert f"{drop_ins}/1.toml: " in told
+    assert f"{config}, line 1" in told
+    assert f"{drop_ins}/1.toml, line 1" in told
 
     (drop_ins / "1.toml").write_text("[backends.containers-storage]\nrot = 1\n")
     config.write_text('backend = "staged"\n[backends.memory]\nx = 1\n')
     told = run("config", "check", "--config", str(config)).stderr
-    assert f"{config}: backends.memory.x: no such key" in told
-    assert f"{drop_ins}/1.toml: backends.containers-storage.rot: no such key; did you mean root?" in told
+    assert f"{config}, line 3: backends.memory.x: no such key" in told
+    assert f"{drop_ins}/1.toml, line 2: backends.containers-storage.rot: no such key; did you mean root?" in told
 
 
 @pytest.mark.parametrize("command", [["config", "dump"], ["config", "check"], ["serve"]])

@@ -301,5 +301,7 @@ def test_an_address_that_cannot_be_used_is_a_configuration_error(tmp_path: objec
             ended = _serve(tmp_path, address)
 
             assert ended.returncode == 2, ended.stderr
-            assert ended.stderr.splitlines()[-1].startswith(f"Error: metrics cannot be served at {address}: ")
+            assert ended.stderr.splitlines()[-1].startswith(
+                f"Error: flag for metrics.address: metrics cannot be served at {address}: "
+            )
             assert "Traceback" not in ended.stderr

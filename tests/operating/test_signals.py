@@ -147,7 +147,7 @@ def test_sighup_reads_the_settings_again(until: Until) -> None:
     ("text", "told"),
     [
         ('backend = "staged"\npinned_images = []\nbakend = 1\n', "bakend: no such key"),
-        ('backend = "staged"\npinned_images = \n', "Invalid value (at line 2"),
+        ('backend = "staged"\npinned_images = \n', ", line 2, column 17: no value that TOML knows"),
         ('backend = "staged"\n[log]\nlevel = "loud"\n', "log.level"),
         (None, "No such file or directory"),
     ],

@@ -229,7 +229,7 @@ def test_a_broken_choice_is_one_readable_line(tmp_path: Path, command: list[str]
     errors = [line for line in ended.stderr.splitlines() if not line.startswith("#")]
     assert errors == [
         (
-            'Error: backend "broken" of badly 1.0 cannot be imported: '
+            'Error: flag for backend: backend "broken" of badly 1.0 cannot be imported: '
             "ModuleNotFoundError: No module named 'no_such_module'"
         )
     ]
