@@ -38,6 +38,14 @@ endpoint_option = click.option(
 SECONDS = 30.0
 """Deadline of every call but pulls and removals."""
 
+_START = "start it (systemctl start criimage, or criimage serve), or name another socket with --endpoint"
+_REMEDIES = {
+    ": No such file or directory": f"; is criimage running? {_START}",
+    ": Connection refused": f"; nobody listens on it: {_START}",
+    ": Permission denied": "; root may, and the group of the socket: see [socket] in the settings",
+}
+"""What a person at a terminal can do about a socket that cannot be reached."""
+
 ReplyT = TypeVar("ReplyT", bound=betterproto.Message)
 
 
@@ -58,7 +66,7 @@ async def ask(
     try:
         return reply().parse(await channel.unary(f"/{service}/{method}", bytes(request), seconds))
     except CallError as error:
-        raise click.ClickException(printable(error.text)) from error
+        raise _told(error) from error
 
 
 async def watch_pulls(channel: Channel) -> AsyncGenerator[list[Pull], None]:
@@ -74,7 +82,12 @@ async def watch_pulls(channel: Channel) -> AsyncGenerator[list[Pull], None]:
                 yield WatchPullsResponse().parse(message).pulls
     except CallError as error:
         if error.status is not Status.UNIMPLEMENTED:
-            raise click.ClickException(printable(error.text)) from error
+            raise _told(error) from error
+
+
+def _told(error: CallError) -> click.ClickException:
+    remedy = "" if error.reached else next((words for end, words in _REMEDIES.items() if error.text.endswith(end)), "")
+    return click.ClickException(printable(error.text) + remedy)
 
 
 def client_options(command: Command) -> Command:

@@ -236,7 +236,9 @@ def test_nobody_at_the_socket_is_told_in_a_line(tmp_path: Path, command: list[st
     """Design section 7: no traceback where the server is not running, but its path."""
     line = fail(*command, "--endpoint", f"unix://{tmp_path}/none.sock", code=1)
 
-    assert line == f"cannot reach {tmp_path}/none.sock: No such file or directory"
+    assert line.startswith(f"cannot reach {tmp_path}/none.sock: No such file or directory; is criimage running?")
+    assert "systemctl start criimage" in line
+    assert "--endpoint" in line
 
 
 def test_a_stale_socket_is_told_in_a_line(tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_a_stale_socket_is_told_in_a_line(tmp_path: Path) -> None:
 
     line = fail("images", "--endpoint", f"unix://{tmp_path}/stale.sock", code=1)
 
-    assert line == f"cannot reach {tmp_path}/stale.sock: Connection refused"
+    assert line.startswith(f"cannot reach {tmp_path}/stale.sock: Connection refused; nobody listens on it: start it")
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 64])

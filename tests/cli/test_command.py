@@ -136,6 +136,17 @@ def test_words_are_completed(words: str, expected: list[str]) -> None:
     assert [line.partition(",")[2] for line in completed] == expected
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("imges", "No such command 'imges'. Did you mean 'images'?"), ("zzzzzz", "No such command 'zzzzzz'.")],
+)
+def test_a_misspelt_command_is_told_with_what_is_meant(word: str, told: str) -> None:
+    """As it is of options: the nearest one is named, and none where none is near."""
+    ended = run(word)
+
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (2, f"Error: {told}")
+
+
 @pytest.mark.parametrize("arguments", [["nosuch"], ["images", "--nosuch"], ["inspect"], ["pull"], ["config", "nosuch"]])
 def test_a_usage_error_has_its_own_code(arguments: list[str]) -> None:
     """Design section 7: 2, and one line that says what is wrong."""

@@ -290,7 +290,7 @@ def test_a_malformed_address_is_a_configuration_error(tmp_path: object, address:
     ended = _serve(tmp_path, address)
 
     assert ended.returncode == 2
-    assert ended.stderr == "Error: flag for metrics.address: metrics.address: not of the form HOST:PORT\n"
+    assert ended.stderr == "Error: flag for metrics.address: not of the form HOST:PORT\n"
 
 
 def test_an_address_that_cannot_be_used_is_a_configuration_error(tmp_path: object) -> None:

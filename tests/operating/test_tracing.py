@@ -268,14 +268,16 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """`config check` and `serve` say what to install where a table wants traces; variables alone only warn."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     settings = TracingSettings(endpoint="http://127.0.0.1:4318")
-    with pytest.raises(ConfigurationError, match=r"tracing\.endpoint: .*install criimage\[tracing\]"):
+    with pytest.raises(ConfigurationError, match=r"install criimage\[tracing\]") as caught:
         open_traces(settings, {})
+    assert caught.value.setting == ("tracing", "endpoint")
     assert "criimage[tracing]" in fault(settings, {})
     assert open_traces(TracingSettings(), {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}) is None
     config = tmp_path / "config.toml"
     config.write_text(f'backend = "memory"\n{table("http://127.0.0.1:4318")}')
     found = CliRunner().invoke(main, ["config", "check", "--config", str(config)])
     assert (found.exit_code, "criimage[tracing]" in found.stderr) == (2, True)
+    assert f"{config}, line 3: tracing.endpoint: " in found.stderr
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_what_is_no_user_is_a_fault_of_its_place(tmp_path: Path, value: str) -> 
     """Neither a name nor a number: told with file and key."""
     config = tmp_path / "config.toml"
     config.write_text(f"[socket]\nallowed_users = {value}\n")
-    with pytest.raises(ConfigurationError, match=r"config\.toml: socket\.allowed_users"):
+    with pytest.raises(ConfigurationError, match=r"config\.toml, line 2: socket\.allowed_users"):
         read_layers(config, [], {}).settings()
 
 
