@@ -109,7 +109,7 @@ class Call:
             CallFailed: compressed, truncated, larger than MESSAGE_LIMIT, or not complete in time.
         """
         if hardening.has_come(self._stream):
-            return await self._received()
+            return await self._received()  # nothing has to be waited for
         limit = asyncio.timeout(self._request_timeout)
         try:
             async with limit:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from criimage.backend import Phase, PullProgress
 from criimage_docker.pulling.download_queue import DownloadQueue
 from criimage_docker.pulling.progress import Tracker
@@ -109,6 +111,15 @@ def test_a_layer_that_never_tells_its_size() -> None:
     assert seen[-1].phase is Phase.UNPACKING
 
 
+@pytest.mark.parametrize("total", [None, 0, -1])
+def test_a_total_that_is_none(total: int | None) -> None:
+    """Nothing is promised of a size that the engine does not know, and all that came counts (P18)."""
+    seen = followed([message("Downloading", "aa", 95, total), message("Downloading", "aa", 98, total)])
+
+    assert (seen[-1].bytes_done, seen[-1].bytes_total) == (98, None)
+    assert followed([message("Downloading", "aa", 95, total), message("Download complete", "aa")])[-1].bytes_done == 95
+
+
 def test_layers_that_are_here() -> None:
     """P10: they count as reused, whether they were announced first or not."""
     seen: list[PullProgress] = []
@@ -195,6 +206,17 @@ def test_who_waits_for_anothers_download() -> None:
     waits.append(second.waits(FAR))
 
     assert waits == [False, True, False, False, True, False]
+
+
+def test_a_layer_that_is_tried_again_waits_for_nobody() -> None:
+    """P19, P21: it has had its turn, so the registry is what it waits for."""
+    queue = DownloadQueue()
+    announced(queue, "a", waiting=False)
+    second = announced(queue, "b", waiting=True)
+    before = second.waits(FAR)
+    second.see(message("Retrying in 5 seconds", "b"))
+
+    assert (before, second.waits(FAR)) == (True, False)
 
 
 def test_waiting_for_others_is_told() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from criimage.foreign_json import Bounds, check, dump, parse, parse_next, parse_object
+from criimage import foreign_json
+from criimage.foreign_json import Bounds, check, dump, parse, parse_next, parse_object, plain_or_json
 
 SMALL = Bounds(size=10_000, depth=5, members=100, digits=20)
 
@@ -99,6 +100,32 @@ def test_values_are_counted_as_they_are(text: str, count: int) -> None:
     for looked_at in (lambda bounds: parse(text, bounds), lambda bounds: check(json.loads(text), bounds)):
         with pytest.raises(ValueError, match=f"more than {count - 1} values"):
             looked_at(replace(SMALL, members=count - 1))
+
+
+@pytest.mark.parametrize("text", ["[" + "0," * 99 + "0]", "[" + "[0]," * 60 + "0]", "[" * 60 + "0" + ",0]" * 60])
+def test_what_is_too_many_is_never_made(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Counted in the text: Python's values would take fifty times its memory before anybody could count them."""
+    monkeypatch.setattr(foreign_json, "_decoder", None)
+    with pytest.raises(ValueError, match="more than 100 values"):
+        parse(text, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("", True),
+        ("any text", True),
+        ("[1", True),
+        ('{"a": 1}', True),
+        ("{{ template", False),
+        ('{"a": NaN}', False),
+        ('{"a": 1e999}', False),
+        ("{" * 100, False),
+    ],
+)
+def test_a_text_that_would_be_taken_for_json(text: str, plain: bool) -> None:
+    """What begins with a brace is read by crictl, which ends with an error where that is no JSON (S8)."""
+    assert plain_or_json(text) is plain
 
 
 def test_deep_json_far_down_the_stack() -> None:
