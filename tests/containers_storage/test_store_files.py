@@ -253,7 +253,8 @@ async def test_a_damaged_image_that_was_listed_stays_listed(tmp_path: Path) -> N
         second = (await store.snapshot()).images
     assert len(second) == 3
     assert second[0] is first[0]
-    assert len(logs) == 1
+    (told,) = logs
+    assert (told["what"], told["error"]) == (first[0].id.hex, FAULTS["config"])
 
 
 async def test_files_written_again_make_an_image_whole(tmp_path: Path) -> None:
