@@ -79,6 +79,27 @@ async def test_a_complete_layer_is_measured_once(tmp_path: Path, monkeypatch: py
     assert measured.count("complete") == 2
 
 
+async def test_the_mount_point_is_looked_for_until_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients look at it, so it exists: a folder above while the store is new; with images in it, it stays (F1)."""
+    looked: list[str] = []
+
+    def counted(folder: Path) -> str:
+        looked.append(there(folder))
+        return looked[-1]
+
+    there = usage._there
+    monkeypatch.setattr(usage, "_there", counted)
+    written = WrittenStore(tmp_path / "new")
+    meter = UsageMeter(written.layout, Store(written.layout))
+    assert [(await meter.usage()).mountpoint for _ in range(2)] == [str(tmp_path)] * 2
+    written.add("a.io/x:1")
+    written.write()
+    assert [(await meter.usage()).mountpoint for _ in range(3)] == [str(written.images_folder)] * 3
+
+    assert looked == [str(tmp_path)] * 2 + [str(written.images_folder)]
+    await meter.close()
+
+
 async def test_containers_have_figures_of_their_own_where_the_store_is_split(tmp_path: Path) -> None:
     """F1: CRI-O tells them by their folder in the graph root; elsewhere they have no place of their own."""
     written, _ = written_store(tmp_path / "images")

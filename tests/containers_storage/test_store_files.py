@@ -15,13 +15,17 @@ from containers_storage.opened import texts
 from containers_storage.written_store import WrittenStore
 from criimage.backend import User
 from criimage.reference import Reference
-from criimage_containers_storage.store.images import parse_user, verbose_info
+from criimage_containers_storage.store import reader
+from criimage_containers_storage.store.images import parse_user, read_facts, verbose_info
 from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.records import big_data_file, chain_sizes, read_layers, whole_chains
 from criimage_containers_storage.store.storage_conf import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from criimage_containers_storage.store.images import Facts
+    from criimage_containers_storage.store.records import ImageRecord
 
 
 def layer(identity: str, parent: str = "", size: int = 100, more: dict[str, object] | None = None) -> dict[str, object]:
@@ -81,6 +85,28 @@ async def test_what_did_not_change_is_not_made_again(tmp_path: Path) -> None:
     assert fourth.by_id[moved].whole
     assert fourth.images[0] is first.images[0]
     assert [image.size > 7000 for image in fourth.images] == [False, True, True]
+
+
+async def test_an_images_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another image, or another name, costs no look at the files of those that stayed: a store may have thousands."""
+    read: list[str] = []
+
+    def counted(folder: Path, record: ImageRecord) -> Facts:
+        read.append(record.id)
+        return read_facts(folder, record)
+
+    monkeypatch.setattr(reader, "read_facts", counted)
+    written = WrittenStore(tmp_path)
+    first = written.add("a.io/first:1")
+    written.write()
+    store = Store(written.layout)
+    await store.snapshot()
+    second = written.add("a.io/second:1")
+    written.records[0]["names"].append("a.io/more:1")
+    written.write()
+    await store.snapshot()
+
+    assert read == [first, second]
 
 
 async def test_written_in_place_counts_too(tmp_path: Path) -> None:

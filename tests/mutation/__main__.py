@@ -39,6 +39,9 @@ WALL_SECONDS = 600.0
 _LIBRARIES = (
     "aiodocker",
     "betterproto",
+    "blockbuster",
+    "google.protobuf.descriptor_pb2",
+    "grpc",
     "grpclib.server",
     "h2.connection",
     "prometheus_client",

@@ -13,6 +13,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "True -> False",
     ): "nobody changes one, and the type checker would see it",
     ("backends/criimage_docker/engine/json_stream.py", "_LONG = 64 * 1024", "Mult -> FloorDiv"): _SIZE,
+    ("backends/criimage_containers_storage/store/reader.py", "_RETRY_SECONDS = 0.5", "0.5 -> 1.5"): _SIZE,
+    (
+        "backends/criimage_containers_storage/store/files.py",
+        "return status is not None and status[0] > 0 and status[2] + _TICK < now",
+        "Lt -> LtE",
+    ): "a nanosecond more or less of a time that is generous",
     ("criimage/server/call.py", "return await self._received()  # nothing has to be waited for", "statement removed"): (
         "the way with a time limit gives the same for a request that has come"
     ),
