@@ -15,6 +15,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("backends/criimage_docker/engine/json_stream.py", "_LONG = 64 * 1024", "Mult -> FloorDiv"): _SIZE,
     ("backends/criimage_containers_storage/store/reader.py", "_RETRY_SECONDS = 0.5", "0.5 -> 1.5"): _SIZE,
     (
+        "backends/criimage_containers_storage/store/reader.py",
+        "if known is not None and _same_files(known[0], record):",
+        "arguments swapped",
+    ): "equal either way round",
+    (
         "backends/criimage_containers_storage/store/files.py",
         "return status is not None and status[0] > 0 and status[2] + _TICK < now",
         "Lt -> LtE",
