@@ -4,6 +4,7 @@
 
 tables         what can be set
 layers         where it comes from
+faults         what is wrong with it, in words
 
 Every key is declared in `tables` or in the chosen backend's own model; an unknown one is an error that names where it
 stands.
