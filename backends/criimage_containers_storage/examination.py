@@ -29,6 +29,7 @@ from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.pulling.failures import last_words, tidy
 from criimage_containers_storage.pulling.process import run
 from criimage_containers_storage.registries.auth_files import default_files
+from criimage_containers_storage.registries.policy import read_policy
 from criimage_containers_storage.store.split_store import tools_environment
 
 if TYPE_CHECKING:
@@ -181,6 +182,11 @@ class Examiner:
 
     async def _policy(self, folder: Path) -> tuple[Problem, ...]:
         policy = await anyio.to_thread.run_sync(policy_file, self.settings.policy, self.environment, self.rule_set)
+        try:
+            await anyio.to_thread.run_sync(read_policy, policy)
+        except ConfigurationError:
+            # `check` tells it.
+            return ()
         said = await self._skopeo(folder, policy, f"dir:{folder / 'copied'}", self.environment)
         # That it rejects an image from a folder is its good right.
         if said and "policy" in said.lower() and "rejected" not in said.lower():

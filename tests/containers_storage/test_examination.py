@@ -65,6 +65,23 @@ async def test_what_cannot_work_is_told_once(local: Store, settings: dict[str, o
     assert problem.remedy
 
 
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [("policy", None), ("policy", "{"), ("auth_file", None)],
+    ids=["no policy", "torn policy", "no auth file"],
+)
+async def test_check_and_a_try_do_not_tell_the_same(
+    local: Store, tmp_path: Path, key: str, content: str | None
+) -> None:
+    """What reading the files shows is not told again in skopeo's words: `config check` joins both (issue 14, A3)."""
+    file = tmp_path / "file.json"
+    if content is not None:
+        file.write_text(content)
+    async with opened(local, **{key: str(file)}) as under_test:
+        problems = {*await under_test.backend.check(), *(await examined(under_test)).problems}
+    assert len({problem.text for problem in problems if str(file) in problem.text}) == 1, problems
+
+
 async def test_files_that_skopeo_would_stumble_over(local: Store, tmp_path: Path) -> None:
     """A torn auth file and a policy of an unknown kind; the kind of policy that rejects is no fault (C6, A9)."""
     torn = tmp_path / "auth.json"
