@@ -20,7 +20,7 @@ from criimage import __version__, logs, metrics, plugins, tracing
 from criimage.heap import keep_level, settle
 from criimage.lasting import lasting
 from criimage.log_queue import open_closed_descriptors
-from criimage.metrics_page import serve_metrics
+from criimage.metrics.page import serve_metrics
 from criimage.pulls.sharing import Pulls
 from criimage.removals import Removals
 from criimage.server import systemd

@@ -18,7 +18,7 @@ from prometheus_client import generate_latest
 from criimage import errors
 from criimage.cli import main
 from criimage.metrics import PrometheusMetrics, error_kinds
-from criimage.metrics_page import CLIENTS_LIMIT, serve_metrics
+from criimage.metrics.page import CLIENTS_LIMIT, serve_metrics
 from documentation.pages import code, page, rows, sections
 from operating.staged import installed, staged_server
 from parts.child import free_port
@@ -257,7 +257,7 @@ async def test_a_page_that_cannot_be_made_keeps_no_connection(monkeypatch: pytes
 
 async def test_clients_of_the_page_have_a_number_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that ask nothing are cut off; those beyond the number are told at once; then there is room again."""
-    monkeypatch.setattr("criimage.metrics_page.CLIENT_SECONDS", 0.5)
+    monkeypatch.setattr("criimage.metrics.page.CLIENT_SECONDS", 0.5)
     address = f"127.0.0.1:{free_port()}"
     async with serve_metrics(address, _metrics()):
         silent = [await asyncio.open_connection(*address.split(":")) for _ in range(CLIENTS_LIMIT)]
