@@ -13,6 +13,14 @@ RUNTIME = tuple(
 )
 EVERY = (*IMAGES, STREAM, *RUNTIME)
 
+SERVICES = [
+    *(f"runtime.{version}.{name}" for version in ("v1", "v1alpha2") for name in ("ImageService", "RuntimeService")),
+    "criimage.v1.PullService",
+    "criimage.v1.RemovalService",
+    "criimage.v1.StatusService",
+]
+"""The full names of the services that a server without a relay has, but for health and reflection."""
+
 LIST = "/runtime.v1.ImageService/ListImages"
 PULL = "/runtime.v1.ImageService/PullImage"
 STATUS = "/runtime.v1.ImageService/ImageStatus"

@@ -12,7 +12,7 @@ from criimage.channel import CallError
 from criimage.runtime_facts import RuntimeFacts
 from criimage.server.sandbox_pin import SandboxPin
 from criimage.settings import Settings
-from server.test_services import _image
+from server.test_replies import _image
 
 if TYPE_CHECKING:
     from criimage.channel import Channel
