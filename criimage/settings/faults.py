@@ -24,6 +24,7 @@ __all__ = ["Fault", "dotted", "faults_of"]
 
 Path = tuple[str, ...]
 
+_NO_SUCH = "no such key"
 _TEXT = 'text in "quotes"'
 _TAKES = {
     name: takes
@@ -65,6 +66,7 @@ _GIVEN: tuple[tuple[type | tuple[type, ...], str], ...] = (
     ((list, tuple), "a list"),
     ((date, time), "a date or a time"),
 )
+_OWN = {"missing": "has to be set", "extra_forbidden": _NO_SUCH}
 _VALIDATOR = re.compile(r"^(?:Value error|Assertion failed), ")
 _LIBRARY = re.compile(
     r"\b(?i:argument|attribute|bytes|callable|counter|dictionary|discriminator|factory|frozen|hashable|input|instance|"
@@ -80,7 +82,6 @@ _INSTEAD: dict[Path, tuple[type, str]] = {
 """What is often meant by a value of another kind than a key has."""
 _ANY = "*"
 """Stands for the name of a table whose name is free."""
-_NO_SUCH = "no such key"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _LISTED = 8
 """So many keys of a table are named; of a larger one `config default` has to be read."""
@@ -129,7 +130,7 @@ def faults_of(
     for (key, inside), errors in found.items():
         path = (*above, *key)
         if inside:
-            yield Fault(path, f"{' '.join(inside)} {_told(errors)}")
+            yield Fault(path, ": ".join((*inside, _told(errors))))
         elif any(one["type"] == "extra_forbidden" for one in errors):
             yield _unknown(path, errors[0]["input"], known, models)
         else:
@@ -209,8 +210,8 @@ def _given(value: object) -> str:
 
 
 def _own_words(one: ErrorDetails) -> str:
-    if one["type"] == "missing":
-        return "has to be set"
+    if one["type"] in _OWN:
+        return _OWN[one["type"]]
     text, validator = _VALIDATOR.subn("", one["msg"])
     if validator:
         return text

@@ -339,8 +339,15 @@ def test_known_differences_that_come_with_it_are_read() -> None:
 
 
 def test_other_known_differences_are_judged(tmp_path: Path) -> None:
-    """A missing file, no TOML and an unknown number are told with the file's name."""
-    for text, told in (("[[[", "Invalid"), ('service="a"\nseen="b"\n[[difference]]\nnumber="Z9"\nwhy="c"', "Z9")):
+    """A missing file, no TOML, a wrong key or value and an unknown number are told with the file, in plain words."""
+    for text, told in (
+        ("[[[", "line 1, column 3: no key and no"),
+        ('service="a"\nseeen="b"', r"known\.toml: seeen: no such key; did you mean seen\?"),
+        ('service="a"\nseen=3', r'seen: must be text in "quotes", not a number'),
+        ('service="a"\nseen="b"\ndifference=3', r'difference: must be a list, such as \["a", "b"\], not a number'),
+        ('service="a"\nseen="b"\n[[difference]]\nnumber="Z9"\nyhw="c"', "difference: entry 1: yhw: no such key"),
+        ('service="a"\nseen="b"\n[[difference]]\nnumber="Z9"\nwhy="c"', "Z9"),
+    ):
         file = tmp_path / "known.toml"
         file.write_text(text)
         with pytest.raises(ConfigurationError, match=told):

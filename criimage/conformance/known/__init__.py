@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from criimage.conformance.behaviour import collected
 from criimage.errors import ConfigurationError
+from criimage.foreign_toml import parse_toml
+from criimage.settings.faults import Fault, dotted, faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,10 +65,20 @@ def read_known(name: str) -> KnownDifferences:
             reason = getattr(error, "strerror", None) or str(error)
             raise ConfigurationError(f"{name}: {reason}; with criimage come: {', '.join(shipped())}") from error
     try:
-        known = KnownDifferences.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        table = parse_toml(text)
+    except ValueError as error:
         raise ConfigurationError(f"{name}: {error}") from error
+    try:
+        known = KnownDifferences.model_validate(table)
+    except ValidationError as error:
+        faults = faults_of(error, table, KnownDifferences, {})
+        told = [f"{name}: {dotted(one.key)}: {one.text}{_meant(one)}" for one in faults]
+        raise ConfigurationError("\n".join(told)) from error
     unknown = sorted(set(known.reasons()) - {one.number for one in collected()})
     if unknown:
         raise ConfigurationError(f"{name}: there is no behaviour {', '.join(unknown)}")
     return known
+
+
+def _meant(fault: Fault) -> str:
+    return f"; did you mean {dotted(fault.meant)}?" if fault.meant else ""
