@@ -27,6 +27,7 @@ _METADATA = (("containerd-namespace", "k8s.io"),)
 _SECONDS = 5.0
 _DOCUMENT_LIMIT = 4 * 2**20
 _LAYER_LIMIT = 1000
+_SIZE_LIMIT = 2**63
 _SOURCE_LABEL = "containerd.io/distribution.source."
 
 
@@ -171,7 +172,7 @@ def _descriptors(entries: list[object]) -> Iterable[tuple[str, int]]:
     for entry in entries[:_LAYER_LIMIT]:
         if isinstance(entry, dict):
             digest, size = entry.get("digest"), entry.get("size")
-            if isinstance(digest, str) and isinstance(size, int) and size >= 0:
+            if isinstance(digest, str) and type(size) is int and 0 <= size < _SIZE_LIMIT:
                 yield digest, size
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from criimage.errors import ImageInUse, OperationFailed
+from criimage.keyed_locks import KeyedLocks
+from criimage.reference import ImageID
 from criimage_cri.containers import user_of
 from criimage_cri.failures import is_in_use
 from criimage_cri.view import image_spec
 
 if TYPE_CHECKING:
     from criimage.backend import Image
-    from criimage.reference import ImageID, Lookup
+    from criimage.reference import Lookup
     from criimage_cri.upstream import Upstream
     from criimage_cri.view import View
 
@@ -32,7 +33,7 @@ class Remover:
     def __init__(self, upstream: Upstream, view: View) -> None:
         self._upstream = upstream
         self._view = view
-        self._removals: dict[ImageID, asyncio.Lock] = {}
+        self._removals = KeyedLocks[ImageID]()
 
     async def remove(self, lookup: Lookup) -> None:
         """Remove what the lookup finds; see the contract."""
@@ -40,13 +41,9 @@ class Remover:
         if details is None:
             return
         identity = details.image.id
-        lock = self._removals.setdefault(identity, asyncio.Lock())
-        try:
+        with self._removals.of(identity) as lock:
             async with lock:
                 await self._remove(identity)
-        finally:
-            if not lock.locked() and self._removals.get(identity) is lock:
-                del self._removals[identity]
 
     async def _remove(self, identity: ImageID) -> None:
         """Ask for the ID, which takes all names along on every runtime known; where some are left, for each of them."""

@@ -11,7 +11,9 @@ import structlog
 from criimage.backend import waiting_for
 from criimage.disk_failures import disk_failure
 from criimage.errors import CriimageError, ImageInUse, OperationFailed
+from criimage.keyed_locks import KeyedLocks
 from criimage.masking import mask_forms
+from criimage.reference import ImageID
 from criimage_docker.engine.answers import CONFLICT, NOT_FOUND, Refusal
 from criimage_docker.engine.records import convert, unreadable_names
 from criimage_docker.engine.words import STORE, tidy
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from criimage.backend import Image
-    from criimage.reference import ImageID, Lookup, Reference
+    from criimage.reference import Lookup, Reference
     from criimage_docker.engine.api import Engine
     from criimage_docker.view.finder import Finder
     from criimage_docker.view.view import View
@@ -49,7 +51,7 @@ class Remover:
         self._engine = engine
         self._view = view
         self._finder = finder
-        self._locks: dict[ImageID, tuple[asyncio.Lock, int]] = {}
+        self._locks = KeyedLocks[ImageID]()
         self._restoring: set[asyncio.Task[None]] = set()
 
     async def remove(self, lookup: Lookup) -> None:
@@ -89,21 +91,13 @@ class Remover:
 
     @contextlib.asynccontextmanager
     async def _alone(self, image: ImageID) -> AsyncIterator[None]:
-        lock, waiting = self._locks.get(image, (asyncio.Lock(), 0))
-        self._locks[image] = (lock, waiting + 1)
-        try:
+        with self._locks.of(image) as lock:
             with waiting_for("another removal of the image"):
                 await lock.acquire()
             try:
                 yield
             finally:
                 lock.release()
-        finally:
-            lock, waiting = self._locks[image]
-            if waiting > 1:
-                self._locks[image] = (lock, waiting - 1)
-            else:
-                del self._locks[image]
 
     async def _inspect(self, image: ImageID) -> Mapping[str, Any] | None:
         try:

@@ -143,7 +143,7 @@ async def test_a_removal_that_is_cancelled(docker: Engine, hub: Registry) -> Non
                 await remove(backend, name)
         assert outcomes == {True, False}
         # A lock is kept for as long as somebody wants it.
-        assert backend._remover._locks == {}
+        assert len(backend._remover._locks) == 0
 
 
 async def test_no_lock_is_left(docker: Engine, hub: Registry) -> None:
@@ -159,7 +159,7 @@ async def test_no_lock_is_left(docker: Engine, hub: Registry) -> None:
             await asyncio.gather(*(remove(backend, text) for text in (name, str(held.id), held.id.hex[:12])))
             await remove(backend, name)
 
-        assert backend._remover._locks == {}
+        assert len(backend._remover._locks) == 0
 
 
 def put_artifact(hub: ScriptedRegistry, name: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LayersToFetch", "instances", "is_encrypted", "is_stored", "is_stored_as", "layers_to_fetch"]
 
+_SIZE_LIMIT = 2**63
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
 
 
@@ -64,7 +65,12 @@ def layers_to_fetch(manifest: bytes, present: Collection[str]) -> LayersToFetch 
     if not isinstance(layers, list):
         return None
     wanted = {str(one.get("digest")): one.get("size") for one in layers if isinstance(one, dict)}
-    sizes = tuple(size for digest, size in wanted.items() if digest not in present and isinstance(size, int))
+    # A registry can write any number there; it is told on the wire and counted by the metrics.
+    sizes = tuple(
+        size
+        for digest, size in wanted.items()
+        if digest not in present and type(size) is int and 0 <= size < _SIZE_LIMIT
+    )
     return LayersToFetch(sizes, sum(digest in present for digest in wanted))
 
 
