@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from benchmarks import calls, pulls, starts
+from benchmarks import calls, growth, pulls, starts
 from benchmarks.client import clients
 from benchmarks.node import node
 from benchmarks.plot import svg
@@ -44,6 +44,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "throughput": calls.at_once,
     "processor": calls.processor,
     "relay": calls.relayed,
+    growth.PART: growth.growth,
     "start": starts.starts,
     "memory": starts.memories,
     "pulls": pulls.pulls,
@@ -138,7 +139,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measures criimage beside others in one run.")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {', '.join(PARTS)}")
     parser.add_argument("--images", default="10,100,1000", help="numbers of images in the stores")
-    parser.add_argument("--ten-thousand", dest="more", action="store_const", const=_TEN_THOUSAND, help="10000 too")
+    parser.add_argument(
+        "--ten-thousand", dest="more", action="store_const", const=_TEN_THOUSAND, help="10000 too, by real pulls"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--nice", type=int, default=0, help="of everything that is started; -15 on a busy machine")
     parser.add_argument("--json", type=Path, help="write the numbers there")

@@ -7,6 +7,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
+from benchmarks import growth
 from benchmarks.report import options_of
 from benchmarks.targets import Verdict, targets
 from parts.svg import svg_text
@@ -81,6 +82,8 @@ def _growth(results: Results, top: int) -> Iterator[str]:
     for key, series in results.series.items():
         if key.part == "calls" and (matched := _IMAGES.fullmatch(key.what)):
             points.setdefault(key.side, []).append((int(matched[1]), series.median))
+        if key.part == growth.PART and key.what == "ListImages":
+            points.setdefault("records written", []).append((int(key.side.split()[0]), series.median))
     counts = sorted({count for line in points.values() for count, _ in line})
     times = [seconds for line in points.values() for _, seconds in line]
     if len(counts) < 2:
@@ -98,7 +101,8 @@ def _growth(results: Results, top: int) -> Iterator[str]:
     yield f'<path d="M{left},{upper} V{lower} H{right}" fill="none" stroke="#000000"/>'
     for count in counts:
         yield _text(place(count, min(times))[0], lower + 18, f"{count}", anchor="middle")
-    for colour, (side, line) in zip(_SIDES, points.items(), strict=False):
+    for colour, (side, unsorted) in zip(_SIDES, points.items(), strict=False):
+        line = sorted(unsorted)
         path = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in line)
         yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
         for point in line:

@@ -21,6 +21,7 @@ _TITLES = {
     "throughput": "Calls, 16 in flight",
     "processor": "What a call takes of a processor",
     "relay": "Relayed calls",
+    "growth": "Growth of a store of containers-storage",
     "pulls": "Pulls",
     "start": "From the start to the first correct list",
     "memory": "Resident memory",
@@ -32,7 +33,7 @@ _FINE = 10
 def options_of(results: Results) -> Options:
     """The options that a run was made with."""
     chosen = dict(results.about["options"])
-    return Options(**{**chosen, "parts": tuple(chosen["parts"]), "sizes": tuple(chosen["sizes"])})
+    return Options(**{**chosen, **{name: tuple(chosen[name]) for name in ("parts", "sizes", "written")}})
 
 
 def markdown(results: Results, picture: str = "") -> str:

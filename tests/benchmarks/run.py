@@ -32,6 +32,7 @@ class Options:
         large: layers of the large image, of 1 MiB each.
         load: seconds of load before memory is looked at again.
         calls: of one round without sockets.
+        written: numbers of images of stores whose records are written by us, rising.
     """
 
     parts: tuple[str, ...]
@@ -43,6 +44,7 @@ class Options:
     large: int = 8
     load: float = 3.0
     calls: int = 4000
+    written: tuple[int, ...] = (10, 100, 1000, 10_000)
 
     @property
     def numbers(self) -> range:

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks import pulls, starts
+from benchmarks import growth, pulls, starts
 from benchmarks.calls import BARE, RELAYED, WITHOUT_SOCKETS, with_images
 from benchmarks.node import CRI, DOCKER, PEER, STORAGE
 from benchmarks.results import Key, Results, Spread
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _NEW_MILLISECONDS = 5.0
 _MEMORY = {STORAGE: 45.0, CRI: 45.0, DOCKER: 60.0}
-_MANY_MORE = 10_000
 
 
 class Verdict(enum.Enum):
@@ -75,7 +74,7 @@ class Target:
 
 def targets(options: Options) -> list[Target]:
     """The promises as far as the chosen parts say something about them."""
-    found = [*_calls(options), *_pulls(options), *_relay(), *_starts(options)]
+    found = [*_calls(options), _growth(options), *_pulls(options), *_relay(), *_starts(options)]
     return [target for target in found if target.ours.part in options.parts]
 
 
@@ -90,15 +89,18 @@ def _calls(options: Options) -> Iterator[Target]:
         for what in (with_images("ImageStatus", usual), with_images("ImageFsInfo", usual), "Version"):
             yield _against("calls", what, side, PEER, 1.0)
     yield _against("calls", with_images("ListImages", many), STORAGE, PEER, 0.1)
-    list_of_many = Key("calls", with_images("ListImages", many), STORAGE)
-    list_of_most = Key("calls", with_images("ListImages", _MANY_MORE), STORAGE)
-    yield Target(f"ListImages, {_MANY_MORE} images to {many}, {STORAGE}", list_of_most, (list_of_many,), 12.0)
     for what in (with_images("ImageStatus", usual), with_images("ImageFsInfo", usual), "Version"):
         ours, base = Key("throughput", what, STORAGE), Key("throughput", what, PEER)
         text = f"{what}, calls a second at 16 in flight, {STORAGE} to {PEER}"
         yield Target(text, ours, (base,), 0.8, at_least=True)
     own = Key("processor", WITHOUT_SOCKETS, "memory")
     yield Target(f"the server's own CPU, {WITHOUT_SOCKETS}", own, (), 90.0)
+
+
+def _growth(options: Options) -> Target:
+    many, most = options.written[-2:]
+    ours, base = (Key(growth.PART, "ListImages", growth.side(size)) for size in (most, many))
+    return Target(f"ListImages, {most} images to {many}, {STORAGE}", ours, (base,), 12.0)
 
 
 def _pulls(options: Options) -> Iterator[Target]:

@@ -88,17 +88,26 @@ def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_part_measures_every_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One short round of everything: each target has a number, but for what takes ten thousand images.
+    """One short round of everything: each target has a number.
 
     The numbers survive their file, and the picture is XML with a dot for each target.
     """
     options = Options(
-        tuple(benchmark.PARTS), sizes=(2, 3), rounds=1, seconds=0.01, pulls=1, burst=2, large=1, load=0.03, calls=50
+        tuple(benchmark.PARTS),
+        sizes=(2, 3),
+        rounds=1,
+        seconds=0.01,
+        pulls=1,
+        burst=2,
+        large=1,
+        load=0.03,
+        calls=50,
+        written=(2, 3),
     )
     results = benchmark.measure(options)
     assert not results.missing
     unknown = [target.text for target in targets(options) if target.verdict(results) is Verdict.UNKNOWN]
-    assert unknown == ["ListImages, 10000 images to 3, containers-storage"]
+    assert not unknown
     file = tmp_path / "results.json"
     file.write_text(results.json())
     page, picture, numbers = tmp_path / "page.md", tmp_path / "picture.svg", tmp_path / "numbers.json"
@@ -112,4 +121,4 @@ def test_every_part_measures_every_target(
     assert numbers.read_text() == results.json()
     assert picture.read_text() == svg(results)
     dots = [one for one in ET.fromstring(picture.read_text()).iter() if one.get("r") == "4"]  # noqa: S314 - our own
-    assert len(dots) == len(targets(options)) - len(unknown)
+    assert len(dots) == len(targets(options))
