@@ -24,6 +24,7 @@ the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from grpclib.config import Configuration
@@ -40,7 +41,7 @@ from hyperframe.frame import GoAwayFrame, WindowUpdateFrame
 
 from criimage.logs import SparingLog
 from criimage.server.hot.header_blocks import BlockDecoder
-from criimage.server.hot.replies import write_reply_of
+from criimage.server.hot.replies import flush_open, write_reply_of
 from criimage.server.limits import LimitReached
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def reply_at_once(stream: Stream, message: bytes) -> bool:
     """
     if not stream.connection.write_ready.is_set() or not stream.closable or stream.id is None:
         return False
-    if not write_reply_of(stream._h2_connection, stream.id, message):
+    if not write_reply_of(stream._h2_connection, stream.id, message, partial(flush_open, stream.connection)):
         return False
     stream.connection.flush()
     return True

@@ -29,7 +29,7 @@ def _left(self: reads.Reads, data: bytes) -> None:
     self._leave(data)
 
 
-def _replied(h2: Any, stream: int, message: bytes) -> bool:  # noqa: ANN401 - h2's connection
+def _replied(h2: Any, stream: int, message: bytes, _: object) -> bool:  # noqa: ANN401 - h2's connection
     return reply_by_h2(h2, stream, message)
 
 

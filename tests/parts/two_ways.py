@@ -177,7 +177,7 @@ async def _serve(
     return seen
 
 
-def reply_by_h2(h2: H2Connection, stream: int, message: bytes) -> bool:
+def reply_by_h2(h2: H2Connection, stream: int, message: bytes, _flush: object = None) -> bool:
     """Answers with h2's own frames, in place of `write_reply_of`."""
     if len(message) + 5 > min(h2.local_flow_control_window(stream), h2.max_outbound_frame_size):
         return False

@@ -9,6 +9,7 @@ and a stream that has been opened and closed.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from h2.connection import ConnectionState
@@ -16,7 +17,7 @@ from h2.stream import StreamClosedBy
 from hyperframe.frame import WindowUpdateFrame
 
 from criimage.server.hot.header_blocks import BlockDecoder
-from criimage.server.hot.replies import MESSAGE_HEAD, fits, write_reply
+from criimage.server.hot.replies import MESSAGE_HEAD, fits, flush_open, write_reply
 from criimage.server.hot.rest import END_HEADERS, HEAD, HEADERS, PING, WINDOW_UPDATE, rest_of
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Reads:
         self._changes = -1
         self._window: int | None = None
         self._odd = _ODD | calls.reads_headers
+        self._flush = partial(flush_open, connection)
 
     def take(self, data: bytes) -> None:  # noqa: C901 - frame by frame: few calls in between
         """Take what has been read from the socket."""
@@ -116,8 +118,8 @@ class Reads:
                 left = taken[begin]
         if left < end:
             self._leave(data[left:])
-        elif not self._connection.is_closing():
-            self._connection.flush()
+        else:
+            self._flush()
 
     def _is_usual(self) -> bool:
         """Whether the next byte begins a frame that may mean what it says."""
@@ -216,7 +218,7 @@ class Reads:
             return
         self._open_and_close(stream, size)
         self._limits.answered(len(reply))
-        write_reply(h2, stream, reply)
+        write_reply(h2, stream, reply, self._flush)
         if len(h2._data_to_send) > _TOGETHER:
             self._connection.flush()
         self._limits.ended(stream)
