@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,6 @@ from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.usage import UsageMeter
 
 if TYPE_CHECKING:
-    import threading
     from pathlib import Path
 
 COMPLETE = {"id": "complete", "diff-digest": "sha256:" + "ab" * 32, "diff-size": 5}
@@ -98,6 +100,56 @@ async def test_the_mount_point_is_looked_for_until_it_is_there(tmp_path: Path, m
 
     assert looked == [str(tmp_path)] * 2 + [str(written.images_folder)]
     await meter.close()
+
+
+async def test_who_asks_does_not_wait_for_a_long_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten thousand images each round takes longer than anybody may wait: what is known is told, with its time."""
+    written, _ = written_store(tmp_path)
+    meter = UsageMeter(written.layout, Store(written.layout))
+    first = await meter.usage()
+    monkeypatch.setattr(usage, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(meter, "_took", 7200.0)
+    go_on = threading.Event()
+
+    def held(folder: Path, stop: threading.Event) -> tuple[int, int]:
+        assert go_on.wait(60)
+        return measure_folder(folder, stop)
+
+    monkeypatch.setattr(usage, "measure_folder", held)
+    written.add("a.io/y:1", layer="complete")
+    written.write()
+    told = await meter.usage()
+    assert (told.used_bytes, told.timestamp) == (first.used_bytes, first.timestamp)
+    running = meter._round
+    assert running is not None
+    go_on.set()
+    await running
+    told = await meter.usage()
+    assert told.used_bytes > first.used_bytes
+    assert told.timestamp > first.timestamp
+
+
+@pytest.mark.parametrize(("took", "before"), [(0.0, 1.0), (0.5, 10.0), (600.0, 30.0)])
+async def test_a_large_store_is_measured_less_often(
+    tmp_path: Path, took: float, before: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unchanged store is measured for a twentieth of the time at most, and twice a minute at least."""
+    written, _ = written_store(tmp_path)
+    meter = UsageMeter(written.layout, Store(written.layout))
+    await meter.usage()
+    rounds: list[float] = []
+
+    async def counted() -> None:
+        rounds.append(took)
+        meter._round = None
+
+    monkeypatch.setattr(meter, "_measure", counted)
+    monkeypatch.setattr(meter, "_took", took)
+    for age, count in ((before - 0.5, 0), (before + 0.5, 1)):
+        monkeypatch.setattr(meter, "_started", time.monotonic() - age)
+        await meter.usage()
+        await asyncio.sleep(0)
+        assert len(rounds) == count
 
 
 async def test_containers_have_figures_of_their_own_where_the_store_is_split(tmp_path: Path) -> None:

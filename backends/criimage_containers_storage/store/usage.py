@@ -39,6 +39,8 @@ _log = structlog.get_logger(__name__)
 
 _PATIENCE = 0.03
 _FRESH_SECONDS = 1.0
+_PART, _LONGEST = 20, 30.0
+"""An unchanged store is measured again after so many times what measuring takes, but after so many seconds."""
 
 Amount = tuple[int, int]
 """Bytes on disk and number of files."""
@@ -68,17 +70,19 @@ class UsageMeter:
         self._seen: Snapshot | None = None
         self._mounted: tuple[Snapshot | None, str] = (None, "")
         self._round: asyncio.Task[None] | None = None
+        self._took = 0.0
         self._stop = threading.Event()
 
     async def usage(self) -> FilesystemUsage:
-        """Return the figures; waits some milliseconds at most for new ones."""
+        """Return the figures; waits some milliseconds at most for new ones, and only if they can be there by then."""
         snapshot = await self._store.snapshot()
-        stale = snapshot is not self._seen or time.monotonic() - self._started > _FRESH_SECONDS
+        fresh = min(max(_FRESH_SECONDS, _PART * self._took), _LONGEST)
+        stale = snapshot is not self._seen or time.monotonic() - self._started > fresh
         if self._round is None and stale:
             self._started = time.monotonic()
             self._seen = snapshot
             self._round = asyncio.create_task(self._measure())
-        if self._round is not None:
+        if self._round is not None and self._took <= _PATIENCE:
             await asyncio.wait({self._round}, timeout=_PATIENCE)
         if snapshot is not self._mounted[0]:
             # Clients look at the mount point; a new store has none yet, and looking makes none.
@@ -106,8 +110,10 @@ class UsageMeter:
             await settled(self._round)
 
     async def _measure(self) -> None:
+        began = time.monotonic()
         try:
             self._measured = await anyio.to_thread.run_sync(self._walk)
+            self._took = time.monotonic() - began
         except Stopped:
             pass
         except OperationFailed as error:
