@@ -71,7 +71,9 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         try:
             work = await anyio.to_thread.run_sync(WorkFolder, parent, layout)
         except OSError as error:
-            raise ConfigurationError(f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir") from error
+            key = ("backends", "containers-storage", "tmp_dir") if settings.tmp_dir else ()
+            text = f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir"
+            raise ConfigurationError(text, key) from error
         stack.callback(work.close)
         store = Store(layout)
         access = StoreAccess(_COPY_PATIENCE)

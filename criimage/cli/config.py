@@ -13,9 +13,11 @@ from criimage.backend import Examination, Examined, Limited
 from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
 from criimage.foreign_text import readable
+from criimage.metrics.page import check_address
 from criimage.pairs import look_at_pair
 from criimage.plugins import Unusable, examined, installed, load, not_installed
 from criimage.server.access import access_of
+from criimage.server.socket import check_place
 from criimage.server.socket_owner import owner_of
 from criimage.settings import Settings
 from criimage.tracing_otlp import fault
@@ -94,11 +96,7 @@ def _check(layers: Layers) -> None:
             faults.append(error.text)
     if faults:
         raise ConfigurationError("\n".join(faults))
-    # What only `serve` would find otherwise: names of users and groups that this machine does not have.
-    owner_of(settings.socket)
-    access_of(settings.socket)
-    if tracing_fault := fault(settings.tracing):
-        raise ConfigurationError(tracing_fault, ("tracing", "endpoint"))
+    _look_at_the_machine(settings)
     problems, notes = asyncio.run(_findings(layers, load(settings.backend)))
     for problem in problems:
         click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")
@@ -107,6 +105,17 @@ def _check(layers: Layers) -> None:
     if problems:
         raise SystemExit(1)
     click.echo(f"ok: {settings.backend} can work here")
+
+
+def _look_at_the_machine(settings: Settings) -> None:
+    """Find what only `serve` would find otherwise: places, addresses, users and groups that are not here."""
+    check_place(settings.listen)
+    owner_of(settings.socket)
+    access_of(settings.socket)
+    if settings.metrics.address:
+        check_address(settings.metrics.address)
+    if tracing_fault := fault(settings.tracing):
+        raise ConfigurationError(tracing_fault, ("tracing", "endpoint"))
 
 
 async def _findings(layers: Layers, plugin: Plugin[Any]) -> tuple[list[Problem], list[str]]:

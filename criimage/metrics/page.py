@@ -6,6 +6,7 @@ prometheus-client's own server has a thread for each connection, no limit of any
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,23 @@ REQUEST_LIMIT = 16 * 2**10
 _PLAIN = "text/plain; charset=utf-8"
 
 
+def check_address(address: str) -> None:
+    """See whether this machine has the address, whoever may have the port at the moment. Blocks; may ask DNS.
+
+    Raises:
+        ConfigurationError: it has not.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        for family, kind, _, _, place in socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind) as tried:
+                tried.bind((place[0], 0, *place[2:]))
+    except (OSError, ValueError) as error:
+        raise _unusable(address, error) from error
+
+
 @asynccontextmanager
 async def serve_metrics(address: str, metrics: PrometheusMetrics) -> AsyncIterator[None]:
     """Serve `metrics` at `http://ADDRESS/metrics` until the block is left.
@@ -45,13 +63,18 @@ async def serve_metrics(address: str, metrics: PrometheusMetrics) -> AsyncIterat
     try:
         server = await asyncio.start_server(page.serve, host.strip("[]"), int(port), limit=REQUEST_LIMIT)
     except (OSError, ValueError, OverflowError) as error:
-        raise ConfigurationError(f"metrics cannot be served at {address}: {error}", ("metrics", "address")) from error
+        raise _unusable(address, error) from error
     try:
         yield
     finally:
         server.close()
         page.close()
         await server.wait_closed()
+
+
+def _unusable(address: str, error: Exception) -> ConfigurationError:
+    reason = getattr(error, "strerror", None) or error
+    return ConfigurationError(f"metrics cannot be served at {address}: {reason}", ("metrics", "address"))
 
 
 class _Page:

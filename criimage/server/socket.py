@@ -11,11 +11,11 @@ import stat
 from pathlib import Path
 from typing import Self
 
-from criimage.endpoint import socket_path
+from criimage.endpoint import PASSED_SOCKET, socket_path
 from criimage.errors import ConfigurationError
 from criimage.server.socket_owner import NOBODY_ELSE, SocketOwner
 
-__all__ = ["BACKLOG", "BoundSocket"]
+__all__ = ["BACKLOG", "BoundSocket", "check_place"]
 
 SOCKET_MODE = 0o660
 DIRECTORY_MODE = 0o750
@@ -64,7 +64,7 @@ class BoundSocket:
         Raises:
             ConfigurationError: the endpoint cannot be used; nothing of another process was touched.
         """
-        if listen == "fd://":
+        if listen == PASSED_SOCKET:
             return cls(_passed_socket(), listen)
         path = socket_path(listen)
         if not path.name:
@@ -147,6 +147,31 @@ def _lock_path(path: Path) -> Path:
 def _holds(path: Path, lock: int) -> bool:
     held = os.fstat(lock)
     return _identity(_lock_path(path)) == (held.st_dev, held.st_ino)
+
+
+def check_place(listen: str) -> None:
+    """See whether a socket can be where `listen` names it; nothing is made. Blocks for moments.
+
+    Who may make it there is not asked: whoever asks may be another user than the service has.
+
+    Raises:
+        ConfigurationError: another file is there, or on the way to it.
+    """
+    if listen == PASSED_SOCKET:
+        return
+    path = socket_path(listen)
+    for place in (path, *path.parents):
+        try:
+            mode = (place.lstat() if place is path else place.stat()).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return
+        if place is path and not stat.S_ISSOCK(mode):
+            raise ConfigurationError(f"{path} exists and is no socket", ("listen",))
+        if place is not path and not stat.S_ISDIR(mode):
+            raise ConfigurationError(f"cannot listen on {path}: {place} is no folder", ("listen",))
+        return
 
 
 def _locked_in_folder(path: Path, owner: SocketOwner) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import socket
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -254,6 +255,31 @@ def test_check_tells_the_errors_of_all_files_at_once(config: Path) -> None:
     told = run("config", "check", "--config", str(config)).stderr
     assert f"{config}, line 3: backends.memory.x: no such key" in told
     assert f"{drop_ins}/1.toml, line 2: backends.containers-storage.rot: no such key; did you mean root?" in told
+
+
+def test_check_finds_where_nothing_can_be_served(config: Path, tmp_path: Path) -> None:
+    """A file at the socket's path or on the way to it, and no address of this machine: `serve` would end at once."""
+    (tmp_path / "file").write_text("")
+    begin = 'backend = "staged"\n'
+    for text, told in (
+        (f'listen = "unix://{tmp_path}/file"\n', f"line 2: listen: {tmp_path}/file exists and is no socket"),
+        (f'listen = "unix://{tmp_path}/file/a/s"\n', f"cannot listen on {tmp_path}/file/a/s: {tmp_path}/file is no"),
+        ('[metrics]\naddress = "192.0.2.1:9477"\n', "line 3: metrics.address: metrics cannot be served at 192.0.2.1"),
+    ):
+        config.write_text(begin + text)
+        assert told in fail("config", "check", "--config", str(config), code=2)
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_check_does_not_mind_a_server_that_runs(config: Path, tmp_path: Path) -> None:
+    """Settings are checked beside the service that has them: its socket and its port are no faults, and stay."""
+    with socket.socket(socket.AF_UNIX) as serving, socket.create_server(("127.0.0.1", 0)) as page:
+        serving.bind(str(tmp_path / "s"))
+        serving.listen()
+        address = f"127.0.0.1:{page.getsockname()[1]}"
+        config.write_text(f'backend = "staged"\nlisten = "unix://{tmp_path}/s"\n[metrics]\naddress = "{address}"\n')
+        assert succeed("config", "check", "--config", str(config)) == "ok: staged can work here\n"
+        assert (tmp_path / "s").is_socket()
 
 
 @pytest.mark.parametrize("command", [["config", "dump"], ["config", "check"], ["serve"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import subprocess
 from pathlib import Path
@@ -294,7 +295,7 @@ def test_the_version_chooses(tmp_path: Path, said: str, rules: RuleSet) -> None:
 def test_without_a_home_the_machine_tells() -> None:
     """HOME is not set for a service; the tools then ask the machine where the user's home is (X1)."""
     assert home_folder({"HOME": "/h"}) == Path("/h")
-    assert home_folder({}) == Path("~").expanduser()
+    assert home_folder({}) == Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 
 @pytest.mark.engine

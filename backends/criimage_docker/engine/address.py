@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "find_address"]
 
+_HOST = ("backends", "docker", "host")
+_CERTIFICATES = ("backends", "docker", "cert_path")
 _DEFAULT = "unix:///var/run/docker.sock"
 _PLAIN_PORT = 2375
 _TLS_PORT = 2376
@@ -69,7 +71,8 @@ def find_address(settings: Settings, environment: Mapping[str, str]) -> Address:
         return Address(text, "unix://localhost", socket=rest)
     if not separator or scheme not in {"tcp", "http", "https"}:
         raise ConfigurationError(
-            f'cannot reach a Docker engine at "{text}": the address must begin with unix:///, tcp://, http:// or https://'
+            f'cannot reach a Docker engine at "{text}": the address must begin with unix:///, tcp://, http:// or https://',
+            _HOST if settings.host else (),
         )
     verify = bool(environment.get("DOCKER_TLS_VERIFY"))
     folder = settings.cert_path
@@ -80,23 +83,25 @@ def find_address(settings: Settings, environment: Mapping[str, str]) -> Address:
     secure = scheme == "https" or verify or bool(settings.cert_path)
     return Address(
         text,
-        str(_base(text, rest, secure=secure)),
-        tls=_context(Path(folder) if folder else None) if secure else None,
+        str(_base(text, rest, _HOST if settings.host else (), secure=secure)),
+        tls=_context(Path(folder) if folder else None, _CERTIFICATES if settings.cert_path else ()) if secure else None,
     )
 
 
-def _base(text: str, rest: str, *, secure: bool) -> URL:
+def _base(text: str, rest: str, setting: tuple[str, ...], *, secure: bool) -> URL:
     try:
         url = URL(f"{'https' if secure else 'http'}://{rest}")
         port = url.explicit_port
     except ValueError as error:
-        raise ConfigurationError(f'"{text}" is no address of a Docker engine: {error}') from error
+        raise ConfigurationError(f'"{text}" is no address of a Docker engine: {error}', setting) from error
     if not url.host or url.user or url.path not in {"", "/"} or url.query_string:
-        raise ConfigurationError(f'"{text}" is no address of a Docker engine: it must be HOST:PORT after the //')
+        raise ConfigurationError(
+            f'"{text}" is no address of a Docker engine: it must be HOST:PORT after the //', setting
+        )
     return URL.build(scheme=url.scheme, host=url.host, port=port or (_TLS_PORT if secure else _PLAIN_PORT))
 
 
-def _context(folder: Path | None) -> ssl.SSLContext:
+def _context(folder: Path | None, setting: tuple[str, ...]) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=_file(folder, "ca.pem"))
         certificate, key = _file(folder, "cert.pem"), _file(folder, "key.pem")
@@ -106,10 +111,11 @@ def _context(folder: Path | None) -> ssl.SSLContext:
         raise ConfigurationError(
             f"cannot use the certificates (ca.pem, cert.pem, key.pem) in {folder}: {error.strerror or error.reason}"
             if isinstance(error, ssl.SSLError)
-            else f"cannot read the certificates in {folder}: {error.strerror}"
+            else f"cannot read the certificates in {folder}: {error.strerror}",
+            setting,
         ) from error
     if folder is not None and _file(folder, "ca.pem") is None:
-        raise ConfigurationError(f"there is no ca.pem in {folder}")
+        raise ConfigurationError(f"there is no ca.pem in {folder}", setting)
     return context
 
 
