@@ -220,6 +220,14 @@ def test_torn_aliases_stop_short_names_alone(tmp_path: Path) -> None:
         candidates(Name.parse("x"), torn)
 
 
+@pytest.mark.parametrize("alias", ["x", "y", "a.io/b:1", "a.io/B", "://", f"a.io/b@sha256:{'0' * 64}"])
+def test_an_alias_that_leads_to_no_repository_is_told(alias: str) -> None:
+    """It is the file's fault and not the caller's; one that leads to itself ends too (N10)."""
+    registries = Registries(source="/etc/r.conf", search=("a.io",), aliases={"x": alias, "y": "x"})
+    with pytest.raises(ConfigurationError, match=r'/etc/r\.conf: alias "x" does not lead to a repository'):
+        candidates(Name.parse("x:2"), registries)
+
+
 def test_a_search_registry_without_a_dot_is_told() -> None:
     """Skopeo takes the file; the tools would then ask docker.io for it, which nobody meant (N1)."""
     with pytest.raises(ConfigurationError, match="nodot"):

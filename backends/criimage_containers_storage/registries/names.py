@@ -9,7 +9,7 @@ import anyio.to_thread
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.reference import Name, shown
 from criimage_containers_storage.finishing import finish
-from criimage_containers_storage.registries.registries_conf import Registries
+from criimage_containers_storage.registries.registries_conf import Registries, alias_target
 
 if TYPE_CHECKING:
     from criimage.reference import Reference
@@ -28,7 +28,8 @@ def candidates(name: Name, registries: Registries, mode: str = "", *, pulling: b
         pulling: it is for a pull, so that the error says so in the words that clients know.
 
     Raises:
-        ConfigurationError: the aliases cannot be read, or a search registry is none.
+        ConfigurationError: the aliases cannot be read, the one of this name leads to no repository, or a search
+            registry is none.
         InvalidRequest: there is no registry for a short name (N9), or several where the mode allows one (N11).
     """
     if name.domain is not None:
@@ -41,7 +42,8 @@ def candidates(name: Name, registries: Registries, mode: str = "", *, pulling: b
         raise ConfigurationError(registries.aliases_fault)
     alias = registries.aliases.get(name.path)
     if alias:
-        target = Name.parse(alias)
+        # skopeo refuses a file with another one; where it could not be asked, an alias of itself would never end.
+        target = alias_target(name.path, alias, registries.source)
         found = Name(target.domain, target.path, name.tag, name.digest)
         return candidates(found, registries, mode, pulling=pulling)
     search = registries.search

@@ -8,6 +8,7 @@ for here; what it takes is read as its own reader takes it.
 from __future__ import annotations
 
 import codecs
+import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from criimage.reference import Reference
     from criimage_containers_storage.config_files import ConfigFiles
 
-__all__ = ["DEFAULT_HELPER", "Mirror", "Registries", "Registry", "read_registries"]
+__all__ = ["DEFAULT_HELPER", "Mirror", "Registries", "Registry", "alias_target", "read_registries"]
 
 DEFAULT_HELPER = "containers-auth.json"
 """What stands for the auth files among the credential helpers."""
@@ -219,13 +220,22 @@ def _remembered(file: Path) -> Mapping[str, str]:
         return {}
     aliases = _parse(file, content).aliases
     for short, full in aliases.items():
-        try:
-            target = Name.parse(full) if full else None
-        except InvalidRequest as error:
-            raise ConfigurationError(f"cannot use {file}: {error.text}") from error
-        if target is not None and (not target.domain or target.tag or target.digest):
-            raise ConfigurationError(f'cannot use {file}: alias "{short}" does not lead to a repository')
+        if full:
+            alias_target(short, full, str(file))
     return aliases
+
+
+def alias_target(short: str, full: str, source: str) -> Name:
+    """Return the repository that an alias leads to.
+
+    Raises:
+        ConfigurationError: it leads to none with its registry; the text names the file.
+    """
+    with contextlib.suppress(InvalidRequest):
+        target = Name.parse(full)
+        if target.domain and not (target.tag or target.digest):
+            return target
+    raise ConfigurationError(f'cannot use {source}: alias "{short}" does not lead to a repository')
 
 
 def _get(table: Any, key: str) -> Any:  # noqa: ANN401 - TOML can hold anything here
