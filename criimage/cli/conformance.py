@@ -13,7 +13,7 @@ import click
 
 from criimage.cli.connection import endpoint_option
 from criimage.cli.output import printable
-from criimage.conformance.behaviour import selected
+from criimage.conformance.behaviour import Need, selected
 from criimage.conformance.known import read_known
 from criimage.conformance.report.document import document
 from criimage.conformance.report.junit import junit
@@ -88,7 +88,7 @@ def conformance(
     )
     for file in (junit_file, html_file, json_file):
         _try_writing(file)
-    if hostile:
+    if hostile and any(Need.HOSTILE in one.needs for one in behaviours):
         click.echo("hostile input is sent: it may end the service", err=True)
 
     def tell(result: Result) -> None:

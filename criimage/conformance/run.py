@@ -36,6 +36,7 @@ _SILENCE_SECONDS = 15.0
 """How long a service that ended may take to be there again, started by whoever watches over it."""
 _RESTART_SECONDS = 60.0
 
+_TOLD_LIMIT = 300
 _TROUBLE = frozenset({Outcome.FAILED, Outcome.KNOWN, Outcome.SUITE_ERROR})
 
 _HELP = """the service cannot pull from the suite's registry at {host}: {error}
@@ -160,7 +161,9 @@ class _Runner:
         try:
             made = await trial.publish()
         except (OSError, HTTPException, RegistryError) as error:
-            raise CannotRun(_NO_PUSH.format(host=self._supply.host, error=error)) from error
+            # What is no registry answers with a page.
+            told = " ".join(str(error).split())[:_TOLD_LIMIT]
+            raise CannotRun(_NO_PUSH.format(host=self._supply.host, error=told)) from error
         self._published.append(made)
         try:
             await trial.client.pull(made.name)

@@ -30,6 +30,7 @@ from criimage.conformance.run import CannotRun, Plan, run
 from criimage.conformance.supply import PASSWORD
 from criimage.cri.runtime import v1
 from criimage.errors import ConfigurationError, OperationFailed
+from criimage.testing.scripted_registry import scripted_registry
 from documentation.pages import page as page_text
 from parts.serving import serving
 
@@ -298,6 +299,18 @@ async def test_a_registry_out_of_reach_is_told_with_help(tmp_path: Path) -> None
     async with serving(tmp_path, Elsewhere()) as server:
         with pytest.raises(CannotRun, match=r"(?s)registries\.conf.*containerd.*--registry"):
             await run(Plan(server.path, "here", selected((), ())))
+
+
+async def test_what_is_no_registry_is_told_in_a_line(tmp_path: Path) -> None:
+    """It answers with a page of HTML: the beginning of that, and what is wanted of a registry."""
+    async with serving(tmp_path, Sound()) as server:
+        with scripted_registry() as takes_nothing, pytest.raises(CannotRun) as refused:
+            await run(Plan(server.path, "here", selected((), ()), takes_nothing.address))
+
+    first, second = str(refused.value).splitlines()
+    assert first.startswith(f"the suite cannot push to the registry {takes_nothing.address}: POST /v2/")
+    assert len(first) < 400
+    assert second.startswith("It is spoken to in plain HTTP")
 
 
 @pytest.mark.parametrize(
