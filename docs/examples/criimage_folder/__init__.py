@@ -15,7 +15,7 @@ from criimage import foreign_json
 from criimage.backend import Problem
 from criimage.catalogue import find, matching, qualified
 from criimage.disk_usage import folder_usage
-from criimage.plugins import CONTRACT, Plugin
+from criimage.plugins import Plugin
 from criimage.reference import Reference
 from criimage.testing.oci import Blob
 from criimage.testing.remote import RemoteRegistry, read_image
@@ -162,4 +162,4 @@ async def open_folder(settings: Settings) -> AsyncIterator[FolderBackend]:
     yield backend
 
 
-plugin = Plugin("folder", CONTRACT, Settings, open_folder)
+plugin = Plugin("folder", contract=1, settings_model=Settings, open=open_folder)
