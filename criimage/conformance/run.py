@@ -32,6 +32,7 @@ _BEHAVIOUR_SECONDS = 90.0
 _CLEANUP_SECONDS = 120.0
 """Without one removal that succeeds."""
 _CLEANUP_CALLS = 8
+_TIDYING_SECONDS = 20.0
 _SILENCE_SECONDS = 15.0
 """How long a service that ended may take to be there again, started by whoever watches over it."""
 _RESTART_SECONDS = 60.0
@@ -110,6 +111,7 @@ async def run(plan: Plan, on_result: Callable[[Result], None] = lambda _result: 
                     if result.outcome in _TROUBLE and not await runner.answers():
                         silent_since = behaviour.number
                         break
+                    await runner.tidy_up()
             except asyncio.CancelledError:
                 interrupted = True
             finally:
@@ -142,6 +144,8 @@ class _Runner:
         self._has = Need.NOTHING
         self._lacks: dict[Need, str] = {}
         self._published: list[Published] = []
+        self._last: list[Published] = []
+        self._tidies = True
 
     async def prepare(self) -> None:
         """Find out what can be tried.
@@ -189,6 +193,7 @@ class _Runner:
 
     async def result(self, behaviour: Behaviour) -> Result:
         """Try one behaviour."""
+        self._last = []
         missing = [text for need, text in self._lacks.items() if need & behaviour.needs]
         if missing:
             return Result(behaviour, Outcome.NOT_APPLICABLE, missing[0])
@@ -199,6 +204,7 @@ class _Runner:
             outcome, text = await self._tried(behaviour, trial)
         finally:
             self._published += trial.published
+            self._last = trial.published
         outcome, text = self._judged(behaviour, outcome, text)
         seconds = time.monotonic() - begun
         if self._supply.scripted:
@@ -266,13 +272,24 @@ class _Runner:
                 raise RuntimeError(f"the restart command ended with {process.returncode}")
             await self._until_it_answers()
 
+    async def tidy_up(self) -> None:
+        """Remove what the last behaviour pulled: a node's disk is not filled, and lists do not become long.
+
+        Where a service does not remove, that is left to the end: it must not take time after each.
+        """
+        if self._tidies and await self._remove(self._last, _TIDYING_SECONDS):
+            self._tidies = False
+
     async def clean_up(self, seconds: float) -> tuple[str, ...]:
-        """Remove what this run pulled; return what could not be removed, and what nobody came to try.
+        """Remove what this run pulled and what came back; return what could not be removed, or was not tried.
 
         Args:
             seconds: without one removal that succeeds.
         """
-        left = dict.fromkeys(_names(self._published))
+        return await self._remove(self._published, seconds)
+
+    async def _remove(self, published: Iterable[Published], seconds: float) -> tuple[str, ...]:
+        left = dict.fromkeys(_names(published))
         names = iter(tuple(left))
         # As long as it goes on: a slow service has hundreds of images to remove.
         limit = asyncio.timeout(seconds)

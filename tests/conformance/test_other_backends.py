@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 EXEMPLARY = {
     "containers-storage": "containers-storage: exemplary, 20 of 20 rules",
     "docker": "docker: exemplary, 20 of 20 rules; known differences: S21, D9, D10; without STOPS_PULLS",
+    "docker-containerd-store": "docker: exemplary, 20 of 20 rules; known differences: S21",
     "cri": "cri: exemplary, 20 of 20 rules; known differences: S21",
 }
 

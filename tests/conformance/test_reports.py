@@ -196,6 +196,21 @@ async def test_nothing_is_left_and_others_stay(tmp_path: Path) -> None:
         assert await backend.images() == ()
 
 
+async def test_what_was_pulled_is_removed_after_each(tmp_path: Path) -> None:
+    """A behaviour finds at most the run's first image there; lists do not become longer and longer."""
+    backend, seen = Sound(), []
+
+    async def pulls(t: Trial) -> None:
+        seen.append(len(await backend.images()))
+        await t.pulled()
+        await t.pulled()
+
+    async with serving(tmp_path, backend) as server:
+        await run(Plan(server.path, "here", tuple(behaviour(f"L{number}", pulls) for number in (1, 2, 3))))
+
+    assert seen == [1, 1, 1]
+
+
 async def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
     """A service that keeps an image, whatever it says: its names are told, and the exit code is 2."""
 
