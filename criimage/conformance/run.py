@@ -133,7 +133,10 @@ async def _server(channel: Channel, plan: Plan) -> tuple[str, bool]:
         is_ours = False
     else:
         is_ours = True
-    return f"{version.runtime_name} {version.runtime_version}".strip(), is_ours
+    answers = f"{version.runtime_name} {version.runtime_version}".strip()
+    if is_ours and version.runtime_name != "criimage":
+        answers = f"criimage in front of {answers}"
+    return answers, is_ours
 
 
 class _Runner:
