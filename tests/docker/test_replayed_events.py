@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from criimage.errors import InvalidRequest, OperationFailed
 from parts.docker_backend import docker_backend, following, listed, status
 from parts.replayed_engine import Replay, Stream, replayed
 from parts.serving import until
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from criimage.errors import CriimageError
     from criimage_docker.backend import DockerBackend
 
 ID = "sha256:" + "ab" * 32
@@ -150,3 +152,21 @@ async def test_few_digits_are_looked_up_in_the_list(tmp_path: Path, digits: str,
     assert found is not None
     assert str(found.image.id) == ID
     assert (by_digits in engine.asked) is asks
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "told"),
+    [
+        ("invalid reference format: must be lowercase", InvalidRequest, "cannot read the name: invalid reference"),
+        ("input/output error", OperationFailed, "cannot inspect the image: input/output error"),
+    ],
+)
+async def test_an_engine_that_does_not_tell_is_not_taken_for_absence(
+    tmp_path: Path, words: str, error: type[CriimageError], told: str
+) -> None:
+    """S6: only its own "no such image" is that; whatever else it says is passed on with what it was asked."""
+    async with followed(tmp_path) as (engine, _, backend):
+        engine.answers = {**engine.answers, "GET /v1.51/images/REG/new:1/json": (500, {"message": words})}
+
+        with pytest.raises(error, match=told):
+            await status(backend, "REG/new:1")

@@ -10,7 +10,14 @@ import pytest
 from grpclib.const import Status
 
 from criimage.server import hardening, listener
-from criimage.server.limits import EARNED_BY_ANSWER, FRAME_OVERHEAD, ConnectionLimits, LimitReached, SharedLimits
+from criimage.server.limits import (
+    EARNED_BY_ANSWER,
+    FRAME_OVERHEAD,
+    REFILL_PART,
+    ConnectionLimits,
+    LimitReached,
+    SharedLimits,
+)
 from criimage.server.listener import connection_limit
 from criimage.settings import LimitSettings
 from parts.raw_client import framed, grpc_headers, raw_client
@@ -354,6 +361,30 @@ def test_allowances_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
         connection.received(piece * allowed)
         with pytest.raises(LimitReached):
             connection.received(piece)
+
+
+@pytest.mark.parametrize("piece", [frame(6, 0, 0, b"12345678"), frame(3, 0, 1, b"\0\0\0\x08")], ids=["pings", "resets"])
+def test_allowances_come_back_in_proportion(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
+    """Half of the time for all of it brings half of it back, however long nothing came before."""
+    now = 1000.0
+    monkeypatch.setattr("criimage.server.limits.time.monotonic", lambda: now)
+    _, connection = counted(frames=100, resets=100)
+    now += 1_000_000.0
+    connection.received(piece * 100)
+    now += REFILL_PART / 2
+    connection.received(piece * 50)
+    with pytest.raises(LimitReached):
+        connection.received(piece)
+
+
+@pytest.mark.parametrize("end", [frame(0, 1, 1), frame(1, 5, 1, b"h"), frame(3, 0, 1, b"\0\0\0\x08")])
+def test_a_request_is_complete_however_it_ends(end: bytes) -> None:
+    """With its data, with trailers, or with a reset: it is held no longer."""
+    shared, connection = counted()
+    connection.received(frame(1, 4, 1, b"h") + frame(0, 0, 1, b"d" * 50))
+    assert (connection.requests, connection.bytes) == (1, 50 + FRAME_OVERHEAD)
+    connection.received(end)
+    assert (connection.requests, connection.bytes, shared.requests, shared.bytes) == (0, 0, 0, 0)
 
 
 def test_allowances_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
