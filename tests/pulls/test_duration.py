@@ -62,6 +62,22 @@ def test_what_is_none(text: object) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("5", "has no unit"),
+        (5, "has no unit"),
+        (1.5, "has no unit"),
+        (True, "not a duration"),
+        ("5x", "not a duration"),
+    ],
+)
+def test_a_number_alone_is_told_apart(text: object, told: str) -> None:
+    """What is missing is said: the unit, of a number; all of it, of anything else."""
+    with pytest.raises(ValueError, match=told):
+        parse_duration(text)
+
+
 @given(st.integers(0, 10**9))
 def test_a_text_says_the_same(milliseconds: int) -> None:
     """To the millisecond, and in the settings' own serialisation too."""
