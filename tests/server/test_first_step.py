@@ -52,6 +52,7 @@ async def test_what_ends_at_once_needs_no_task() -> None:
     assert one.ended
     assert one.result == "done"
     assert not steps.possible  # this test is a task itself
+    assert await one == "done"  # for a call that has one all the same
     steps.close()
 
 
