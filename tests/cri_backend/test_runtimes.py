@@ -399,6 +399,23 @@ async def test_a_runtime_that_is_down_or_hangs_is_told(socket: Path) -> None:
         assert len(await backend.images()) == 1
 
 
+async def test_a_runtime_is_looked_at_when_it_is_another(socket: Path) -> None:
+    """Whether it has an image service is asked once, again when another answers, always of one without a name."""
+    async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
+        for count in (1, 1):
+            assert await backend.check() == ()
+            assert len(runtime.server.called("ImageFsInfo")) == count
+        runtime.name = "cri-o"
+        for count in (2, 2):
+            assert await backend.check() == ()
+            assert len(runtime.server.called("ImageFsInfo")) == count
+        for version in ("v1", "v1alpha2"):
+            runtime.server.on(f"/runtime.{version}.RuntimeService/Version", refusing("not now"))
+        for count in (3, 4):
+            assert await backend.check() == ()
+            assert len(runtime.server.called("ImageFsInfo")) == count
+
+
 async def test_a_runtime_without_an_image_service_is_a_problem(socket: Path) -> None:
     """As containerd with its CRI plugin off."""
     async with written_runtime(socket, versions=()), cri_backend(f"unix://{socket}") as backend:
