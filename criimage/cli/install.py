@@ -68,7 +68,8 @@ def install(before: tuple[str, ...], unit_dir: Path | None, prefix: Path, root: 
     record = Record.read(places, dry_run=dry_run)
     _tell(record.install(_shipped(places, before)), dry_run=dry_run)
     if not dry_run:
-        click.echo("nothing was started: systemctl daemon-reload && systemctl enable --now criimage", err=True)
+        start = "systemctl daemon-reload && systemctl enable --now criimage"
+        click.echo(f"nothing was started; to start it: {start}", err=True)
 
 
 @click.command()
