@@ -5,37 +5,25 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import pwd
 import re
-import shutil
 import socket
 import stat
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage import problems
 from criimage.errors import ConfigurationError
-from criimage.lasting import lasting
-from criimage.metrics import NoMetrics
-from criimage.server.app import Assembly
 from criimage.server.server import Server
 from criimage.server.socket import BACKLOG, BoundSocket
-from criimage.server.socket_owner import owner_of
-from criimage.server.socket_watch import watch_socket
-from criimage.settings import LimitSettings, Settings, SocketSettings
-from criimage.testing.memory import MemoryBackend
-from criimage.work import Work
-from parts.missing import need_root
-from parts.raw_client import raw_client
-from parts.serving import serving, until
+from criimage.settings import LimitSettings
+from parts.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from grpclib.const import Status
@@ -328,34 +316,6 @@ def test_systemds_socket_is_taken_and_its_file_stays(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_socket_belongs_to_whom_it_is_given(tmp_path: Path) -> None:
-    """`[socket]`: owner and group of the socket and of a folder made for it, also when bound again; mode 0660."""
-    need_root()
-    path = tmp_path / "made" / "c.sock"
-    owner = owner_of(SocketSettings(owner="nobody", group="12345"))
-    nobody = pwd.getpwnam("nobody").pw_uid
-    with BoundSocket.open(f"unix://{path}", owner) as bound:
-        for made in (path, path.parent):
-            assert (made.stat().st_uid, made.stat().st_gid) == (nobody, 12345)
-        path.unlink()
-        before = bound.check()
-        assert before is not None
-        before.close()
-        assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o777) == (nobody, 12345, 0o660)
-    with BoundSocket.open(f"unix://{path}") as bound:
-        assert path.stat().st_uid == os.getuid()
-
-
-def test_owners_that_are_not_there_are_told() -> None:
-    """A name or a number that cannot be is told with its key."""
-    for text in ("no-such-user", "4294967295", "0" * 11 + "4294967295", "a\0b"):
-        with pytest.raises(ConfigurationError) as owner:
-            owner_of(SocketSettings(owner=text))
-        with pytest.raises(ConfigurationError) as group:
-            owner_of(SocketSettings(group=text))
-        assert (owner.value.setting, group.value.setting) == (("socket", "owner"), ("socket", "group"))
-
-
 def test_systemds_socket_is_taken_for_its_own_path(tmp_path: Path) -> None:
     """One unit does with and without a socket unit: what was passed is taken for the path that `listen` names."""
     path = tmp_path / "c.sock"
@@ -414,93 +374,6 @@ async def test_a_burst_of_clients_waits_in_the_queue(tmp_path: Path) -> None:
 
 
 VERSION = "/runtime.v1.RuntimeService/Version"
-
-
-@pytest.fixture
-def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The socket is looked at all the time."""
-    monkeypatch.setattr("criimage.server.socket_watch.LOOK_SECONDS", 0.01)
-
-
-@asynccontextmanager
-async def watched(folder: Path) -> AsyncIterator[tuple[Path, BoundSocket, Assembly]]:
-    """A server whose socket is watched."""
-    path = folder / "run" / "c.sock"
-    bound = await asyncio.to_thread(BoundSocket.open, f"unix://{path}")
-    async with Work() as work:
-        assembly = Assembly(MemoryBackend(), work, Settings(), lambda _: NoMetrics(), {})
-        assembly.server.start(bound.socket)
-        async with lasting(lambda: watch_socket(bound, assembly.server), "socket"):
-            yield path, bound, assembly
-        await assembly.stop()
-    problems.over("socket")
-    await asyncio.to_thread(bound.close)
-
-
-async def told(text: str) -> None:
-    """Wait until the standing problem says so."""
-    await until(lambda: "socket" in problems.standing() and text in problems.standing()["socket"].text)
-
-
-@pytest.mark.usefixtures("looks_at_once")
-@pytest.mark.parametrize("gone", ["file", "file and lock", "folder"])
-async def test_a_socket_that_was_deleted_is_bound_again(tmp_path: Path, gone: str) -> None:
-    """New clients find it, those connected notice nothing, no problem stands, and the lock is held as before."""
-    async with watched(tmp_path) as (path, _, _), raw_client(path) as connected:
-        await asyncio.to_thread(_delete, path, gone)
-        # There is a moment between its file and its listening.
-        await until(lambda: _listens(path))
-        async with raw_client(path) as fresh:
-            assert (await fresh.call(VERSION)).status == 0
-        assert (await connected.call(VERSION)).status == 0
-        assert stat.S_IMODE(path.stat().st_mode) == 0o660
-        with pytest.raises(ConfigurationError, match="in use by another criimage, which holds"):
-            await asyncio.to_thread(BoundSocket.open, f"unix://{path}")
-        assert "socket" not in problems.standing()
-    assert not path.exists()
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
-
-
-def _delete(path: Path, gone: str) -> None:
-    if gone == "folder":
-        shutil.rmtree(path.parent)
-        return
-    path.unlink()
-    if gone == "file and lock":
-        path.with_name("c.sock.lock").unlink()
-
-
-async def test_a_path_that_somebody_else_took_is_left_to_them_and_told(tmp_path: Path) -> None:
-    """Another criimage's socket and lock stay as they are, at our end too; Status tells meanwhile."""
-    async with watched(tmp_path) as (path, _, _), raw_client(path) as connected:
-        await asyncio.to_thread(_delete, path, "folder")
-        await asyncio.to_thread(path.parent.mkdir)
-        theirs = await asyncio.to_thread(BoundSocket.open, f"unix://{path}")
-        await told("another file is at")
-        status = await connected.call("/runtime.v1.RuntimeService/Status")
-        assert b"another file is at" in bytes(status.data)
-        assert b"ServiceNotReady" in bytes(status.data)
-        health = await connected.call("/grpc.health.v1.Health/Check")
-        assert health.messages == [b"\x08\x02"]
-        await asyncio.to_thread(path.unlink)
-        await told("in use by another criimage, which holds")
-        await asyncio.to_thread(theirs.close)
-
-
-async def test_systemds_socket_is_only_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`fd://`: whoever made it binds it again."""
-    path = tmp_path / "c.sock"
-    with await asyncio.to_thread(listener, path) as passed:
-        monkeypatch.setattr("criimage.server.socket._passed_socket", lambda: passed)
-        bound = await asyncio.to_thread(BoundSocket.open, "fd://")
-        assert await asyncio.to_thread(bound.check) is None
-        await asyncio.to_thread(path.unlink)
-        with pytest.raises(ConfigurationError, match="that systemd passed is gone"):
-            await asyncio.to_thread(bound.check)
 
 
 @pytest.mark.parametrize("what", ["lock", "folder"])
