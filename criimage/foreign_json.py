@@ -7,6 +7,7 @@ read by Go: no NaN, no Infinity, no half of a surrogate pair.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -178,6 +179,7 @@ def _refuse_many(text: str, bounds: Bounds) -> None:
         raise ValueError(f"more than {bounds.members} values")
 
 
+@functools.lru_cache(maxsize=8)
 def _decoder(bounds: Bounds) -> json.JSONDecoder:
     def integer(digits: str) -> int:
         if len(digits) > bounds.digits:
@@ -200,9 +202,30 @@ def _no_constant(name: str) -> Any:  # noqa: ANN401 - never returns
 
 
 def _finished(found: object, text: str, bounds: Bounds) -> object:
-    if text.count("[") + text.count("{") > bounds.depth or text.count(",") > bounds.members // 2:
+    # Numbers were looked at as they were read.
+    if text.count(",") > bounds.members // 2:
         check(found, bounds)
-    return _repaired(found) if _HALF_PAIR.search(text) else found
+    elif text.count("[") + text.count("{") > bounds.depth:
+        _check_depth(found, bounds)
+    # The two looks are as fast as memory; the search takes longer than the reading.
+    odd = "\\u" in text or not text.isascii()
+    return _repaired(found) if odd and _HALF_PAIR.search(text) else found
+
+
+def _check_depth(value: object, bounds: Bounds) -> None:
+    """Look at what the reader has made, of dicts and lists, thousands of values at a time."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(bounds.depth):
+        if not level:
+            return
+        level = [
+            each
+            for outer in level
+            for each in (outer.values() if type(outer) is dict else outer)
+            if type(each) is dict or type(each) is list
+        ]
+    if level:
+        raise ValueError(_too_deep(bounds))
 
 
 def _repaired(value: object) -> object:

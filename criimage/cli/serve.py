@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from criimage.cli.options import layers_from, settings_options
+from criimage.heap import pause_collector
 
 __all__ = ["serve"]
 
@@ -16,6 +17,7 @@ __all__ = ["serve"]
 @settings_options
 def serve(**options: Any) -> None:  # noqa: ANN401 - click's own
     """Serve CRI's ImageService until SIGTERM; SIGHUP reads the settings again."""
+    pause_collector()
     reread = layers_from(**options)
     layers = reread()
     # structlog loads rich wherever it is installed, for tracebacks that nobody wants here: time at the start, and

@@ -16,10 +16,12 @@ from containers_storage.opened import texts, until
 from containers_storage.written_store import WrittenStore
 from containers_storage.written_store import digest as digest_of
 from criimage import errors
-from criimage_containers_storage.store import reader
+from criimage.foreign_json import BOUNDS
+from criimage_containers_storage.store import images, reader
 from criimage_containers_storage.store.in_use import read_in_use
 from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.records import big_data_file
+from criimage_containers_storage.store.snapshot import parse_names_cached
 from criimage_containers_storage.store.storage_conf import Layout
 from criimage_containers_storage.store.usage import UsageMeter
 
@@ -32,7 +34,7 @@ LAYER = {"id": TOP, "diff-digest": "sha256:" + "d" * 64, "diff-size": 5000}
 
 def fails(monkeypatch: pytest.MonkeyPatch, file: str, number: int) -> None:
     """Lets each reading of a file of that name fail, until undone."""
-    real = Path.read_bytes
+    real, content = Path.read_bytes, images._content
 
     def read(path: Path) -> bytes:
         if path.name == file:
@@ -40,6 +42,9 @@ def fails(monkeypatch: pytest.MonkeyPatch, file: str, number: int) -> None:
         return real(path)
 
     monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(
+        images, "_content", lambda folder, name: read(folder / name) if name == file else content(folder, name)
+    )
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO])
@@ -243,3 +248,25 @@ def test_what_is_hidden_is_told(tmp_path: Path) -> None:
     written.write()
     hidden: dict[str, ImageRecord] = asyncio.run(Store(written.layout).snapshot()).hidden
     assert set(hidden) == {identity}
+
+
+async def test_a_store_may_be_larger_than_what_strangers_write(tmp_path: Path) -> None:
+    """Ten thousand images are 16 MB of records; nobody but the node's own tools writes them."""
+    written = WrittenStore(tmp_path)
+    for number in range(20):
+        written.add(f"a.io/x:{number}")
+        written.records[-1]["metadata"] = json.dumps({"more": "x" * 1_000_000})
+    written.write()
+    assert (written.images_folder / "images.json").stat().st_size > BOUNDS.size
+    assert len((await Store(written.layout).snapshot()).images) == 20
+
+
+def test_names_of_a_large_store_are_read_once() -> None:
+    """A cache that is smaller than the store forgets each name before it is asked for again."""
+    names = [(f"a.io/x:{number}",) for number in range(20_000)]
+    for each in names:
+        parse_names_cached(each)
+    before = parse_names_cached.cache_info()
+    for each in names:
+        parse_names_cached(each)
+    assert parse_names_cached.cache_info().misses == before.misses

@@ -65,7 +65,7 @@ def read_facts(folder: Path, record: ImageRecord) -> Facts:
     canonical = record.manifest_digest
     if not canonical:
         raise FileNotFoundError(errno.ENOENT, "no manifest is recorded")
-    manifest = parse_object((folder / "manifest").read_bytes())
+    manifest = parse_object(_content(folder, "manifest"))
     described = manifest.get("config")
     config_digest = str(described.get("digest", "")) if isinstance(described, dict) else ""
     config = _config(folder, manifest, config_digest)
@@ -91,13 +91,19 @@ def bare_facts(folder: Path, record: ImageRecord, fault: str, *, unread: bool = 
 
 def _config(folder: Path, manifest: dict[str, Any], config_digest: str) -> dict[str, Any]:
     if config_digest:
-        return parse_object((folder / big_data_file(config_digest)).read_bytes())
+        return parse_object(_content(folder, big_data_file(config_digest)))
     # Schema 1 carries its config as text in the history, the newest first (S14).
     history = manifest.get("history")
     if manifest.get("schemaVersion") != 1 or not isinstance(history, list) or not history:
         raise ValueError("the manifest names no config")
     newest = history[0]
     return parse_object(str(newest.get("v1Compatibility", "") if isinstance(newest, dict) else "").encode())
+
+
+def _content(folder: Path, name: str) -> bytes:
+    # Twice for each image of a store: pathlib would take as long as the kernel does.
+    with open(f"{folder}/{name}", "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read()
 
 
 def _ordered(folder: Path, digests: list[str], canonical: str) -> list[str]:
@@ -110,7 +116,7 @@ def _ordered(folder: Path, digests: list[str], canonical: str) -> list[str]:
 
 def _lists(folder: Path, digest: str, canonical: str) -> bool:
     try:
-        index = parse_object((folder / big_data_file(f"manifest-{digest}")).read_bytes())
+        index = parse_object(_content(folder, big_data_file(f"manifest-{digest}")))
     except (OSError, ValueError):
         return False
     listed = index.get("manifests")
@@ -182,7 +188,7 @@ def verbose_info(folder: Path, record: ImageRecord, facts: Facts) -> dict[str, s
     Nothing if the files are gone or damaged by now.
     """
     try:
-        config = _config(folder, parse_object((folder / "manifest").read_bytes()), facts.config_digest)
+        config = _config(folder, parse_object(_content(folder, "manifest")), facts.config_digest)
         run = config.get("config")
         labels = _texts(run.get("Labels")) if isinstance(run, dict) else {}
         document: dict[str, object] = {"labels": labels} if labels else {}

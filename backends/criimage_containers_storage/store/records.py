@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from criimage.foreign_json import parse
+from criimage.foreign_json import Bounds, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,6 +35,9 @@ __all__ = [
     "read_raw",
     "whole_chains",
 ]
+
+_BOUNDS = Bounds(size=2**28, members=2**24)
+"""Of a store's own files: a record takes 1.6 kB and thirty values, so that is a hundred thousand images."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
@@ -126,7 +129,7 @@ def read_raw(file: Path, *, whole: bool = False) -> list[dict[str, Any]]:
         return []
     if not data.strip():
         return []
-    found = parse(data)
+    found = parse(data, _BOUNDS)
     if found is None:
         return []
     if not isinstance(found, list):

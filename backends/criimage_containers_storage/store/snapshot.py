@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Layers", "Root", "Snapshot", "Stored", "StoredRecord", "assemble"]
 
+_NAMES_KEPT = 2**16
+"""More than a store has images: with fewer, each reading would forget what the next one needs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -170,7 +173,7 @@ def assemble(
     return Snapshot(images, by_id, sorted(by_id), _names(by_id), layers.by_id, total, hidden)
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=_NAMES_KEPT)
 def parse_names_cached(names: tuple[str, ...]) -> tuple[Reference, ...]:
     """Read stored names; most are the same at every reading."""
     return tuple(dict.fromkeys(parse_names(names)))
