@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
@@ -52,12 +53,16 @@ class Listener:
 
     Args:
         listening: non-blocking; stays the caller's to close.
-        admit: whether there is room for one more connection; may make some.
-        protocol: makes the protocol of each connection that is admitted.
+        admit: whether there is room for one more connection, beside so many that have been admitted and are about to
+            begin; may make some.
+        protocol: makes the protocol of each connection that is admitted, which calls what it gets when it begins.
     """
 
     def __init__(
-        self, listening: socket.socket, admit: Callable[[], bool], protocol: Callable[[], asyncio.Protocol]
+        self,
+        listening: socket.socket,
+        admit: Callable[[int], bool],
+        protocol: Callable[[Callable[[], None]], asyncio.Protocol],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listening = listening
@@ -65,6 +70,8 @@ class Listener:
         self._protocol = protocol
         self._farewells = _Farewells(self._loop)
         self._beginning: set[asyncio.Task[object]] = set()
+        # A burst is accepted in one go, before any of it is a connection.
+        self._coming: set[socket.socket] = set()
         self._resuming: asyncio.TimerHandle | None = None
         self._resume()
 
@@ -95,10 +102,11 @@ class Listener:
 
     def _begin(self, connected: socket.socket) -> None:
         connected.setblocking(False)
-        if not self._admit():
+        if not self._admit(len(self._coming)):
             _log.warning("a connection was refused: there are too many")
             self._farewells.begin(connected, _TOO_MANY)
             return
+        self._coming.add(connected)
         task = self._loop.create_task(self._connect(connected))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -106,10 +114,13 @@ class Listener:
     async def _connect(self, connected: socket.socket) -> None:
         # Here, so that all that this connection brings about has it in its context.
         current_peer.set(peer_of(connected))
+        begun = partial(self._coming.discard, connected)
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connected)
+            await self._loop.connect_accepted_socket(lambda: self._protocol(begun), connected)
         except OSError:
             connected.close()  # the client has gone already
+        finally:
+            begun()
 
 
 class _Farewells:

@@ -39,18 +39,21 @@ IDLE_SECONDS = 10.0
 
 
 class _Connection(HardenedProtocol):
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, begun: Callable[[], None] | None = None) -> None:
         elsewhere = None if server.elsewhere is None else server.elsewhere()
         settings, steps = server.limits.settings, server.first_steps()
         self.calls = ConnectionCalls(server.methods, server.observer, settings, elsewhere, steps)
         super().__init__(self.calls, server.limits)
         self.calls.limits = self.limits
         self._server = server
+        self._begun = begun
         self.peer = current_peer.get()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.reads = Reads(self.connection, self.calls, self.limits, self.the_long_way, self.window_opened)
+        if self._begun is not None:
+            self._begun()
         self._server.welcome(self)
         if self._server.stopping:
             self.calls.refuse_new()
@@ -102,7 +105,7 @@ class Server:
         """
         if self._listener is not None:
             self._listener.close()
-        self._listener = Listener(listening, self._admit, lambda: _Connection(self))
+        self._listener = Listener(listening, self._admit, lambda begun: _Connection(self, begun))
 
     def let_in(self, access: Access) -> None:
         """Answer the calls of these users from now on; whoever is connected stays, and so do the calls under way."""
@@ -122,9 +125,9 @@ class Server:
         else:
             _log.debug("connected", **who)
 
-    def _admit(self) -> bool:
+    def _admit(self, coming: int) -> bool:
         limit = connection_limit(self.limits.settings.connections)
-        if len(self.connections) < limit:
+        if len(self.connections) + coming < limit:
             return True
         # Whoever may make no calls gives way, and else whoever holds a connection and asks nothing: its client connects
         # again when it needs one.

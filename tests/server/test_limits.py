@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -197,6 +198,36 @@ async def test_16_mib_in_and_64_mib_out_pass(tmp_path: Path, monkeypatch: pytest
         assert (await client.call("/runtime.v1.RuntimeService/Status")).status == 0
 
 
+async def test_connections_that_come_at_once_have_the_same_cap(tmp_path: Path) -> None:
+    """A burst is accepted before any of it has begun: those that are about to count as well."""
+    async with serving(tmp_path, limits={"connections": 3}) as running:
+        burst = []
+        for _ in range(40):
+            # Without the loop: all of them wait in the queue when the server looks.
+            one = socket.socket(socket.AF_UNIX)
+            one.connect(str(running.path))
+            one.settimeout(10)
+            burst.append(one)
+        refused = [one for one in burst if await asyncio.to_thread(_says_too_many, one)]
+        assert len(burst) - len(refused) == len(running.server.connections) == 3
+        for one in burst:
+            one.close()
+        await until(lambda: not running.server.connections)
+        # What was counted for those that began is given back.
+        async with (
+            raw_client(running.path) as first,
+            raw_client(running.path) as second,
+            raw_client(running.path) as third,
+        ):
+            assert [(await each.call(VERSION)).status for each in (first, second, third)] == [0] * 3
+
+
+def _says_too_many(one: socket.socket) -> bool:
+    """Whether what comes first is the end of the connection and its reason."""
+    said = one.recv(2**16)
+    return b"too many connections" in said
+
+
 async def test_connections_have_a_cap_that_idle_ones_make_room_under(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +309,7 @@ async def test_without_descriptors_connected_clients_are_served(
         one_more = await _socket_before_the_limit(running.path)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
-            running.server._listener._admit = lambda: True  # type: ignore[union-attr]
+            running.server._listener._admit = lambda _coming: True  # type: ignore[union-attr]
             one_more.connect(str(running.path))
             await until(lambda: any("no connection can be accepted" in event["event"] for event in events))
             for _ in range(100):
