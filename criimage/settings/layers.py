@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pathlib
 from collections.abc import Mapping
@@ -200,7 +201,7 @@ def _files(config: pathlib.Path | None) -> list[pathlib.Path]:
 
 def _read(path: pathlib.Path) -> tuple[Table, str]:
     # `--config <(...)` names a pipe.
-    content = read(path, pipe=True)
+    content = read(path, pipe=True).removeprefix(codecs.BOM_UTF8)
     try:
         return parse_toml(content), content.decode()
     except ValueError as error:

@@ -139,6 +139,15 @@ def test_bad_toml_names_file_and_line(config: Path, text: str, place: str) -> No
     assert place in fault(config)
 
 
+def test_a_mark_of_byte_order_is_no_fault(config: Path) -> None:
+    """Some editors begin a file with one, which nobody sees; what is wrong behind it still has its line."""
+    config.write_bytes(b'\xef\xbb\xbfbackend = "memory"\r\n')
+    assert read_layers(config, environment={}).settings().backend == "memory"
+
+    config.write_bytes(b'\xef\xbb\xbfbackend = "memory"\r\nbakend = 1\r\n')
+    assert fault(config).startswith(f"{config}, line 2: bakend: ")
+
+
 def test_a_file_that_is_no_text_is_an_error(config: Path) -> None:
     """TOML is UTF-8; anything else is told with the file's name."""
     config.write_bytes(b'backend = "\xff"\n')
