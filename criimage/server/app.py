@@ -47,7 +47,7 @@ from criimage.tracing_otlp import open_traces
 from criimage.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from criimage.backend import Backend
@@ -114,10 +114,12 @@ class Assembly:
         self.pinning = SandboxPin(settings, lambda pins: self.images.repin(pins))
         pins, image_ref = self.pinning.pins(settings), ImageRef(settings.image_ref)
         self.images = ImageService(backend, self.pulls, self.removals, pins, image_ref)
-        methods = [*self.images.methods(), *RuntimeService(readiness, __version__, shown).methods()]
+        self._runtime_service = RuntimeService(readiness, __version__, shown)
+        self._status_service = StatusService(readiness, backend_name, runtime, shown)
+        methods = [*self.images.methods(), *self._runtime_service.methods()]
         methods += PullService(self.pulls, self._stopping).methods()
         methods += RemovalService(self.removals).methods()
-        methods += StatusService(readiness, backend_name, runtime, shown).methods()
+        methods += self._status_service.methods()
         services = sorted({method.service for method in methods})
         methods += HealthService(readiness, services, self._stopping).methods()
         methods += ReflectionService(services).methods()
@@ -138,6 +140,11 @@ class Assembly:
             observer = TracedCalls(observer, traces)
         self.server = Server(methods, observer, settings.limits, elsewhere)
         self._work = work
+
+    def show(self, settings: Mapping[str, Any]) -> None:
+        """Show these effective settings, without secrets, from now on."""
+        self._runtime_service.show(settings)
+        self._status_service.show(settings)
 
     def connections(self) -> int:
         """Return how many clients are connected."""

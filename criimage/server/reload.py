@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from criimage.server.app import Assembly
     from criimage.settings import Layers, Settings
 
-__all__ = ["LIVE", "Reload", "differences", "in_force"]
+__all__ = ["LIVE", "Reload", "differences", "in_force", "in_force_after"]
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +43,15 @@ def in_force(settings: Settings, backend: str, backend_settings: Any) -> dict[st
     # pydantic's SecretStr dumps as asterisks in JSON mode, so a backend's secrets stay its own.
     shown = settings.model_dump(mode="json", exclude={"backends"})
     return {**shown, "backends": {backend: backend_settings.model_dump(mode="json")}}
+
+
+def in_force_after(started_with: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in force after a reload: what counts at once as it was read, all else as at the start."""
+    found = dict(started_with)
+    for key in LIVE:
+        table, _, name = key.partition(".")
+        found[table] = {**found[table], name: read[table][name]} if name else read[table]
+    return found
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -116,6 +125,7 @@ class Reload:
         changed = [key for key in differences(self._last, shown) if key.startswith(LIVE)]
         waiting = [key for key in differences(self._started_with, shown) if not key.startswith(LIVE)]
         self._last = shown
+        self._assembly.show(in_force_after(self._started_with, shown))
         status = "settings reloaded" + (f"; a restart is needed for {', '.join(waiting[:3])}" if waiting else "")
         systemd.reloaded(status)
         level = _log.warning if waiting else _log.info

@@ -36,6 +36,10 @@ class RuntimeService:
     def __init__(self, readiness: Readiness, version: str, config: Mapping[str, object]) -> None:
         self._readiness = readiness
         self._versions = {api: _version(version, api) for api in ("v1", "v1alpha2")}
+        self.show(config)
+
+    def show(self, config: Mapping[str, object]) -> None:
+        """Show other settings from now on."""
         self._config = json.dumps(config)
 
     def methods(self) -> list[Method]:

@@ -34,7 +34,11 @@ class StatusService:
         self._readiness = readiness
         self._backend = backend
         self._runtime = "" if runtime is None else str(runtime)
-        self._shown = json.dumps(shown)
+        self.show(shown)
+
+    def show(self, settings: Mapping[str, object]) -> None:
+        """Show other settings from now on."""
+        self._shown = json.dumps(settings)
 
     def methods(self) -> list[Method]:
         """Return the one method."""

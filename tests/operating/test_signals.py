@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from criimage import wire
 from criimage.cli import main
+from criimage.cri.criimage.v1 import GetStatusResponse
+from criimage.cri.runtime.v1 import StatusResponse
 from operating.staged import installed, staged_server
+from parts.raw_client import raw_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,6 +222,50 @@ def test_status_says_what_is_wrong_and_ends_with_it() -> None:
     assert found["serving"] is False
     assert found["problems"] == [{"source": "backend", "text": "no disk", "remedy": "do something"}]
     assert found["settings"]["backend"] == "staged"
+
+
+def test_the_settings_in_force_are_told_after_a_reload_too(until: Until) -> None:
+    """A verbose Status and our own show what counts: what a reload has changed, and what waits for a restart as it was.
+
+    On both versions of Status; the limits of a registry come and go with their table.
+    """
+    with staged_server() as server:
+
+        def told() -> list[dict[str, Any]]:
+            return asyncio.run(_settings_told(server.socket))
+
+        (before, *others) = told()
+        assert others == [before, before]
+        server.config.write_text(
+            'backend = "staged"\npinned_images = ["pause*"]\n[pulls]\nmax_parallel = 3\n'
+            '[pulls.registry."a.io"]\nmax_parallel = 1\n[limits]\nconnections = 77\n[log]\nlevel = "debug"\n'
+        )
+        server.reload()
+        until(lambda: "settings reloaded" in server.log_text())
+        (after, *others) = told()
+        assert others == [after, after]
+        assert after["pulls"]["registry"].keys() == {"a.io"}
+        expected = {
+            **before,
+            "pinned_images": ["pause*"],
+            "pulls": {**before["pulls"], "max_parallel": 3, "registry": after["pulls"]["registry"]},
+            "log": {**before["log"], "level": "debug"},
+        }
+        assert after == expected
+        server.config.write_text('backend = "staged"\n')
+        server.reload()
+        until(lambda: server.log_text().count("settings reloaded") == 2)
+        assert told() == [before] * 3
+
+
+async def _settings_told(path: Path) -> list[dict[str, Any]]:
+    async with raw_client(path) as client:
+        status = GetStatusResponse().parse(bytes((await client.call("/criimage.v1.StatusService/GetStatus")).data[5:]))
+        found = [status.settings]
+        for version in ("v1", "v1alpha2"):
+            answer = await client.call(f"/runtime.{version}.RuntimeService/Status", wire.varint_field(1, 1))
+            found.append(StatusResponse().parse(bytes(answer.data[5:])).info["config"])
+    return [json.loads(text) for text in found]
 
 
 def test_a_reload_names_what_changed_and_what_needs_a_restart(until: Until) -> None:
