@@ -14,14 +14,12 @@ import threading
 import time
 from collections import deque
 
-__all__ = ["LineQueue", "open_closed_descriptors"]
+__all__ = ["LineQueue"]
 
 LINES_LIMIT = 10_000
 BYTES_LIMIT = 8 * 2**20
 LINE_LIMIT = 64 * 2**10
 """Longest line in bytes; the rest is cut off."""
-
-_STANDARD = (0, 1, 2)
 
 
 class LineQueue(logging.Handler):
@@ -110,17 +108,3 @@ class LineQueue(logging.Handler):
             line = self.format(record).rstrip("\n")
             if self._written(f"{line}\n".encode()):
                 self._told = dropped
-
-
-def open_closed_descriptors() -> None:
-    """Open the null device as standard input, output or error where that is closed.
-
-    Otherwise the next file or socket would get that number, and whatever a library or a child prints would go into it.
-    """
-    for number in _STANDARD:
-        try:
-            os.fstat(number)
-        except OSError:
-            # The lowest free number is the one that is closed: those below have been looked at.
-            opened = os.open(os.devnull, os.O_RDWR)
-            os.set_inheritable(opened, True)

@@ -15,6 +15,7 @@ import click
 
 from criimage import __version__
 from criimage.errors import ConfigurationError
+from criimage.standard_descriptors import open_closed_descriptors
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -83,6 +84,7 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
         """Run the command; an output that cannot be written is one line, a reader that has gone is none."""
+        open_closed_descriptors()
         try:
             try:
                 return super().main(*args, **extra)

@@ -19,7 +19,6 @@ import structlog
 from criimage import __version__, logs, metrics, plugins, tracing
 from criimage.heap import keep_level, settle
 from criimage.lasting import lasting
-from criimage.log_queue import open_closed_descriptors
 from criimage.metrics.page import serve_metrics
 from criimage.pulls.sharing import Pulls
 from criimage.removals import Removals
@@ -241,12 +240,11 @@ def run(layers: Layers, reread: Callable[[], Layers]) -> None:
     """Run `serve` in an event loop of its own, after what concerns the whole process.
 
     Logs are set up, core dumps, which could hold secrets, are forbidden, as many descriptors as the machine gives are
-    taken, the standard ones are opened if they are closed, and no more memory is kept than is in use.
+    taken, and no more memory is kept than is in use.
 
     Raises:
         ConfigurationError: as `serve` does.
     """
-    open_closed_descriptors()
     keep_level()
     settings = layers.settings()
     logs.set_up(settings.log.level, settings.log.format)

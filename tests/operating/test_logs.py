@@ -315,12 +315,28 @@ async def _versions(place: Path, count: int) -> int:
     return len([answer for answer in answers if answer])
 
 
+_KEEPS_A_FILE = """
+import importlib.util, os, sys, sysconfig
+os.open(__file__, os.O_RDONLY)
+folder = os.path.join(sysconfig.get_paths()["stdlib"], "ctypes")
+spec = importlib.util.spec_from_file_location(
+    "ctypes", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+)
+sys.modules["ctypes"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["ctypes"])
+"""
+"""Stands before Python's ctypes, and keeps a file open as libffi does with its own since 3.5."""
+
+
 @pytest.mark.parametrize("closed", [(0, 1, 2), (2,), (0,)])
 def test_closed_descriptors_at_start_do_no_harm(tmp_path: Path, closed: tuple[int, ...]) -> None:
-    """`criimage serve 2>&-`: the numbers 0 to 2 are the null device then, not the socket or a store's file."""
+    """`criimage serve 2>&-`: 0 to 2 are the null device then, no socket, no store's and no library's file."""
     place = tmp_path / "s"
     shell = " ".join(f"{number}{'<' if number == 0 else '>'}&-" for number in closed)
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "ctypes.py").write_text(_KEEPS_A_FILE)
     with installed() as environment:
+        environment["PYTHONPATH"] = f"{tmp_path}/before:{environment['PYTHONPATH']}"
         command = f"exec {sys.executable} -m criimage serve --backend staged --listen unix://{place} {shell}"
         with subprocess.Popen(["/bin/sh", "-c", command], env=os.environ | environment) as process:
             while not place.exists():
