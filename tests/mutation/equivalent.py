@@ -38,6 +38,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "size, kind = read[place] << 16 | read[place + 1] << 8 | read[place + 2], read[place + 3]",
         "16 -> 17",
     ): "no frame of 64 KiB may come, and one that does goes the long way, where it is refused, by either size",
+    ("criimage/lasting.py", "FIRST_PAUSE = 1.0", "1.0 -> 2.0"): _SIZE,
     ("criimage/server/listener.py", "PAUSE_SECONDS = 1.0", "1.0 -> 2.0"): _SIZE,
     ("backends/criimage_docker/view/view.py", "self._next = None", "statement removed"): (
         "a listing that has not begun is ended by `close` alone, and nobody asks after that"
