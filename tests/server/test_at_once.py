@@ -207,6 +207,24 @@ def test_both_ways_are_the_same(
     asyncio.run(both())
 
 
+@pytest.mark.parametrize("increment", [1, 2**31 - 1 - 65_535, 2**31 - 65_535, 2**31 - 1])
+def test_a_window_at_its_edge(increment: int) -> None:
+    """A window may hold 2**31 - 1 and not one more, on both ways alike (RFC 9113, 6.9.1)."""
+    sender = Sender()
+    sender.call(VERSION, b"")
+    hello = bytes(sender.out)
+    sender.out.clear()
+    sender.frame(8, 0, 0, increment.to_bytes(4, "big"))
+    sender.call(STATUS, KNOWN)
+
+    async def both() -> None:
+        short, long = [await serve([hello, bytes(sender.out)], [0], 0, at_once=each) for each in (True, False)]
+        assert short.state == long.state
+        assert short.answers == long.answers
+
+    asyncio.run(both())
+
+
 def _as_grpcio(path: str, message: bytes, sender: Sender) -> None:
     """What grpcio writes for each call: updates of both windows stand between headers and data, and after them."""
     stream = sender.begin(path)
