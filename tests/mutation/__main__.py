@@ -126,9 +126,10 @@ def _known(known: Results, copied: Path, module: str, number: int) -> Tried | No
 
 
 def _are_sound(copied: Path, tests: tuple[str, ...], known: Results) -> bool:
-    """Whether they pass without any change; looked at once for each text of theirs."""
+    """Whether they pass without any change; looked at once for each text of theirs and each Python that runs them."""
     name = " ".join(tests)
-    texts = [file.read_text() for test in tests for file in sorted(_files(copied / "tests" / file_of(test)))]
+    texts = [sys.version, sys.prefix]
+    texts += [file.read_text() for test in tests for file in sorted(_files(copied / "tests" / file_of(test)))]
     digest = digest_of("".join(texts))
     before = known.of(name, digest, -1)
     if before is None:
