@@ -350,6 +350,18 @@ async def test_the_engines_familiar_names_are_complete(socket: Path) -> None:
         ]
 
 
+async def test_what_the_runtime_pins_is_pinned(socket: Path) -> None:
+    """The sandbox image as the runtime marks it, and no other: a kubelet never removes what is pinned."""
+    async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
+        pinned, other = (
+            an_image("containerd").encoded() + wire.varint_field(8, 1),
+            an_image("containerd", OTHER).encoded(),
+        )
+        answer = b"".join(wire.length_delimited(1, one) for one in (pinned, other))
+        runtime.server.on("/runtime.v1.ImageService/ListImages", Script(messages=(answer,)))
+        assert {image.id.hex: image.pinned for image in await backend.images()} == {ONE: True, OTHER: False}
+
+
 async def test_usage_fills_both_lists(socket: Path) -> None:
     """Containerd leaves the list for containers empty: then it is the images'."""
     async with written_runtime(socket), cri_backend(f"unix://{socket}") as backend:
