@@ -18,7 +18,7 @@ from criimage.channel.calls import CallError, GrpcCall, request_headers
 from criimage.channel.links import Links
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from pathlib import Path
     from types import TracebackType
 
@@ -109,7 +109,7 @@ class Channel:
     ) -> bytes:
         call = self._begin(method, seconds, metadata)
         try:
-            call.send_last(request)
+            call.send(request)
             reply = await call.receive()
             if reply is None:
                 raise CallError(Status.INTERNAL, "the server sent no reply")
@@ -135,7 +135,7 @@ class Channel:
         call = self._begin(method, seconds, metadata)
         end = _end(seconds)
         try:
-            call.send_last(request)
+            call.send(request)
             while True:
                 async with _until(end, seconds):
                     message = await call.receive()
@@ -144,37 +144,6 @@ class Channel:
                 yield message
         finally:
             call.cancel()
-
-    async def duplex(
-        self,
-        method: str,
-        requests: AsyncIterable[bytes],
-        *,
-        metadata: Iterable[tuple[str, str | bytes]] = (),
-    ) -> AsyncGenerator[bytes, None]:
-        """Call a method that takes a stream, and yield its messages; `requests` is read as the server takes them.
-
-        Closing the generator ends the call and stops reading `requests`. Raises as `unary` does; an error of `requests`
-        ends the call too and is raised here.
-        """
-        call = self._begin(method, None, metadata)
-
-        async def send_all() -> None:
-            async for request in requests:
-                await call.send(request)
-            call.end()
-
-        sending = asyncio.create_task(send_all(), name=f"requests of {method}")
-        sending.add_done_callback(lambda task: call.cancel() if task.cancelled() or task.exception() else None)
-        try:
-            while (message := await call.receive()) is not None:
-                yield message
-            if sending.done() and not sending.cancelled() and (error := sending.exception()):
-                raise error
-        finally:
-            call.cancel()
-            sending.cancel()
-            await asyncio.wait([sending])
 
     def _begin(self, method: str, seconds: float | None, metadata: Iterable[tuple[str, str | bytes]]) -> GrpcCall:
         return GrpcCall(self.links, request_headers(method, seconds, metadata), self._limit)

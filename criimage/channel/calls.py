@@ -12,7 +12,6 @@ from urllib.parse import unquote_to_bytes
 
 from grpclib.const import Status
 
-from criimage.channel.connection import STREAM_WINDOW
 from criimage.channel.events import CANCEL, ENHANCE_YOUR_CALM, REFUSED_STREAM
 
 if TYPE_CHECKING:
@@ -127,29 +126,14 @@ class GrpcCall:
         self._wanted = 5
         self._messages: deque[bytes] = deque()
         self._owed = 0
-        self._outstanding = 0
-        self._headed = False
         self._end: CallError | None = None
         self._over = False
         self._news = asyncio.Event()
-        self._room = asyncio.Event()
         self._exchange: Exchange = links.start(headers, self)
 
-    async def send(self, message: bytes, *, ended: bool = False) -> None:
-        """Send a message; waits while the server takes no more."""
-        self._outstanding += len(message) + 5
-        self._exchange.send(struct.pack(">BI", 0, len(message)) + message, ended=ended)
-        while self._outstanding > STREAM_WINDOW and not self._over:
-            self._room.clear()
-            await self._room.wait()
-
-    def send_last(self, message: bytes) -> None:
-        """Send the only message of a request, or the last one."""
+    def send(self, message: bytes) -> None:
+        """Send the only message of a request, as the server takes it."""
         self._exchange.send(struct.pack(">BI", 0, len(message)) + message, ended=True)
-
-    def end(self) -> None:
-        """Send nothing more."""
-        self._exchange.send(b"", ended=True)
 
     async def receive(self) -> bytes | None:
         """Return the next message, or None at the end.
@@ -216,9 +200,7 @@ class GrpcCall:
         self._news.set()
 
     def request_taken(self, size: int) -> None:
-        """Let more of the request go."""
-        self._outstanding -= size
-        self._room.set()
+        """Nothing waits for that: a request is one message."""
 
     def was_reset(self, code: int, text: str) -> None:
         """End with the status that gRPC has for the reset."""
@@ -239,4 +221,3 @@ class GrpcCall:
             self._over = True
             self._end = error
         self._news.set()
-        self._room.set()

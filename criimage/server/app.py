@@ -58,8 +58,6 @@ __all__ = ["Assembly", "run", "serve"]
 
 _log = structlog.get_logger(__name__)
 
-_PINS_LOGGED = 20
-
 GRACE = 1.0
 """Seconds that calls under way, and removals whose client has gone, get once the server stops; pulls are told at once.
 

@@ -96,10 +96,7 @@ _SUBJECTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], errors.Criimag
         (rf"{_ASKS}(?P<text>[A-Z][a-z]{{1,30}}(?:[ -][A-Za-z]{{1,30}}){{0,5}})\Z", _proxy),
         (rf"{_BEGIN}.{{0,400}}\b407 \(?Proxy Authentication Required", _proxy_login),
         (rf"{_ASKS}.{{0,200}}x509: certificate has expired or is not yet valid", _expired),
-        (
-            rf"{_ASKS}remote error: tls: (?:certificate required|bad certificate|unknown certificate)",
-            _client_certificate,
-        ),
+        (_WANTS_CERTIFICATE, _client_certificate),
         (rf'.{{0,100}}invalid policy in "(?P<file>[^"]{{1,1000}})": (?P<why>.{{1,{_LIMIT}}})', _policy),
         (rf"(?:Error )?[Ll]oading trust policy: (?P<file>)(?P<why>.{{1,{_LIMIT}}})", _policy),
     )
