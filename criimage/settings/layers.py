@@ -115,8 +115,10 @@ def _own_model(backend: InstalledBackend) -> type[BaseModel] | None:
     # Others' code is not run only because a key was misspelt.
     if backend.distribution != "criimage":
         return None
-    plugin = backend.entry_point.load()
-    return plugin.settings_model if isinstance(plugin, plugins.Plugin) else None
+    try:
+        return plugins.load(backend.name).settings_model
+    except ConfigurationError:
+        return None  # broken, which is not what is told here
 
 
 def _spelled(fault: Fault, *, as_variable: bool) -> str:
