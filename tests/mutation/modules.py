@@ -31,7 +31,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "criimage/server/hot": ("server/test_first_step.py", "server/test_at_once.py", "server/test_services.py"),
     "criimage/server/images.py": ("server/test_services.py",),
     "criimage/server/limits.py": ("server/test_limits.py",),
-    "criimage/server/listener.py": ("server/test_limits.py", "server/test_socket.py"),
+    "criimage/server/listener.py": ("server/test_listener.py", "server/test_socket.py"),
     "criimage/server/pull_service.py": ("pulls/test_wire.py",),
     "criimage/server/readiness.py": ("operating/test_readiness.py", "operating/test_systemd.py"),
     "criimage/server/relay": ("relay/test_relay.py", "relay"),
