@@ -163,6 +163,16 @@ def test_when_all_is_unpacked_silence_is_no_work() -> None:
     assert not tracker.unpacks
 
 
+def test_the_digest_that_the_registry_answered() -> None:
+    """Unknown until the engine tells it, at the end of the stream."""
+    tracker = Tracker(lambda progress: None, DownloadQueue().enter())
+    before = tracker.digest
+    for one in SEEN:
+        tracker.see(one)
+
+    assert (before, tracker.digest) == ("", "sha256:33")
+
+
 def test_layers_that_nobody_mentions() -> None:
     """P10: what the image has besides the layers that were fetched was here."""
     seen: list[PullProgress] = []
