@@ -291,3 +291,13 @@ async def test_no_digests_are_no_question() -> None:
     (found,) = await content.among(["sha256:a"])
     assert (found.digest, found.size) == ("sha256:a", 5)
     assert listing.asked == [wire.text_field(1, 'digest=="sha256:a"')]
+
+
+async def test_a_time_of_the_store_is_one_of_the_clock() -> None:
+    """Seconds and nanoseconds since the epoch, as one number: what a pull's beginning is compared with."""
+    times = [wire.varint_field(1, seconds) + wire.varint_field(2, nanos) for seconds, nanos in ((5, 7), (6, 8))]
+    info = wire.text_field(1, "sha256:a") + wire.varint_field(2, 5)
+    info += b"".join(wire.length_delimited(number, one) for number, one in enumerate(times, 3))
+    content = ContentService(Listing(wire.length_delimited(1, info)))  # type: ignore[arg-type]
+    (blob,) = await content.among(["sha256:a"])
+    assert (blob.size, blob.created, blob.updated) == (5, 5_000_000_007, 6_000_000_008)
