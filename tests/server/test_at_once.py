@@ -10,7 +10,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from parts.raw_client import framed
@@ -173,6 +173,7 @@ def _reads(data: bytes, cuts: set[int]) -> list[bytes]:
 
 
 @settings(max_examples=150, deadline=None)
+@example([("call", (STATUS, spec("example.com/a:1")), {}), ("table", 0), ("table", 0)], [True, False], [], [0], 0)
 @given(
     st.lists(_ACTS, max_size=16),
     st.lists(st.booleans(), min_size=1, max_size=5),
@@ -201,6 +202,9 @@ def test_both_ways_are_the_same(
         assert short.answers == long.answers
         assert short.observed == long.observed
         assert short.calls == long.calls
+        # Behind a call in one read there may be another table size for answers: the answer that comes later tells it.
+        untold = [way.state.pop("not told yet") for way in (short, long)]
+        assert untold[1] in ([], untold[0])
         assert short.state == long.state
         return short.at_once
 
