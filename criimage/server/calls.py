@@ -14,7 +14,7 @@ from h2.exceptions import ProtocolError
 from criimage.errors import CriimageError
 from criimage.server import hardening
 from criimage.server.call import Call, CallFailed
-from criimage.server.status import status_of
+from criimage.server.grpc_status import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -14,9 +14,9 @@ from criimage.credentials import Credentials
 from criimage.errors import InvalidRequest
 from criimage.pulls.running import PullKey
 from criimage.server import requests
+from criimage.server.grpc_status import status_of
 from criimage.server.method import unary
 from criimage.server.replies import ImageReplies
-from criimage.server.status import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
