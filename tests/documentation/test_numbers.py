@@ -7,7 +7,7 @@ import pytest
 from criimage import log_queue, peer
 from criimage.channel import links, watch
 from criimage.pulls import attempts, audit
-from criimage.server import app, call, listener, pull_service, replies, status
+from criimage.server import app, call, grpc_status, listener, pull_service, replies
 from criimage_containers_storage.pulling import process
 from criimage_docker.engine import bounded_response
 from documentation.pages import page
@@ -16,7 +16,7 @@ MIB, KIB = 2**20, 2**10
 WORDS = {1: "one", 4: "four", 8: "eight", 10: "ten"}
 
 STATED = [
-    ("reference/errors", f"one line of at most {status._BYTES_LIMIT} bytes"),
+    ("reference/errors", f"one line of at most {grpc_status._BYTES_LIMIT} bytes"),
     ("reference/errors", f"a message of more than {call.MESSAGE_LIMIT // MIB} MiB"),
     ("reference/wire", f"in messages of at most {replies.STREAM_BATCH}"),
     ("reference/wire", f"| request message | {call.MESSAGE_LIMIT // MIB} MiB |"),
