@@ -12,19 +12,20 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from criimage.errors import ConfigurationError
+from criimage.server.listener import SEND_BUFFER
 from criimage.server.server import Server
 from criimage.server.socket import BACKLOG, BoundSocket
 from criimage.settings import LimitSettings
-from parts.serving import serving
+from parts.serving import serving, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from grpclib.const import Status
 
@@ -387,3 +388,16 @@ def test_what_stands_in_the_way_is_named(tmp_path: Path, what: str) -> None:
     named = path.with_name("c.sock.lock") if what == "lock" else path.parent
     with pytest.raises(ConfigurationError, match=re.escape(f": {'its lock ' if what == 'lock' else ''}{named}: ")):
         BoundSocket.open(f"unix://{path}")
+
+
+async def test_the_kernel_takes_a_list_of_ten_thousand_images_at_once(tmp_path: Path) -> None:
+    """What it does not take would be copied; whoever may not ask for more gets what all may."""
+    allowed = int(Path("/proc/sys/net/core/wmem_max").read_text())  # noqa: ASYNC240
+    async with serving(tmp_path) as running:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(running.path))
+            await until(lambda: bool(running.server.connections))
+            (connection,) = running.server.connections
+            connected = connection.connection._transport.get_extra_info("socket")
+            size = connected.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert size in {2 * SEND_BUFFER, 2 * min(SEND_BUFFER, allowed)}
