@@ -14,7 +14,7 @@ from criimage.backend import Image, Problem, User
 from criimage.cri.runtime import v1
 from criimage.pins import Pins
 from criimage.reference import ImageID, Reference
-from criimage.server import health, replies
+from criimage.server import health, images, replies
 from criimage.server.grpc_status import STATUSES, status_of
 from criimage.server.replies import ImageReplies
 from criimage.testing.memory import RemoteImage
@@ -365,3 +365,17 @@ async def test_health_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             raw.cancel(answer)
             await raw.flush()
             await running.quiet()
+
+
+async def test_what_a_status_asks_for_is_read_once(tmp_path: Path) -> None:
+    """The same request is not read again, a long one is not kept, and a wrong one is wrong each time."""
+    asked = images._asked
+    asked.cache_clear()
+    known, wrong = spec("example.com/a:1"), spec("A B")
+    long = known + field(100, bytes(600))
+    async with serving(tmp_path) as running, raw_client(running.path) as client:
+        for request, code in ((known, StatusCode.OK), (wrong, StatusCode.INVALID_ARGUMENT), (long, StatusCode.OK)):
+            for _ in range(3):
+                answer = await client.call(STATUS, request)
+                assert answer.status == code.value[0]
+    assert (asked.cache_info().hits, asked.cache_info().currsize) == (2, 1)
