@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from criimage.server import hardening, replies
+from criimage.server import hardening, images, replies
 from criimage.server.hot import header_blocks, reads, rest
 from parts.two_ways import reply_by_h2
 
@@ -35,6 +35,7 @@ def _replied(h2: Any, stream: int, message: bytes, _: object) -> bool:  # noqa: 
 
 LEVERS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "blocks that mean the same again": lambda: patch.object(header_blocks, "_KEPT_SIZE", -1),
+    "what a status asks for read once": lambda: patch.object(images, "_SHORT", -1),
     "a status's bytes kept": lambda: patch.object(replies.ImageReplies, "status", _no_status),
     "requests with window updates": lambda: patch.object(reads, "rest_of", _none_with_updates),
     "frames of the connection without h2": lambda: patch.object(reads.Reads, "_of_connection", lambda *_: False),
