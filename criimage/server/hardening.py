@@ -18,7 +18,6 @@ the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade 
 10. an empty DATA frame inside a message ended it: grpclib takes it for the end, so it is passed over
 11. floods of cheap frames were taken in full: `criimage.server.limits` counts bytes before h2 sees them
 12. a frame that HTTP/2 forbids ended the connection without a word: `the_long_way` sends h2's GOAWAY
-13. each read took 256 KiB of memory, mostly for a hundred bytes: `_READ` is a quarter of it
 """
 
 from __future__ import annotations
@@ -60,8 +59,6 @@ _cut_off = SparingLog(__name__)
 CLOSED_STREAMS_REMEMBERED = 1_000
 _CONNECTION_WINDOW = 64 * 2**20
 _STREAM_WINDOW = 4 * 2**20
-_READ = 2**16
-"""Bytes of one read at most; more is left to the next one."""
 
 Headers = list[tuple[str, str]]
 
@@ -123,7 +120,6 @@ class HardenedProtocol(H2Protocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Set up HTTP/2 as grpclib does, then apply the cures."""
         super().connection_made(transport)
-        transport.max_size = _READ  # type: ignore[attr-defined]  # of asyncio's own transports
         h2 = self.connection._connection
         h2.__class__ = _Connection
         decoder = BlockDecoder()
