@@ -44,3 +44,17 @@ def test_twenty_threads_share_two_arenas() -> None:
     """And without it each gets one, up to eight a core: what they have freed was never given back (issue 8)."""
     assert _arenas("level") <= 2
     assert _arenas() > 2
+
+
+def test_garbage_is_looked_for_again_after_the_start() -> None:
+    """A service whose collector stayed paused would keep every circle of objects that it ever made."""
+    program = (
+        "import gc\n"
+        "from criimage.heap import pause_collector, settle\n"
+        "pause_collector()\n"
+        "paused = not gc.isenabled()\n"
+        "settle()\n"
+        "print(paused, gc.isenabled())\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.split() == ["True", "True"]
