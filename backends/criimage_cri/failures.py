@@ -14,7 +14,7 @@ from grpclib.const import Status
 
 from criimage import errors
 from criimage.disk_failures import disk_failure
-from criimage.foreign_text import keep_ends
+from criimage.foreign_text import keep_ends, without_chance
 from criimage.masking import NO_SECRETS, Secrets
 from criimage_cri.upstream import failure
 from criimage_cri.words import STORE, tidy
@@ -101,7 +101,7 @@ def pull_failure(error: CallError, reference: Reference, secrets: Secrets = NO_S
     if str(reference) not in text and reference.path not in text:
         text = f"{text}: {reference}"
     # Names may spell anything, `denied` too: they are taken out before the words are looked at.
-    plain = keep_ends(error.text)
+    plain = without_chance(keep_ends(error.text))
     for name in (str(reference), reference.repository, reference.path, f":{reference.tag}", f"/{reference.tag}"):
         plain = plain.replace(name, "…")
     for pattern, kind in _KINDS:

@@ -63,8 +63,6 @@ is one line for a cause, both versions say the same.
 
 """
 
-_PLAIN_HTTP = "http: server gave HTTP response to HTTPS client"
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -184,8 +182,6 @@ def anonymous(text: str, local: Store) -> str:
     text = text.replace(f"architecture {machine_architecture()}", "architecture amd64")
     text = text.replace(f'architecture "{machine_architecture()}"', 'architecture "amd64"')
     text = re.sub(r"on \S+:53", "on 192.0.2.1:53", text)
-    # Go says one or the other of the same fault, as the bytes happen to come.
-    text = text.replace("tls: first record does not look like a TLS handshake", _PLAIN_HTTP)
     return text.replace("|", r"\|")
 
 

@@ -68,6 +68,7 @@ TABLE: dict[str, Callable[[str], object]] = {
     "foreign_text.one_line": foreign_text.one_line,
     "foreign_text.readable": lambda text: foreign_text.readable(text, 400),
     "foreign_text.repaired": foreign_text.repaired,
+    "foreign_text.without_chance": foreign_text.without_chance,
     "foreign_text.without_html": foreign_text.without_html,
     "foreign_text.without_own_places": foreign_text.without_own_places,
     "foreign_text.without_paths": foreign_text.without_paths,

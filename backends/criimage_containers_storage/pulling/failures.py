@@ -14,7 +14,7 @@ import structlog
 
 from criimage import errors
 from criimage.foreign_json import parse
-from criimage.foreign_text import keep_end, keep_ends, readable, without_own_places
+from criimage.foreign_text import keep_end, keep_ends, readable, without_chance, without_own_places
 from criimage.masking import NO_SECRETS, Secrets
 from criimage_containers_storage.pulling.rate_limits import seconds_to_wait
 from criimage_containers_storage.pulling.subjects import subject_failure
@@ -215,11 +215,12 @@ def pull_failure(outcome: Outcome, name: str, *, secrets: Secrets = NO_SECRETS) 
 
 def _of_words(words: str, outcome: Outcome, name: str, secrets: Secrets) -> errors.CriimageError:
     # Masked before anything is cut out of it.
-    error = subject_failure(secrets.mask(words))
+    error = subject_failure(without_chance(secrets.mask(words)))
     if error is not None:
         return error.with_text(f"{readable(error.text, _LENGTH_LIMIT)}: {name}")
     # Without the milliseconds that skopeo counts between two reads, too: 503 of them are no answer of a registry.
-    plain = _NAMES.sub("…", _QUOTATION.sub(_without_quoted_name, without_own_places(keep_ends(words))))
+    plain = without_own_places(without_chance(keep_ends(words)))
+    plain = _NAMES.sub("…", _QUOTATION.sub(_without_quoted_name, plain))
     for pattern, kind, text in _PULL:
         if pattern.search(plain):
             if kind is errors.RateLimited:

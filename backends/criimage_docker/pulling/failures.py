@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from criimage import errors
 from criimage.disk_failures import disk_failure
-from criimage.foreign_text import keep_ends
+from criimage.foreign_text import keep_ends, without_chance
 from criimage.masking import NO_SECRETS, Secrets
 from criimage_docker.engine.words import STORE, tidy
 
@@ -111,7 +111,7 @@ def pull_failure(
     if code in _UNAVAILABLE_CODES:
         return errors.RegistryUnavailable(text)
     # Names may spell anything, `denied` too: they are taken out before the words are looked at.
-    plain = keep_ends(message, _WORDS_LIMIT)
+    plain = without_chance(keep_ends(message, _WORDS_LIMIT))
     for name in (str(reference), reference.repository, reference.path, f":{reference.tag}", f"/{reference.tag}"):
         plain = plain.replace(name, "…")
     for pattern, kind in _KINDS:
