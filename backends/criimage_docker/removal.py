@@ -137,8 +137,10 @@ class Remover:
             # the image away under a stopped container (R3, R7, R9). The last repository goes with the ID: then the
             # engine looks for users before it takes the names.
             for name in _all_but_the_last(image):
-                removed.append(name)
-                await self._deleted(name)
+                # A tag that has moved meanwhile is another image's, perhaps its only name: it would go with that.
+                if name.tag is None or await self._holder(name) == str(image.id):
+                    removed.append(name)
+                    await self._deleted(name)
             await self._deleted(image.id)
         except Refusal as refusal:
             if refusal.status == CONFLICT and _NAMED_AGAIN in refusal.message:
@@ -178,11 +180,22 @@ class Remover:
             if refusal.status != NOT_FOUND:
                 raise
 
+    async def _holder(self, name: Reference) -> str:
+        """Return the ID of the image that has a name now; empty if none has."""
+        try:
+            return str((await self._engine.inspect(name)).get("Id"))
+        except Refusal as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
+            return ""
+
     async def _restore(self, image: Image, removed: list[Reference]) -> None:
         for name in removed:
             if name.tag is not None:
                 try:
-                    await self._engine.tag(image.id, name)
+                    # Somebody may have pulled or built another image under it since: the engine would move it back.
+                    if not await self._holder(name):
+                        await self._engine.tag(image.id, name)
                 except (CriimageError, Refusal) as error:
                     _log.warning("a removed tag could not be restored", name=str(name), reason=str(error))
         self._view.changed()

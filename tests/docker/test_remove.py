@@ -14,6 +14,7 @@ from parts.docker_backend import docker_backend, pull, remove, status
 
 if TYPE_CHECKING:
     from criimage.backend import Image
+    from criimage.reference import ImageID
     from criimage_docker.backend import DockerBackend
     from parts.engine import Engine
     from parts.registry import Registry
@@ -134,6 +135,29 @@ async def test_a_container_that_comes_in_between(
         (left,) = await backend.images()
 
     assert left.tags == held.tags
+
+
+async def test_a_tag_that_moves_in_between(docker: Engine, hub: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R3, contract: pulled anew while the old image is removed, a tag's new image stays; it has no other name."""
+    async with docker_backend(docker.host) as backend:
+        held = await an_image_with_many_names(backend, docker, hub, "moved")
+        moved, ask = held.tags[0], backend._engine.containers_of
+        newer = hub.push(image(layer({"newer": b"1"})), "moved/newer")
+
+        async def ask_and_move(found: ImageID) -> list[str]:
+            users = await ask(found)
+            await asyncio.to_thread(docker.pull, newer.removesuffix(":latest"), "latest")
+            await asyncio.to_thread(docker.tag, newer, moved.repository, moved.tag)
+            await asyncio.to_thread(docker.delete, newer)
+            return users
+
+        monkeypatch.setattr(backend._engine, "containers_of", ask_and_move)
+        await remove(backend, str(held.id))
+        backend._view.changed()
+        (left,) = await backend.images()
+
+    assert left.id != held.id
+    assert left.tags == (moved,)
 
 
 async def test_many_at_once(docker: Engine, hub: Registry) -> None:

@@ -26,9 +26,10 @@ BUILT = "sha256:" + "ba" * 32
 HERE = "reg.example/lib/busybox"
 ELSEWHERE = "other.example/busybox"
 DIGEST = "sha256:" + "cd" * 32
+TAGS = [f"{HERE}:1", f"{HERE}:2", f"{ELSEWHERE}:3"]
 IMAGE = {
     "Id": ID,
-    "RepoTags": [f"{HERE}:1", f"{HERE}:2", f"{ELSEWHERE}:3"],
+    "RepoTags": TAGS,
     "RepoDigests": [f"{HERE}@{DIGEST}"],
     "Size": 5,
 }
@@ -47,9 +48,11 @@ async def engine(tmp_path: Path) -> AsyncIterator[Replay]:
         INSPECT: (200, IMAGE),
         f"POST /v1.51/images/{ID}/tag": (201, b""),
     }
-    for name in (*IMAGE["RepoTags"], *IMAGE["RepoDigests"], ID):  # type: ignore[misc]
+    for name in (*TAGS, *IMAGE["RepoDigests"], ID):  # type: ignore[misc]
         answers[DELETE + str(name)] = (200, [])
+    answers |= {inspect_of(name): (200, IMAGE) for name in TAGS}
     async with replayed(tmp_path, answers) as replay:
+        replay.ends = {DELETE + name: inspect_of(name) for name in TAGS}
         yield replay
 
 
@@ -57,6 +60,10 @@ async def engine(tmp_path: Path) -> AsyncIterator[Replay]:
 async def backend(engine: Replay, tmp_path: Path) -> AsyncIterator[DockerBackend]:
     async with docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as opened:
         yield opened
+
+
+def inspect_of(name: str) -> str:
+    return f"GET /v1.51/images/{name}/json"
 
 
 def deleted(engine: Replay) -> list[str]:
@@ -99,6 +106,23 @@ async def test_a_removal_that_is_stopped_gives_the_tags_back(engine: Replay, bac
     with pytest.raises(asyncio.CancelledError):
         await removing
     assert given_back(engine) == 2
+
+
+async def test_a_tag_that_another_image_got_meanwhile_is_not_taken_back(
+    engine: Replay, backend: DockerBackend
+) -> None:
+    """A pull under a removed tag came before the removal failed: the tag stays with what was pulled."""
+    hangs = Stream()
+    engine.answers = {**engine.answers, DELETE + ID: (200, hangs)}
+    removing = asyncio.create_task(remove(backend, ID))
+    await until(lambda: hangs.begun)
+    moved, *_ = deleted(engine)
+    engine.answers = {**engine.answers, inspect_of(moved): (200, IMAGE | {"Id": BUILT})}
+    removing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await removing
+    assert given_back(engine) == 1
 
 
 async def test_tags_of_one_repository_go_with_the_id(engine: Replay, backend: DockerBackend) -> None:

@@ -57,12 +57,14 @@ class Replay:
 
     Attributes:
         answers: status and body by method and path; a body that is neither bytes nor a stream is sent as JSON.
+        ends: what has no answer any more once something else has been asked, by that.
         asked: what came.
         headers: what came with each of them, names in small letters.
     """
 
     def __init__(self, answers: Mapping[str, tuple[int, object]], api: str, date: str) -> None:
         self.answers, self.asked = answers, list[str]()
+        self.ends: Mapping[str, str] = {}
         self.headers = list[dict[str, str]]()
         self._always = [f"Api-Version: {api}", *([f"Date: {date}"] if date else [])]
 
@@ -78,6 +80,8 @@ class Replay:
                 self.asked.append(asked)
                 gone = (200, b"OK") if target == "/_ping" else (404, {"message": "gone"})
                 code, body = self.answers.get(asked, gone)
+                if asked in self.ends:
+                    self.answers = {key: answer for key, answer in self.answers.items() if key != self.ends[asked]}
                 kind = "text/plain" if target == "/_ping" else "application/json; charset=utf-8"
                 lines = [f"HTTP/1.1 {code} X", f"Content-Type: {kind}", *self._always]
                 if isinstance(body, Stream):
