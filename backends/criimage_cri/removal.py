@@ -65,11 +65,14 @@ class Remover:
         """Return why the runtime refused, where it did: another's removal may have been the reason."""
         refused = await self._ask(str(image.id))
         for name in (*image.tags, *image.digests):
-            if await self._view.with_id(image.id) is None:
+            found = await self._view.with_id(image.id)
+            if found is None:
                 return None
             if refused is not None:
                 break
-            refused = await self._ask(str(name))
+            # A tag that has moved meanwhile is another image's, which would go with it.
+            if name in (*found.image.tags, *found.image.digests):
+                refused = await self._ask(str(name))
         return refused
 
     async def _ask(self, name: str) -> OperationFailed | None:

@@ -20,7 +20,7 @@ from criimage.errors import (
     RegistryUnavailable,
 )
 from criimage.reference import Lookup, Name
-from criimage.testing.scripted_runtime import Script
+from criimage.testing.scripted_runtime import Script, ServedCall
 from parts.cri_backend import cri_backend, listed, pull, remove, status
 from parts.serving import until
 
@@ -118,6 +118,24 @@ async def test_a_runtime_that_takes_one_name_a_call_is_called_again(socket: Path
         runtime.forgets = True
         await remove(backend, "reg.example/a:1")
         assert runtime.images == []
+
+
+async def test_a_tag_that_moves_to_another_image_meanwhile_stays_there(socket: Path) -> None:
+    """Asked for name by name, the runtime would remove whatever image has the name by then."""
+    async with written_runtime(socket, "somebody") as runtime, cri_backend(f"unix://{socket}") as backend:
+        first, newer = an_image("somebody"), Stored(spelled("somebody", OTHER), ["reg.example/a:2"])
+        runtime.images = [first]
+        runtime.forgets = True
+
+        async def remove_and_move(call: ServedCall) -> None:
+            await runtime._remove(call)
+            if "reg.example/a:2" in first.tags:
+                first.tags.remove("reg.example/a:2")
+                runtime.images.append(newer)
+
+        runtime.server.on("/runtime.v1.ImageService/RemoveImage", remove_and_move)
+        await remove(backend, f"sha256:{ONE}")
+        assert runtime.images == [newer]
 
 
 async def test_a_runtime_that_keeps_the_image_is_no_ok(socket: Path) -> None:

@@ -108,9 +108,7 @@ async def test_a_removal_that_is_stopped_gives_the_tags_back(engine: Replay, bac
     assert given_back(engine) == 2
 
 
-async def test_a_tag_that_another_image_got_meanwhile_is_not_taken_back(
-    engine: Replay, backend: DockerBackend
-) -> None:
+async def test_a_tag_that_another_image_got_meanwhile_is_not_taken_back(engine: Replay, backend: DockerBackend) -> None:
     """A pull under a removed tag came before the removal failed: the tag stays with what was pulled."""
     hangs = Stream()
     engine.answers = {**engine.answers, DELETE + ID: (200, hangs)}
