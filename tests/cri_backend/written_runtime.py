@@ -145,7 +145,8 @@ class WrittenRuntime:
                 image.tags.pop()
             elif not (by_name and self.deaf_to_names):
                 self.images.remove(image)
-        await call.finish(text="")
+        await call.send(b"")
+        await call.finish()
 
     async def _usage(self, call: ServedCall) -> None:
         place = wire.length_delimited(2, wire.text_field(1, "/"))

@@ -147,7 +147,7 @@ async def test_a_tag_that_moves_in_between(docker: Engine, hub: Registry, monkey
         async def ask_and_move(found: ImageID) -> list[str]:
             users = await ask(found)
             await asyncio.to_thread(docker.pull, newer.removesuffix(":latest"), "latest")
-            await asyncio.to_thread(docker.tag, newer, moved.repository, moved.tag)
+            await asyncio.to_thread(docker.tag, newer, moved.repository, moved.tag or "")
             await asyncio.to_thread(docker.delete, newer)
             return users
 
