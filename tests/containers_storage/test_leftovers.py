@@ -19,19 +19,21 @@ from criimage_containers_storage.pulling import journal as journal_module
 from criimage_containers_storage.pulling import leftovers
 from criimage_containers_storage.pulling.changes import StoreChanges
 from criimage_containers_storage.pulling.journal import Journal
+from criimage_containers_storage.pulling.process import Outcome
 from criimage_containers_storage.store.access import StoreAccess
 from criimage_containers_storage.store.storage_conf import Layout
 from parts.child import child
 from parts.criimage_process import criimage, store_config
-from parts.store import Store, store
+from parts.store import Store, store, unmount_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from criimage.reference import ImageID
-    from criimage_containers_storage.pulling.process import Outcome
+    from criimage_containers_storage.pulling.journal import Entry
     from criimage_containers_storage.pulling.skopeo import Skopeo
+    from criimage_containers_storage.store.records import LayerRecord
 
 
 LAYERS = [noise_layer(100_000, seed=number) for number in range(3)]
@@ -92,6 +94,31 @@ async def test_without_a_retry_they_are_given_back(driver: str) -> None:
             await asyncio.sleep(0.3)
             assert len(await under_test.backend.images()) == 2
             assert layers_of(local) == 4
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("each_skopeo", "soon")
+async def test_layers_on_those_of_a_read_only_store_are_given_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one go, where others stand in a store that is not ours; that one stays as it is (T14, L12)."""
+    tries = []
+    give_back = leftovers.Leftovers._give_back
+
+    async def counted(self: leftovers.Leftovers, entry: Entry, chain: list[LayerRecord]) -> bool:
+        tries.append(chain)
+        return await give_back(self, entry, chain)
+
+    monkeypatch.setattr(leftovers.Leftovers, "_give_back", counted)
+    with scripted_registry() as hub, store() as shared, store() as local, halted(hub) as name:
+        await asyncio.to_thread(shared.pull, hub.put(image(LAYERS[0]), "base", "1"))
+        unmount_below(shared.folder)
+        there = shared.layers()
+        async with opened(local, options=[f"overlay.imagestore={shared.root}"]) as under_test:
+            await cancelled_with_two_layers(under_test.pull(name), local, 1)
+            await asyncio.to_thread(until, lambda: tries and layers_of(local) == 0)
+            await asyncio.to_thread(until, lambda: not list(local.root.glob("criimage/*/*")))
+            assert len(await under_test.backend.images()) == 1
+        assert len(tries) == 1
+        assert shared.layers() == there
 
 
 async def cancelled_with_two_layers(pull: object, local: Store, count: int = 2) -> None:
@@ -212,6 +239,32 @@ class DeafSkopeo:
         self.asked += 1
         await asyncio.Event().wait()
         raise AssertionError
+
+
+class IdleSkopeo(DeafSkopeo):
+    """Says that it has done what it was asked, and does nothing."""
+
+    async def store_folder(self, _folder: Path, _identity: ImageID) -> Outcome:
+        """OK."""
+        self.asked += 1
+        return Outcome(0, b"", "")
+
+
+async def test_what_the_tools_do_not_give_back_is_not_tried_for_ever(tmp_path: Path) -> None:
+    """Layers that are still there after all went well are told and left: pulls wait for each try (issue 8)."""
+    written = WrittenStore(tmp_path / "root")
+    written.write()
+    access, skopeo = StoreAccess(0.05), IdleSkopeo()
+    journal = Journal(written.layout)
+    entry = journal.begin(tmp_path)
+    written.layers.append({"id": "l" * 64, "diff-digest": DIGEST, "compressed-diff-digest": DIGEST, "diff-size": 1})
+    written.write()
+    entry.lines.write_text(f"Copying blob {DIGEST}\n")
+    idle = cast("Skopeo", skopeo)
+    changes = StoreChanges(written.layout, {}, idle, access)
+    await leftovers.Leftovers(written.layout, idle, changes, access, journal).after(entry, at_once=True)
+    assert skopeo.asked == 1
+    assert journal.ended() == []
 
 
 async def test_a_hung_tool_does_not_end_giving_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

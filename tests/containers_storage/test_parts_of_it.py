@@ -326,3 +326,7 @@ def test_only_what_nothing_uses_is_given_back() -> None:
     assert unused_chains(alone, set(), {"b"}, {"base"}) == []
     assert unused_chains(alone, {"base"}, {"b"}, {"base"}) == [[alone["base"], alone["left"]]]
     assert unused_chains(alone | {"two": one("left")}, set(), {"b"}, {"base"}) == []
+    # On a layer of a read-only store, which stays; on one that nobody knows it would become another layer.
+    over = {"left": one("base")}
+    assert unused_chains(over, set(), {"b"}, set(), {"base": one(blob="other")}) == [[one(blob="other"), over["left"]]]
+    assert unused_chains(over, set(), {"b"}, set()) == []

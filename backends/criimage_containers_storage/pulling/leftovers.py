@@ -19,6 +19,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -30,7 +31,7 @@ from criimage_containers_storage.finishing import finish, settled
 from criimage_containers_storage.pulling.failures import last_words, tidy
 from criimage_containers_storage.pulling.orphans import end_orphans
 from criimage_containers_storage.store.busy import lock_use, other_tools
-from criimage_containers_storage.store.in_use import read_in_use
+from criimage_containers_storage.store.in_use import read_in_use, read_only_layers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -196,10 +197,16 @@ class Leftovers:
         before = await anyio.to_thread.run_sync(entry.before, "layers")
         if not blobs or before is None:
             return True
+        below = await anyio.to_thread.run_sync(read_only_layers, self._layout)
+        given_back: list[list[LayerRecord]] = []
         for _ in range(_CHAINS):
             users = await self._users()
             counted_on = await anyio.to_thread.run_sync(self._journal.running_blobs)
-            chains = unused_chains(users.layers, users.top_layers, blobs, before)
+            chains = unused_chains(users.layers, users.top_layers, blobs, before, below)
+            if any(chain in given_back for chain in chains):
+                # Whatever keeps it, the same again would only unpack it again.
+                _log.warning("layers of a failed pull are left in the store: the tools do not give them back")
+                return True
             free = [chain for chain in chains if not counted_on & {layer.blob_digest for layer in chain}]
             if not chains:
                 return True
@@ -208,6 +215,7 @@ class Leftovers:
             # Half of it would leave an image that nobody asked for, so a cancel waits for this chain, but for no other.
             if not await finish(self._give_back(entry, free[0])):
                 return False
+            given_back.append(free[0])
         return False
 
     async def _give_back(self, entry: Entry, chain: list[LayerRecord]) -> bool:
@@ -257,31 +265,39 @@ def _own_record(entry: Entry, users: InUse) -> str:
 
 
 def unused_chains(
-    layers: Mapping[str, LayerRecord], used: Collection[str], blobs: Collection[str], before: Collection[str]
+    layers: Mapping[str, LayerRecord],
+    used: Collection[str],
+    blobs: Collection[str],
+    before: Collection[str],
+    below: Mapping[str, LayerRecord] = MappingProxyType({}),
 ) -> list[list[LayerRecord]]:
     """Return, for each unused layer that has none above it, the layers from the lowest up to it.
 
-    A chain whose removal would take a layer that is not ours is left out.
+    A chain whose removal would take a layer that is not ours is left out, and so is one whose lowest layer is not
+    known: an image of the rest would be made of other layers.
 
     Args:
-        layers: by ID.
+        layers: of the writable store, by ID.
         used: the uppermost layers of images and containers.
         blobs: digests of compressed layers that a copy has touched; a layer that came as another one is not its own.
         before: the layers that were there before the copy.
+        below: layers of read-only stores, on which others may stand.
     """
-    held = _held(layers, used)
+    held = _held(layers, used).union(below.keys() - layers.keys())
     parents = {layer.parent for layer in layers.values()}
+    known = {**below, **layers}
     found = []
     for tip in layers:
         if tip in used or tip in parents:
             continue
         path = [tip]
-        while layers[path[-1]].parent in layers and len(path) < len(layers):
-            path.append(layers[path[-1]].parent)
-        chain = [layers[name] for name in path]
+        while known[path[-1]].parent in known and len(path) < len(known):
+            path.append(known[path[-1]].parent)
+        chain = [known[name] for name in path]
         freed = path[: next((number for number, name in enumerate(path) if name in held), len(path))]
-        ours = all(name not in before and layers[name].blob_digest in blobs for name in freed)
+        ours = all(name not in before and known[name].blob_digest in blobs for name in freed)
         whole = all(layer.diff_digest and layer.blob_digest and not layer.incomplete for layer in chain)
+        whole = whole and not chain[-1].parent
         if ours and whole:
             found.append(chain[::-1])
     return found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from criimage_containers_storage.store.records import ContainerRecord
     from criimage_containers_storage.store.storage_conf import Layout
 
-__all__ = ["InUse", "container_files", "layer_files", "read_in_use", "read_strictly"]
+__all__ = ["InUse", "container_files", "layer_files", "read_in_use", "read_only_layers", "read_strictly"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,18 @@ def read_in_use(layout: Layout) -> InUse:
         except ValueError as error:
             raise OperationFailed(f"cannot read {file}: {error}") from None
     return InUse(tuple(containers), (*first, *older), layers, tuple(older))
+
+
+def read_only_layers(layout: Layout) -> dict[str, LayerRecord]:
+    """Read the layers of the read-only stores, by ID. Blocks.
+
+    Raises:
+        OperationFailed: a file is there and cannot be read.
+    """
+    found: dict[str, LayerRecord] = {}
+    for root in reversed(layout.additional):
+        found |= read_layers(read_strictly(root / f"{layout.driver}-layers" / "layers.json"))
+    return found
 
 
 def read_strictly(file: Path, *, whole: bool = False) -> list[dict[str, Any]]:
