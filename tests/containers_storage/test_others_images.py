@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +22,6 @@ from criimage_containers_storage.store.storage_conf import Layout
 from parts.registry import registry
 from parts.store import Store as LocalStore
 from parts.store import store, unmount_below
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("each_skopeo")]
 
@@ -152,6 +149,32 @@ async def test_an_undo_takes_its_own_name_only(moment: int) -> None:
             other: {kept, name} if moment == 2 else {kept},
             **({refused.record.id: {f"{name}-new"}} if moment == 3 else {}),
         }
+
+
+def without_tools_for_names(folder: Path) -> None:
+    """Makes a folder for PATH with every program but those."""
+    for place in map(Path, os.environ["PATH"].split(os.pathsep)):
+        for program in place.glob("*"):
+            if program.name not in {"buildah", "containers-storage"} and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+
+
+async def test_without_a_tool_for_names_a_refused_image_goes_all_the_same(tmp_path: Path) -> None:
+    """Skopeo alone cannot give the name back: better no image under it than the refused one (S18, T16)."""
+    without_tools_for_names(tmp_path)
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        layout = Layout(local.root, local.run_root, local.driver)
+        reader, at = Store(layout), Reference.parse(name)
+        await asyncio.to_thread(local.pull, name)
+        before = (await reader.now()).by_name[at]
+        hub.push(REFUSED, "app", "1")
+        await asyncio.to_thread(local.pull, name)
+        refused = (await reader.now()).by_name[at]
+        environment = {**os.environ, "PATH": str(tmp_path)}
+        changes = StoreChanges(layout, environment, Skopeo(layout, environment), StoreAccess(1))
+        await changes.undo(at, refused, before, known=False)
+        assert local.images() == {before.record.id: ()}
 
 
 @pytest.mark.parametrize("how", ["image", "untag"])

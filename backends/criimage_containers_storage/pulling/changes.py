@@ -116,16 +116,26 @@ class StoreChanges:
             async with self._access.exclusive(), asyncio.timeout(_UNDO_SECONDS):
                 users = await self._users()
                 names = users.names(identity)
-                if name not in names:
-                    pass  # somebody has moved it since
-                elif before is not None and users.image(before.record.id) is not None:
-                    await self._storage("add-names", ["-n", name], before.record.id)
-                elif known or len(names) > 1:
-                    await self._drop_name(identity, name, names)
+                if name in names:  # else somebody has moved it since
+                    await self._take_back_name(name, identity, before, users, keep=known or len(names) > 1)
                 if not known and set((await self._users()).names(identity)) <= {name}:
                     await self.delete(identity)
         except (CriimageError, TimeoutError) as error:
             _log.warning("a refused image could not be taken back", image=name, error=str(error) or "the store is busy")
+
+    async def _take_back_name(
+        self, name: str, identity: str, before: Stored | None, users: InUse, *, keep: bool
+    ) -> None:
+        try:
+            if before is not None and users.image(before.record.id) is not None:
+                await self._storage("add-names", ["-n", name], before.record.id)
+            elif keep:
+                await self._drop_name(identity, name, users.names(identity))
+        except CriimageError as error:
+            if keep:
+                raise
+            # A name that is lost comes back with the next pull; refused content must not be found under it.
+            _log.warning("a name could not be given back to the image that had it", image=name, error=str(error))
 
     async def _drop_name(self, identity: str, name: str, names: list[str]) -> None:
         if len(names) > 1:
