@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SIZE_LIMIT", "UnreadableFile", "files_in", "is_there", "read", "read_if_there"]
+__all__ = ["SIZE_LIMIT", "UnreadableFile", "files_in", "is_there", "read", "read_if_there", "unfit_place"]
 
 SIZE_LIMIT = 16 * 1024 * 1024
 """Bytes of a file that is read whole."""
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_KERNELS_OWN = frozenset(
+    (
+        *("proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "selinuxfs", "pstore", "bpf"),
+        *("configfs", "efivarfs", "fusectl", "mqueue", "devpts", "binfmt_misc", "nsfs", "rpc_pipefs", "nfsd"),
+    )
+)
+"""Types of file system that show what the kernel has: nobody can put a file or a socket there."""
 _PIECE = 1024 * 1024
 
 
@@ -106,6 +113,38 @@ def files_in(folder: Path, suffix: str) -> tuple[Path, ...]:
         UnreadableFile: the folder or one of these files cannot be looked at.
     """
     return tuple(_files_in(folder, suffix))
+
+
+def unfit_place(path: Path) -> str:
+    """Return why nobody can make a file at `path`, whoever asks; the empty text if somebody may. Blocks for moments.
+
+    Nothing is made to find out. It goes by the file system of the deepest folder on the way that is there.
+    """
+    for place in (path, *path.parents):
+        try:
+            device = os.stat(place).st_dev  # noqa: PTH116 - see is_there
+            if os.statvfs(place).f_flag & os.ST_RDONLY:
+                return f"{place} is on a file system that is mounted read-only"
+        except OSError as error:
+            if error.errno in _ABSENT:
+                continue
+            return ""
+        kind = _file_system(device)
+        return f"{place} is on the file system {kind}, which is the kernel's own" if kind in _KERNELS_OWN else ""
+    return ""
+
+
+def _file_system(device: int) -> str:
+    """Return the type of the file system with this number, as `proc`; empty if it cannot be told."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:  # noqa: PTH123
+            for line in mounts:
+                before, _, after = line.partition(" - ")
+                if before.split()[2:3] == [f"{os.major(device)}:{os.minor(device)}"]:
+                    return after.split()[0]
+    except (OSError, IndexError):
+        pass
+    return ""
 
 
 def _files_in(folder: Path, suffix: str) -> Iterator[Path]:

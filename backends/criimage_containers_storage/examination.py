@@ -1,7 +1,7 @@
 """What `config check` finds out over and above `check`: which files are read, and whether skopeo works with all of it.
 
-skopeo copies a tiny image into a store in a folder of its own, made beside the real one and gone afterwards: same
-driver, same options, no network. The policy, the registries and the auth files are read by it as well.
+skopeo copies a tiny image into a store in a folder of its own, on the file system of the real one and gone afterwards:
+same driver, same options, no network. The policy, the registries and the auth files are read by it as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import anyio.to_thread
 
 from criimage.backend import Examination, Problem
 from criimage.errors import ConfigurationError, CriimageError
-from criimage.files import is_there, read_if_there
+from criimage.files import is_there, read_if_there, unfit_place
 from criimage.foreign_json import parse_object
 from criimage_containers_storage.config_files import alias_cache, policy_file, registries_files, storage_files
 from criimage_containers_storage.finishing import finish
@@ -53,6 +53,7 @@ _NAMESPACE_REMEDY = (
     "it needs a user namespace: allow them (user.max_user_namespaces, kernel.unprivileged_userns_clone, AppArmor), "
     "install uidmap, and give this user a range of IDs in /etc/subuid and /etc/subgid"
 )
+_STORE_REMEDY = "choose another driver or other options, in [backends.containers-storage] or in storage.conf"
 _NAME = "criimage.invalid/check:1"
 
 
@@ -104,16 +105,22 @@ class Examiner:
         return [Path(chosen)] if chosen else default_files(self.environment, uid=os.geteuid())
 
     def _places(self) -> Iterator[Problem]:
+        for place in dict.fromkeys((*self.layout.writable_roots, self.layout.run_root)):
+            if reason := unfit_place(place):
+                yield Problem(f"no store can be at {place}: {reason}", "set root and run_root")
         for key in _FOLDERS:
             place = getattr(self.settings, key)
             if place and not os.path.isdir(place):  # noqa: PTH112 - an unsearchable one is as good as none
                 yield Problem(f"{key} is {place}, which is no folder", f"make it, or leave {key} empty")
+        yield from self._of_auth_files()
         for place in self.layout.additional:
             if not (place / f"{self.layout.driver}-images").is_dir():
                 yield Problem(
                     f"the additional store {place} holds no {self.layout.driver} store",
                     "mount it, or take it out of additionalimagestores",
                 )
+
+    def _of_auth_files(self) -> Iterator[Problem]:
         for file in self._auth_files():
             try:
                 content = read_if_there(file)
@@ -141,9 +148,11 @@ class Examiner:
             return (Problem(f"cannot try out a store: {where}", "make it writable with some space, or set tmp_dir"),)
 
     def _place(self) -> Path:
-        # Where the store is, if that can be: what an overlay can do depends on the file system below it.
-        place = self.layout.root.parent
-        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        # Where the store is, if that can be: what a driver can do depends on the file system below it, and a store may
+        # have one of its own.
+        root = self.layout.root
+        place = root if os.path.ismount(root) else root.parent
+        if unfit_place(place) or not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
             place = Path(self.settings.tmp_dir or tempfile.gettempdir())
         return place
 
@@ -175,9 +184,7 @@ class Examiner:
             return (Problem(f"skopeo cannot unpack as this user: {said}", _NAMESPACE_REMEDY),)
         if said:
             where = f"driver {layout.driver}" + (f", options {' '.join(self.layout.options)}" if layout.options else "")
-            return (
-                Problem(f"skopeo cannot fill a store here ({where}): {said}", "set driver and options to what can"),
-            )
+            return (Problem(f"skopeo cannot fill a store here ({where}): {said}", _STORE_REMEDY),)
         return ()
 
     async def _policy(self, folder: Path) -> tuple[Problem, ...]:
@@ -200,7 +207,12 @@ class Examiner:
             return ""
         # That is said before skopeo's own log begins, or in the midst of it.
         early = next((line for line in outcome.err.splitlines() if _NAMESPACE.search(line)), None)
-        return tidy(last_words(outcome) if early is None or "level=" in early else early)
+        said = last_words(outcome) if early is None or "level=" in early else early
+        # What comes before the cause names what was tried and no more.
+        said = said.removeprefix(f"Invalid destination name {target}: ")
+        for name, meant in (("root", self.layout.root), ("run", self.layout.run_root)):
+            said = said.replace(str(folder / name), str(meant))
+        return tidy(said)
 
 
 def _write_image(folder: Path) -> None:

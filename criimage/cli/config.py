@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import textwrap
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import click
 from pydantic import BaseModel
 
 from criimage.backend import Examination, Examined, Limited
+from criimage.cli.connection import form_option
 from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
 from criimage.foreign_text import readable
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["backends", "config"]
 
 _REASON_LIMIT = 300
+_COMMENT_WIDTH = 98
+"""Columns of a comment in a file of settings, which editors and pagers would break anywhere."""
 
 
 @click.group()
@@ -41,7 +45,7 @@ def config() -> None:
 
 @config.command()
 def default() -> None:
-    """Print every key with its default as TOML, explained, and each line a comment."""
+    """Print every key with its default, explained, each line a comment."""
     click.echo("\n".join(example_settings()))
 
 
@@ -51,8 +55,10 @@ def example_settings() -> Iterator[str]:
     Table headers are comments too, so that whatever is appended to such a file cannot meet a table that is there, and
     an upgrade may change a default.
     """
-    yield "# Settings of criimage. Drop-ins lie in conf.d beside this file; CRIIMAGE_* (nested by __), then flags, win."
+    yield "# Settings of criimage. Drop-ins lie in conf.d beside this file; variables CRIIMAGE_* (nested by"
+    yield "# __) win over both, and flags over those."
     yield "# To change a key take the # away from it and from the header of its table, or write both below."
+    yield ""
     models: list[tuple[str, type[BaseModel]]] = [("", Settings)]
     models += [(f"backends.{plugin.name}", plugin.settings_model) for plugin in _working_plugins()]
     for name, model in models:
@@ -76,7 +82,10 @@ def dump(**options: Any) -> None:  # noqa: ANN401
 @config.command()
 @settings_options
 def check(**options: Any) -> None:  # noqa: ANN401
-    """Validate the settings of all installed backends, and tell whether the chosen one can work here."""
+    """Tell whether the settings are valid and the backend can work here.
+
+    The settings of all installed backends are validated; the chosen one tries out what it needs.
+    """
     layers = layers_from(**options)()
     with layers.placing():
         _check(layers)
@@ -98,10 +107,11 @@ def _check(layers: Layers) -> None:
         raise ConfigurationError("\n".join(faults))
     _look_at_the_machine(settings)
     problems, notes = asyncio.run(_findings(layers, load(settings.backend)))
-    for problem in problems:
-        click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")
     for note in notes:
         click.echo(f"note: {note}")
+    # What matters most stands where a terminal ends.
+    for problem in problems:
+        click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")
     if problems:
         raise SystemExit(1)
     click.echo(f"ok: {settings.backend} can work here")
@@ -137,7 +147,7 @@ async def _findings(layers: Layers, plugin: Plugin[Any]) -> tuple[list[Problem],
 
 
 @click.command()
-@click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@form_option
 def backends(form: str) -> None:
     """List the installed backends, and what is wrong with those that cannot be used."""
     rows = []
@@ -193,20 +203,24 @@ def _tables(
         if examples and entry is not None:
             named.append((f'{name}.{key}."HOST"', field.description or "", entry))
             continue
-        for line in (field.description or "").splitlines():
-            yield f"# {line}"
+        yield from _comment(field.description or "")
         yield f"{key} = {_toml(value)}" if value is not None else f"# {key} ="
     for key, kind in tables:
         below = getattr(values, key) if values is not None else None
         yield from _tables(kind, f"{name}.{key}" if name else key, below, examples=examples)
     for title, description, entry in named:
         yield ""
-        yield f"# {description}"
+        yield from _comment(description)
         yield f"[{title}]"
         for key, field in entry.model_fields.items():
-            yield f"# {field.description}"
+            yield from _comment(field.description or "")
             # Unset means as in the table above: its default is the example.
             yield f"{key} = {_toml(shown[key] if key in shown else shown[f'{key}_per_registry'])}"
+
+
+def _comment(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        yield from (f"# {part}" for part in textwrap.wrap(line, _COMMENT_WIDTH, break_on_hyphens=False))
 
 
 def _entry_model(kind: object) -> type[BaseModel] | None:

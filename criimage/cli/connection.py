@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from criimage.cri.criimage.v1 import Pull
 
-__all__ = ["ask", "client_options", "endpoint_option", "given_before", "talk_to", "watch_pulls"]
+__all__ = ["ask", "client_options", "endpoint_option", "form_option", "given_before", "talk_to", "watch_pulls"]
 
 Command = Any
 
@@ -90,10 +90,20 @@ def _told(error: CallError) -> click.ClickException:
     return click.ClickException(printable(error.text) + remedy)
 
 
+form_option = click.option(
+    "--output",
+    "-o",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="What the answer looks like.",
+)
+
+
 def client_options(command: Command) -> Command:
     """Give a command the options of every client command: endpoint and form of the output."""
-    form = click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-    return endpoint_option(form(command))
+    return endpoint_option(form_option(command))
 
 
 def given_before(context: click.Context, name: str, value: str) -> str:

@@ -28,8 +28,10 @@ config_option = click.option(
 
 _SETTINGS_OPTIONS = (
     config_option,
-    click.option("--backend", help="Backend to use; `criimage backends` lists what is installed."),
-    click.option("--listen", help="Socket to serve on: unix:///PATH, or fd:// for one passed by systemd."),
+    click.option("--backend", metavar="NAME", help="Backend to use; `criimage backends` lists what is installed."),
+    click.option(
+        "--listen", metavar="ENDPOINT", help="Socket to serve on: unix:///PATH, or fd:// for one passed by systemd."
+    ),
     click.option(
         "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting by its dotted key; repeatable."
     ),

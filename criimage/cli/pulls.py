@@ -53,7 +53,7 @@ def pulls(context: click.Context, watch: bool, endpoint: str, form: str) -> None
 @client_options
 @click.pass_context
 def cancel(context: click.Context, pull_id: str, endpoint: str, form: str) -> None:
-    """End the pull ID; whoever waits for it is told that the operator did."""
+    """End the pull ID; whoever waits for it is told so."""
     endpoint, form = given_before(context, "endpoint", endpoint), given_before(context, "form", form)
 
     async def talk(channel: Channel) -> None:

@@ -39,7 +39,10 @@ def removals(context: click.Context, endpoint: str, form: str) -> None:
 @client_options
 @click.pass_context
 def cancel(context: click.Context, removal_id: str, endpoint: str, form: str) -> None:
-    """Stop the removal ID; whoever waits for it is told so, and what has become of the image."""
+    """Stop a removal; whoever waits for it is told so.
+
+    They are told what has become of the image, too.
+    """
     endpoint, form = given_before(context, "endpoint", endpoint), given_before(context, "form", form)
 
     async def talk(channel: Channel) -> None:

@@ -13,6 +13,7 @@ from typing import Self
 
 from criimage.endpoint import PASSED_SOCKET, socket_path
 from criimage.errors import ConfigurationError
+from criimage.files import unfit_place
 from criimage.server.socket_owner import NOBODY_ELSE, SocketOwner
 
 __all__ = ["BACKLOG", "BoundSocket", "check_place"]
@@ -155,7 +156,7 @@ def check_place(listen: str) -> None:
     Who may make it there is not asked: whoever asks may be another user than the service has.
 
     Raises:
-        ConfigurationError: another file is there, or on the way to it.
+        ConfigurationError: another file is there, or on the way to it, or nobody can make one there.
     """
     if listen == PASSED_SOCKET:
         return
@@ -171,6 +172,8 @@ def check_place(listen: str) -> None:
             raise ConfigurationError(f"{path} exists and is no socket", ("listen",))
         if place is not path and not stat.S_ISDIR(mode):
             raise ConfigurationError(f"cannot listen on {path}: {place} is no folder", ("listen",))
+        if reason := unfit_place(place):
+            raise ConfigurationError(f"cannot listen on {path}: {reason}", ("listen",))
         return
 
 

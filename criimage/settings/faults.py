@@ -74,12 +74,11 @@ _LIBRARY = re.compile(
 )
 """Words of programmers, which tell an operator nothing."""
 _SUBJECT = re.compile(r"^[\w ]+? should ")
-_INSTEAD: dict[Path, tuple[type, str]] = {
-    ("socket",): (str, 'for the socket to serve on write listen = "unix:///PATH" above the first table'),
-    ("backends",): (str, 'to choose one write backend = "NAME" above the first table'),
-    ("backend",): (dict, "a backend's own table is [backends.NAME]"),
+_INSTEAD: dict[Path, tuple[Path, str, str]] = {
+    ("socket",): (("listen",), "for the socket to serve on", "unix:///PATH"),
+    ("backends",): (("backend",), "to choose one", "NAME"),
 }
-"""What is often meant by a value of another kind than a key has."""
+"""Text in the place of a table: the key that is meant, what that one is for, and a value of it."""
 _ANY = "*"
 """Stands for the name of a table whose name is free."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -93,13 +92,17 @@ class Fault:
 
     Attributes:
         key: its path from the top of the settings.
-        text: what is wrong, without any value.
+        text: what is wrong, without any value, and nothing that depends on where the key was set.
         meant: the key that may have been meant.
+        purpose: what that one is for, where it is not alike.
+        example: a value for it.
     """
 
     key: Path
     text: str
     meant: Path = ()
+    purpose: str = ""
+    example: str = ""
 
 
 def dotted(path: Iterable[str]) -> str:
@@ -134,7 +137,9 @@ def faults_of(
         elif any(one["type"] == "extra_forbidden" for one in errors):
             yield _unknown(path, errors[0]["input"], known, models)
         else:
-            yield Fault(path, _told(errors, path, _below(path, known)))
+            instead = _INSTEAD.get(path) if isinstance(errors[0]["input"], str) else None
+            told = _told(errors, path, () if instead else _below(path, known))
+            yield Fault(path, told, *(instead or ()))
 
 
 def _place(one: ErrorDetails, value: object) -> tuple[Path, Path]:
@@ -160,9 +165,8 @@ def _told(errors: list[ErrorDetails], key: Path = (), below: Sequence[str] = ())
         value = errors[0]["input"]
         others.insert(0, f"must be {' or '.join(dict.fromkeys(takes))}{_not_given(errors[0]['type'], value)}")
         others += _choice_meant(errors[0], value)
-    kind, instead = _INSTEAD.get(key, (type(None), ""))
-    if isinstance(errors[0]["input"], kind):
-        others.append(instead)
+    if key == ("backend",) and isinstance(errors[0]["input"], dict):
+        others.append("a backend's own table is [backends.NAME]")
     elif 0 < len(below) <= _LISTED and errors[0]["type"] in _TABLES:
         others.append(f"its keys: {', '.join(below)}")
     return "; ".join(dict.fromkeys(others))
@@ -224,7 +228,7 @@ def _unknown(key: Path, value: object, known: Sequence[Path], backends: Iterable
         return Fault(key, f"{_NO_SUCH}; a name with dots stands in quotes: [{dotted(table)}]")
     above, name = key[:-1], key[-1]
     if above and (name,) in known and not isinstance(value, dict) and not _below((name,), known):
-        return Fault(key, f"{_NO_SUCH}; {name} stands above the first table")
+        return Fault(key, _NO_SUCH, (name,))
     if meant := _meant(key, known, backends):
         return Fault(key, _NO_SUCH, meant)
     siblings = _below(above, known)

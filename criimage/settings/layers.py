@@ -106,9 +106,7 @@ class Layers:
             place = f"{origin}, line {line}"
         name = dotted(fault.key)
         told = ": ".join(part for part in (place, "" if origin == f"{_FLAG}{name}" else name, fault.text) if part)
-        if not fault.meant:
-            return told
-        return f"{told}; did you mean {_spelled(fault, as_variable=origin.startswith(_VARIABLE))}?"
+        return f"{told}; {_hint(fault, origin)}" if fault.meant else told
 
 
 def _own_model(backend: InstalledBackend) -> type[BaseModel] | None:
@@ -121,10 +119,19 @@ def _own_model(backend: InstalledBackend) -> type[BaseModel] | None:
         return None  # broken, which is not what is told here
 
 
-def _spelled(fault: Fault, *, as_variable: bool) -> str:
-    if as_variable:
-        return _ENVIRONMENT_PREFIX + "__".join(part.upper().replace("-", "_") for part in fault.meant)
-    return fault.meant[-1] if fault.meant[:-1] == fault.key[:-1] else dotted(fault.meant)
+def _hint(fault: Fault, origin: str) -> str:
+    """Return what may have been meant, as it is written where the key was set."""
+    key = dotted(fault.meant)
+    if origin.startswith(_VARIABLE):
+        key = _ENVIRONMENT_PREFIX + "__".join(part.upper().replace("-", "_") for part in fault.meant)
+        return f"{fault.purpose} set {key}={fault.example}" if fault.purpose else f"did you mean {key}?"
+    if origin.startswith(_FLAG):
+        return f"{fault.purpose} give --set {key}={fault.example}" if fault.purpose else f"did you mean {key}?"
+    if fault.purpose:
+        return f'{fault.purpose} write {key} = "{fault.example}" above the first table'
+    if len(fault.meant) == 1 < len(fault.key):
+        return f"{key} stands above the first table"
+    return f"did you mean {fault.meant[-1] if fault.meant[:-1] == fault.key[:-1] else key}?"
 
 
 def read_layers(

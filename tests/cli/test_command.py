@@ -48,6 +48,20 @@ def test_every_command_explains_itself(command: tuple[str, ...], option: str) ->
     assert first.strip().endswith((".", ":", ",")) or len(first) > 40
 
 
+@pytest.mark.parametrize("command", [(), *EVERY], ids=lambda words: " ".join(words) or "criimage")
+def test_no_help_is_cut_short_or_leaves_an_option_out(command: tuple[str, ...]) -> None:
+    """At 80 columns each summary of a subcommand is whole, and each option is explained (issue 14, first screens)."""
+    context: click.Context = click.Context(main, terminal_width=80)
+    found: click.Command | None = main
+    for name in command:
+        assert isinstance(found, click.Group)
+        found = found.get_command(context, name)
+    assert found is not None
+    _, _, shown = found.get_help(click.Context(found, terminal_width=80)).partition("\n")
+    assert not [line for line in shown.splitlines() if line.endswith("...")], shown
+    assert [one.opts for one in found.params if isinstance(one, click.Option) and not one.help] == []
+
+
 def test_help_lists_what_there_is_in_its_own_words() -> None:
     """What `--help` says of a command without importing it fits that command, and the names are design section 7's."""
     listed = succeed("--help")

@@ -14,6 +14,7 @@ import pytest
 from cli.command import at_once, fail, run, succeed
 from criimage import plugins
 from criimage.settings import Settings, read_layers
+from criimage.settings.tables import PullSettings
 from documentation.pages import DOCS
 from operating.staged import CANARY, installed
 
@@ -263,12 +264,27 @@ def test_check_finds_where_nothing_can_be_served(config: Path, tmp_path: Path) -
     begin = 'backend = "staged"\n'
     for text, told in (
         (f'listen = "unix://{tmp_path}/file"\n', f"line 2: listen: {tmp_path}/file exists and is no socket"),
+        (
+            'listen = "unix:///proc/a/s"\n',
+            "line 2: listen: cannot listen on /proc/a/s: /proc is on the file system proc,",
+        ),
         (f'listen = "unix://{tmp_path}/file/a/s"\n', f"cannot listen on {tmp_path}/file/a/s: {tmp_path}/file is no"),
         ('[metrics]\naddress = "192.0.2.1:9477"\n', "line 3: metrics.address: metrics cannot be served at 192.0.2.1"),
     ):
         config.write_text(begin + text)
         assert told in fail("config", "check", "--config", str(config), code=2)
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_default_fits_an_editor() -> None:
+    """What explains a key is broken between words at 100 columns, and still explains it all."""
+    lines = succeed("config", "default").splitlines()
+    comments = [line for line in lines if line.startswith("# ")]
+    assert max(map(len, comments)) <= 100
+    text = " ".join(line.removeprefix("# ") for line in comments)
+    for name, field in PullSettings.model_fields.items():
+        assert field.description, name
+        assert field.description in text
 
 
 def test_check_does_not_mind_a_server_that_runs(config: Path, tmp_path: Path) -> None:

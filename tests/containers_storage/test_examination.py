@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,17 @@ async def examined(under_test: Opened) -> Examination:
     """What the backend finds out."""
     assert isinstance(under_test.backend, Examined)
     return await under_test.backend.examine()
+
+
+@contextlib.contextmanager
+def full_around_a_disk() -> Iterator[Path]:
+    """A file system of its own in a folder of one on which nothing can be made."""
+    with small_disk(1) as around:
+        root = around / "store"
+        root.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(root)], check=True)
+        fill(around)
+        yield root
 
 
 async def test_what_works_leaves_nothing_and_names_its_files(local: Store) -> None:
@@ -63,6 +76,35 @@ async def test_what_cannot_work_is_told_once(local: Store, settings: dict[str, o
     (problem,) = found.problems
     assert told in problem.text
     assert problem.remedy
+
+
+async def test_it_is_told_of_the_store_and_not_of_the_trial(local: Store) -> None:
+    """Skopeo's cause names the operator's store, without the throwaway one's folder and long name (issue 14, A3)."""
+    async with opened(local, driver="btrfs") as under_test:
+        (problem,) = (await examined(under_test)).problems
+    assert problem.text.startswith(f'skopeo cannot fill a store here (driver btrfs): "{local.root}/btrfs" is not on'), (
+        problem.text
+    )
+    assert "criimage-check" not in problem.text
+
+
+@pytest.mark.parametrize("key", ["root", "run_root"])
+async def test_where_nothing_can_be_made_no_store_can_be(local: Store, key: str) -> None:
+    """A folder below /proc or /sys looks writable to root, and no skopeo can make it (issue 14, A3)."""
+    for place in ("/proc/store", "/sys/no/store"):
+        async with opened(local, **{key: place}) as under_test:
+            texts = [problem.text for problem in (await examined(under_test)).problems]
+        assert [text for text in texts if "the kernel's own" in text] == texts[:1], texts
+        assert texts[0].startswith(f"no store can be at {place}: ")
+        assert len(texts) == 1
+
+
+async def test_a_store_with_a_file_system_of_its_own_is_tried_there(local: Store) -> None:
+    """What a driver can do and what space there is depends on that file system, not on the one around it."""
+    with full_around_a_disk() as root:
+        async with opened(local, root=str(root)) as under_test:
+            assert (await examined(under_test)).problems == ()
+        assert list(root.iterdir()) == []
 
 
 @pytest.mark.parametrize(

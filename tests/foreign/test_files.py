@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage.files import UnreadableFile, files_in, is_there, read, read_if_there
+from criimage.files import UnreadableFile, files_in, is_there, read, read_if_there, unfit_place
+from parts.missing import need_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,3 +141,24 @@ def test_no_path_method_that_swallows(tmp_path: Path, monkeypatch: pytest.Monkey
     assert is_there(tmp_path / "x")
     assert read_if_there(tmp_path / "x") == b"1"
     assert files_in(tmp_path, "x") == (tmp_path / "x",)
+
+
+def test_a_place_where_nobody_can_make_a_file(tmp_path: Path) -> None:
+    """The kernel's own file systems, whatever is written after them; what may be a question of rights is none."""
+    for place in ("/proc", "/proc/self/x", "/sys/no/such/folder", "/proc/sys/kernel"):
+        assert "which is the kernel's own" in unfit_place(Path(place)), place
+    for place in (str(tmp_path), f"{tmp_path}/no/such", "/", "/run/x/y", "/dev/x"):
+        assert unfit_place(Path(place)) == "", place
+    assert unfit_place(unsearchable(tmp_path / "link") / "x") == ""
+
+
+def test_a_file_system_that_is_mounted_read_only(tmp_path: Path) -> None:
+    """It is told with the folder, whether or not what is asked for is there."""
+    need_root()
+    place = tmp_path / "mounted"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(place)], check=True)
+    try:
+        assert unfit_place(place / "a" / "b") == f"{place} is on a file system that is mounted read-only"
+    finally:
+        subprocess.run(["umount", str(place)], check=True)

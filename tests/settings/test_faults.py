@@ -229,6 +229,34 @@ def test_what_is_meant_by_a_variable_is_a_variable(tmp_path: Path, variable: str
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "variable", "flag"),
+    [
+        ("log.listen", "/x", "; did you mean CRIIMAGE_LISTEN?", "; did you mean listen?"),
+        (
+            "socket",
+            "/x",
+            "; for the socket to serve on set CRIIMAGE_LISTEN=unix:///PATH",
+            "; for the socket to serve on give --set listen=unix:///PATH",
+        ),
+        ("backends", "memory", "; to choose one set CRIIMAGE_BACKEND=NAME", "; to choose one give --set backend=NAME"),
+    ],
+)
+def test_a_variable_and_a_flag_have_no_place_in_a_file(
+    tmp_path: Path, key: str, value: str, variable: str, flag: str
+) -> None:
+    """What is told of a key's place in a file helps nobody who set it elsewhere: they are told in their own way."""
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    by_variable = read_layers(file, environment={f"CRIIMAGE_{key.upper().replace('.', '__')}": value})
+    by_flag = read_layers(file, [(key, value)], environment={})
+    for read, hint in ((by_variable, variable), (by_flag, flag)):
+        with pytest.raises(ConfigurationError) as caught:
+            read.settings()
+        assert caught.value.text.endswith(hint)
+        assert "above the first table" not in caught.value.text
+
+
+@pytest.mark.parametrize(
     ("text", "fault"),
     [
         ("backend = memory", ', line 1, column 11: no value that TOML knows; text stands in "quotes"'),
