@@ -120,6 +120,34 @@ async def test_a_name_that_nobody_can_be_shown_is_a_name() -> None:
             assert local.images() == {pulled.id.hex: (strange,)}
 
 
+async def test_a_name_that_moves_while_others_are_taken_stays_where_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its image now may have no other, and would go with it (R4, A4)."""
+    with registry() as hub, store() as local:
+        first, second = hub.push(SMALL, "app", "1"), hub.push(SMALL, "app", "2")
+        kept, other = hub.push(SMALL, "kept", "1"), hub.push(OTHER, "other", "1")
+        take = StoreChanges._untag_by_buildah
+
+        async def take_and_move(self: StoreChanges, name: str) -> bool:
+            taken = await take(self, name)
+            for one in {first, second} - {name}:
+                local.command("add-names", "-n", one, moved_to)
+            monkeypatch.setattr(StoreChanges, "_untag_by_buildah", take)
+            return taken
+
+        async with opened(local, remove="untag") as under_test:
+            for name in (first, second, kept, other):
+                await under_test.pull(name)
+            digest = f"{first.rpartition(':')[0]}@{SMALL.digest}"
+            moved_to = next(identity for identity, names in local.images().items() if other in names)
+            local.command("set-names", moved_to)
+            monkeypatch.setattr(StoreChanges, "_untag_by_buildah", take_and_move)
+            await under_test.remove(digest)
+        left = local.images()
+        (moved,) = left.pop(moved_to)
+        assert moved in {first, second}
+        assert list(left.values()) == [(kept,)]
+
+
 @pytest.mark.parametrize("moment", range(4))
 async def test_an_undo_takes_its_own_name_only(moment: int) -> None:
     """What other tools did to names while a refused image came stays; its own name is where it was before (A4).

@@ -78,8 +78,9 @@ class StoreChanges:
     async def remove_name(self, identity: str, name: str) -> None:
         """Take one name from an image that has others; nothing is done about an image whose last name it is.
 
-        buildah takes the one name under the store's own lock. `containers-storage` can only write the whole list, which
-        is read directly before.
+        buildah takes the one name under the store's own lock, but from whatever image has it by then, and takes that
+        image with its last name. `containers-storage` can only write the whole list. Either is looked up directly
+        before.
 
         Args:
             identity: 64 digits.
@@ -89,6 +90,9 @@ class StoreChanges:
             ConfigurationError: no tool for it is installed, or the store is split.
             OperationFailed: it failed.
         """
+        names = (await self._users()).names(identity)
+        if name not in names:
+            return  # somebody has moved it
         single = self._layout.image_store is None
         if single and name == _reference_text(name) and await self._untag_by_buildah(name):
             return
