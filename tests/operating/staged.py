@@ -144,5 +144,5 @@ def staged_server(
             f'backend = "staged"\n{config}', arguments=arguments, environment={**known, **(environment or {})}
         ) as server,
     ):
-        server.process.wait_until(lambda: "serving" in server.log_text(), seconds=20)
+        server.process.wait_until(lambda: "serving" in server.log_text(), seconds=45)
         yield server

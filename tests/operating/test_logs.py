@@ -25,6 +25,7 @@ from criimage.channel import Channel
 from criimage.cli import main
 from criimage.log_queue import LINES_LIMIT, LineQueue
 from operating.staged import CANARY, OWNER, PRIVATE, installed, staged_server
+from parts.criimage_process import STOP_SECONDS, listens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -301,12 +302,12 @@ def test_a_stalled_reader_leaves_the_server_serving_and_ending(tmp_path: Path, s
         with subprocess.Popen(
             [*command, "--log-level", "debug"], stderr=writing, env=os.environ | environment, start_new_session=True
         ) as process:
-            while not place.exists():
+            while not listens(place):
                 assert process.poll() is None
                 time.sleep(0.01)
             assert asyncio.run(_versions(place, 3000)) == 3000
             process.terminate()
-            assert process.wait(5) == 0
+            assert process.wait(STOP_SECONDS) == 0
 
 
 async def _versions(place: Path, count: int) -> int:
@@ -339,11 +340,11 @@ def test_closed_descriptors_at_start_do_no_harm(tmp_path: Path, closed: tuple[in
         environment["PYTHONPATH"] = f"{tmp_path}/before:{environment['PYTHONPATH']}"
         command = f"exec {sys.executable} -m criimage serve --backend staged --listen unix://{place} {shell}"
         with subprocess.Popen(["/bin/sh", "-c", command], env=os.environ | environment) as process:
-            while not place.exists():
+            while not listens(place):
                 assert process.poll() is None
                 time.sleep(0.01)
             assert asyncio.run(_versions(place, 10)) == 10
             held = {number: str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in closed}
             process.terminate()
-            assert process.wait(5) == 0
+            assert process.wait(STOP_SECONDS) == 0
     assert set(held.values()) == {os.devnull}

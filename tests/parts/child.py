@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -115,11 +116,27 @@ def child(
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A TCP port of 127.0.0.1 that nobody uses, and that the kernel gives to nobody who asks for any.
+
+    A port of the kernel's own range may go to a client's connection, or to another server, before the part listens.
+    None is given twice.
+    """
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+def _outside_the_kernels_range() -> Iterator[int]:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [port for port in range(11_000, 65_536) if not first <= port <= last]
+    # Another run of the tests beside this one begins elsewhere.
+    begin = secrets.randbelow(len(ports))
+    yield from (*ports[begin:], *ports[:begin])
+
+
+_ports = _outside_the_kernels_range()
 
 
 @contextlib.contextmanager
@@ -137,5 +154,9 @@ def frozen(process: int) -> Iterator[None]:
 
 
 def _thread_states(process: int) -> list[str]:
-    stats = [(task / "stat").read_text() for task in Path(f"/proc/{process}/task").iterdir()]
-    return [stat.rpartition(")")[2].split()[0] for stat in stats]
+    states = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        # One may end before it is looked at.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+    return states

@@ -90,7 +90,7 @@ class Registry:
 
 @contextlib.contextmanager
 def registry(
-    *, port: int = 0, username: str = "", password: str = "", tls: bool = False, seconds: float = 15.0
+    *, port: int = 0, username: str = "", password: str = "", tls: bool = False, seconds: float = 45.0
 ) -> Iterator[Registry]:
     """Runs a registry until the block is left; it may delete, and everything it had is gone afterwards.
 

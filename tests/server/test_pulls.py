@@ -16,6 +16,7 @@ from criimage.errors import AccessDenied, CriimageError, ImageInUse, RegistryUna
 from criimage.reference import Reference
 from criimage.server import app
 from criimage.testing.memory import RemoteImage
+from parts.criimage_process import listens
 from parts.google_client import google_client
 from parts.raw_client import Answer, RawClient, framed, grpc_headers, raw_client
 from parts.serving import WatchedBackend, serving, stocked, until
@@ -245,7 +246,7 @@ async def test_an_error_reaches_every_waiter(tmp_path: Path) -> None:
         assert depth < 15
 
 
-@pytest.mark.parametrize("timeout", ["50m", "50000u"])
+@pytest.mark.parametrize("timeout", ["300m", "300000u"])
 async def test_the_clients_deadline_stops_the_pull(tmp_path: Path, timeout: str) -> None:
     """DEADLINE_EXCEEDED for that caller; nobody waits any more, so the pull stops (section 4)."""
     async with serving(tmp_path, held()) as running, raw_client(running.path) as client:
@@ -341,7 +342,7 @@ async def test_a_removal_finishes_without_its_client(tmp_path: Path, how: str) -
         pulled(await other.call(PULL, spec(NAME)))
         running.backend.open.clear()
         async with raw_client(running.path) as client:
-            timeout = "20m" if how == "deadline" else None
+            timeout = "300m" if how == "deadline" else None
             answer = await client.send(grpc_headers(REMOVE, {"grpc-timeout": timeout}), framed(spec(NAME)))
             await until(lambda: running.backend.removals == 1)
             if how == "deadline":
@@ -443,7 +444,7 @@ async def test_sigterm_with_pulls_running(tmp_path: Path) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        await until(path.exists)
+        await until(lambda: listens(path))
         async with raw_client(path) as client:
             watch = await client.send(grpc_headers("/grpc.health.v1.Health/Watch"), framed(b""))
             await until(lambda: watch.messages)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import stat
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from criimage.server.socket_watch import watch_socket
 from criimage.settings import Settings
 from criimage.testing.memory import MemoryBackend
 from criimage.work import Work
+from parts.criimage_process import listens
 from parts.raw_client import raw_client
 from parts.serving import until
 from server.test_socket import VERSION, listener
@@ -63,7 +63,7 @@ async def test_a_socket_that_was_deleted_is_bound_again(tmp_path: Path, gone: st
     async with watched(tmp_path) as (path, _, _), raw_client(path) as connected:
         await asyncio.to_thread(_delete, path, gone)
         # There is a moment between its file and its listening.
-        await until(lambda: _listens(path))
+        await until(lambda: listens(path))
         async with raw_client(path) as fresh:
             assert (await fresh.call(VERSION)).status == 0
         assert (await connected.call(VERSION)).status == 0
@@ -72,11 +72,6 @@ async def test_a_socket_that_was_deleted_is_bound_again(tmp_path: Path, gone: st
             await asyncio.to_thread(BoundSocket.open, f"unix://{path}")
         assert "socket" not in problems.standing()
     assert not path.exists()
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
 
 
 def _delete(path: Path, gone: str) -> None:

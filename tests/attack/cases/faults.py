@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from attack.case import case
 from attack.target import HEALTH, LIST, PULL, pull_request
 from criimage.testing.scripted_registry import Hang, Stage
+from parts.criimage_process import listens
 from parts.raw_client import framed, grpc_headers
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ async def no_socket(target: Target) -> None:
     """It is there again, and another client is served all the time."""
     await asyncio.to_thread(os.unlink, target.server.socket)
     async with asyncio.timeout(20):
-        while not await asyncio.to_thread(target.server.socket.exists):  # noqa: ASYNC110 - another process is waited for
+        while not await asyncio.to_thread(listens, target.server.socket):  # noqa: ASYNC110 - another process is waited for
             await asyncio.sleep(0.1)
     assert (await target.call(HEALTH)).status == _OK
 
