@@ -33,6 +33,7 @@ from criimage.testing.scripted_registry import (
     Change,
     Close,
     Hang,
+    Script,
     ScriptedRegistry,
     Stage,
     corrupted,
@@ -61,13 +62,13 @@ class Cause:
         text: what is the matter, for the page.
         name: what is pulled.
         user: with whose credentials, if any; the password is always `secret`.
-        hangs: it never ends by itself.
+        hangs: what it hangs at; it never ends by itself then.
     """
 
     text: str
     name: str
     user: str = ""
-    hangs: bool = False
+    hangs: Script | None = None
 
 
 @dataclass(slots=True)
@@ -151,8 +152,7 @@ def scene(folder: Path) -> Iterator[Scene]:
         ]
         for text, stage, act in _HANGS:
             one = hub(Auth.BEARER)
-            causes.append(Cause(text, one.put(BIG, "team/app", "1"), hangs=True))
-            one.script(stage, act)
+            causes.append(Cause(text, one.put(BIG, "team/app", "1"), hangs=one.script(stage, act)))
         large = [plain.put(image(noise_layer(6_000_000)), "large", tag) for tag in ("1", "2")]
         full_disks = (
             (Cause("no space for the download", large[0]), ("tmp_dir",)),

@@ -31,11 +31,13 @@ class Terminal:
         process: the command.
         output: everything it has written to the terminal.
         changed: set when there is more.
+        finished: set when nothing more comes.
     """
 
     process: Process
     output: bytearray = field(default_factory=bytearray)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def text(self) -> str:
@@ -51,6 +53,13 @@ class Terminal:
                     await self.changed.wait()
         except TimeoutError:
             raise AssertionError(f"no {pattern!r} in:\n{self.text}") from None
+
+    async def ended(self) -> int:
+        """Waits until the command has ended and all that it showed is here, and returns its exit code."""
+        async with asyncio.timeout(SECONDS):
+            code = await self.process.wait()
+            await self.finished.wait()
+        return code
 
 
 @asynccontextmanager
@@ -84,6 +93,7 @@ async def on_a_terminal(*arguments: str, columns: int = 160, rows: int = 30) -> 
         terminal.changed.set()
         if not data:
             loop.remove_reader(ours)
+            terminal.finished.set()
 
     loop.add_reader(ours, read)
     try:

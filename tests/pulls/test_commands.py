@@ -225,8 +225,7 @@ async def test_nothing_is_drawn_above_an_error(tmp_path: Path) -> None:
     endpoint = ("--endpoint", f"unix://{tmp_path}/none")
     for arguments in (("pulls", "--watch"), ("pull", "example.com/a:1")):
         async with on_a_terminal(*arguments, *endpoint) as terminal:
-            async with asyncio.timeout(PATIENCE):
-                assert await terminal.process.wait() == 1
+            assert await terminal.ended() == 1
             await terminal.shows("Error: ")
             assert terminal.text.strip().startswith("Error: ")
             assert "No pulls" not in terminal.text
@@ -312,15 +311,14 @@ async def test_the_live_table(tmp_path: Path) -> None:
         await at.downloads(1)
         at.report(250, layers_done=1, layers_total=4)
         await terminal.shows(r"example.com/a:1\s+downloading\s+[━╸╺]+.*250B / 1kB.*1/4")
-        await terminal.shows(r"\b1s\s+1\s")
+        await terminal.shows(r"\b[1-9]\d*s\s+1\s")  # which second is seen, who knows
         at.report(1000, Phase.UNPACKING, layers_done=4, layers_total=4)
         await terminal.shows(r"unpacking\s+━+\s+1kB / 1kB")
         at.backend.open.set()
         await ended(pull)
         await terminal.shows(r"example.com/a:1\s+done\s+━+")
         terminal.process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(PATIENCE):
-            assert await terminal.process.wait() == 0
+        assert await terminal.ended() == 0
         assert "Traceback" not in terminal.text
         assert "Aborted" not in terminal.text
         assert terminal.output.count(b"\x1b[?25h")  # the cursor is shown again
@@ -336,8 +334,7 @@ async def test_the_bar_of_a_pull(tmp_path: Path) -> None:
             at.report(500)
             await terminal.shows(r"example.com/a:1\s+downloading\s+[━╸╺]+.*500B / 1kB")
             at.backend.open.set()
-            async with asyncio.timeout(PATIENCE):
-                assert await terminal.process.wait() == 0
+            assert await terminal.ended() == 0
             await terminal.shows(str(at.backend.downloads[1].id))
             assert "done" in terminal.text
             assert "example.com/b:1" not in terminal.text

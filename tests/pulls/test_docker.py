@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from criimage import errors
+from criimage.duration import duration_text
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
 from criimage.testing.oci import image, noise_layer
 from criimage.testing.scripted_registry import Auth, End, Hang, Stage, Trickle, scripted_registry
 from parts.docker_backend import docker_backend
 from parts.engine import KINDS, Engine, Kind, engine
 from pulls import scenarios
-from pulls.scenarios import HANGS, PATIENCE, STILL, Place, standing
+from pulls.scenarios import HANGS, PATIENCE, Place, patiently, standing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -141,36 +142,47 @@ async def test_a_hang_is_cut_off(docker: Opener, stage: Stage, hang: Hang) -> No
 @CONTAINERD
 async def test_a_hang_at_the_manifest_is_cut_off(docker: Opener) -> None:
     """P19: containerd asks by HEAD first."""
-    policy = PullPolicy(RegistryPolicy(progress_timeout=STILL))
-    with scripted_registry() as hub:
-        name = hub.put(image(noise_layer(9000)), "team/app", "1")
-        hub.script(Stage.MANIFEST, Hang())
-        async with standing(docker, policy) as stand:
-            with pytest.raises(errors.PullTimeout, match="while waiting for the registry to answer"):
+
+    async def scene(still: float) -> None:
+        policy = PullPolicy(RegistryPolicy(progress_timeout=still))
+        with scripted_registry() as hub:
+            name = hub.put(image(noise_layer(9000)), "team/app", "1")
+            hung = hub.script(Stage.MANIFEST, Hang())
+            async with standing(docker, policy) as stand:
+                with pytest.raises(errors.PullTimeout, match="while waiting for the registry to answer"):
+                    await stand.pulled(name)
+                assert hung.reached
+                await hub.until(lambda: not hub.open())
+                assert hub.asked(Stage.MANIFEST, method="HEAD")[-1].end is End.CUT
+                hub.release()
+                stand.pulls.set_policy(PullPolicy())
                 await stand.pulled(name)
-            await hub.until(lambda: not hub.open())
-            assert hub.asked(Stage.MANIFEST, method="HEAD")[-1].end is End.CUT
-            hub.release()
-            await stand.pulled(name)
+
+    await patiently(scene)
 
 
 @GRAPH
 @pytest.mark.parametrize(("stage", "hang"), HANGS, ids=lambda value: getattr(value, "value", str(value)))
 async def test_a_hang_is_cut_off_by_a_graph_drivers_engine(docker: Opener, stage: Stage, hang: Hang) -> None:
     """P17, P19, P20: cut at the deadline; its connection to the registry ends with the next byte, and a retry works."""
-    policy = PullPolicy(RegistryPolicy(progress_timeout=STILL))
-    with scripted_registry(auth=Auth.BEARER) as hub:
-        name = hub.put(image(noise_layer(2_000_000)), "team/app", "1")
-        hung = hub.script(stage, hang)
-        async with standing(docker, policy) as stand:
-            with pytest.raises(errors.PullTimeout, match="no progress for 1s500ms while"):
+
+    async def scene(still: float) -> None:
+        policy = PullPolicy(RegistryPolicy(progress_timeout=still))
+        with scripted_registry(auth=Auth.BEARER) as hub:
+            name = hub.put(image(noise_layer(2_000_000)), "team/app", "1")
+            hung = hub.script(stage, hang)
+            async with standing(docker, policy) as stand:
+                with pytest.raises(errors.PullTimeout, match=f"no progress for {duration_text(still)} while"):
+                    await stand.pulled(name)
+                assert hung.reached
+                hub.release()
+                await hub.until(lambda: not hub.open())
+                stand.pulls.set_policy(PullPolicy())
+                # Where the config came too late the image is there, without a name; the retry gives it one.
                 await stand.pulled(name)
-            assert hung.reached
-            hub.release()
-            await hub.until(lambda: not hub.open())
-            # Where the config came too late the image is there, without a name; the retry gives it one.
-            await stand.pulled(name)
-            await stand.nothing_left()
+                await stand.nothing_left()
+
+    await patiently(scene)
 
 
 @GRAPH
@@ -183,13 +195,17 @@ async def test_a_trickle_is_not_cut_off(docker: Opener, measured: Measured) -> N
 @CONTAINERD
 async def test_a_trickle_is_not_cut_off_with_containerd(docker: Opener) -> None:
     """P17, P19: among the repetitions there are messages with news, one for every MiB; slower bytes are not seen."""
-    policy = PullPolicy(RegistryPolicy(progress_timeout=2 * STILL))
-    with scripted_registry() as hub:
-        name = hub.put(image(noise_layer(16 * 2**20)), "team/app", "1")
-        trickle = hub.script(Stage.LAYER, Trickle(2**19, 0.25))
-        async with standing(docker, policy) as stand:
-            await stand.pulled(name)
-            assert trickle.reached
+
+    async def scene(still: float) -> None:
+        policy = PullPolicy(RegistryPolicy(progress_timeout=2 * still))
+        with scripted_registry() as hub:
+            name = hub.put(image(noise_layer(16 * 2**20)), "team/app", "1")
+            trickle = hub.script(Stage.LAYER, Trickle(2**19, still / 6))
+            async with standing(docker, policy) as stand:
+                await stand.pulled(name)
+                assert trickle.reached
+
+    await patiently(scene)
 
 
 @ALL
@@ -226,43 +242,51 @@ async def test_who_waits_for_a_hung_pull_is_not_cut_off(docker: Opener) -> None:
     One of them comes slowly, for several deadlines, and then a fourth takes its turn and hangs like the others. The
     pull that waits has been silent for longer by then, and yet the hung one is cut off, and the other has its turn.
     """
-    policy = PullPolicy(RegistryPolicy(progress_timeout=STILL))
-    made = image(*(noise_layer(1_500_000, seed=number) for number in range(4)))
-    with scripted_registry() as bad, scripted_registry() as good:
-        name, other = bad.put(made, "team/bad", "1"), good.put(image(noise_layer(9000, seed=9)), "team/good", "1")
-        hang = bad.script(Stage.LAYER, Hang(after=1000))
-        bad.script(Stage.LAYER, Trickle(100_000, 0.3), reference=made.layers[0].digest)
-        async with standing(docker, policy) as stand:
-            hung = stand.pull(name)
-            await bad.until(lambda: len(bad.open(Stage.LAYER)) == 3)
-            waiting = stand.pull(other)
-            await good.until(lambda: good.asked(Stage.CONFIG))
-            await bad.until(lambda: hang.reached == 3)
-            assert not hung.done()
-            assert not waiting.done()
-            assert not good.asked(Stage.LAYER)
-            with pytest.raises(errors.PullTimeout, match="while downloading layers"):
-                await hung
-            async with asyncio.timeout(PATIENCE):
-                await waiting
-            assert [request.end for request in good.asked(Stage.LAYER)] == [End.COMPLETE]
+
+    async def scene(still: float) -> None:
+        policy = PullPolicy(RegistryPolicy(progress_timeout=still))
+        made = image(*(noise_layer(1_500_000, seed=number) for number in range(4)))
+        with scripted_registry() as bad, scripted_registry() as good:
+            name, other = bad.put(made, "team/bad", "1"), good.put(image(noise_layer(9000, seed=9)), "team/good", "1")
+            hang = bad.script(Stage.LAYER, Hang(after=1000))
+            bad.script(Stage.LAYER, Trickle(100_000, still / 5), reference=made.layers[0].digest)
+            async with standing(docker, policy) as stand:
+                hung = stand.pull(name)
+                await bad.until(lambda: len(bad.open(Stage.LAYER)) == 3)
+                waiting = stand.pull(other)
+                await good.until(lambda: good.asked(Stage.CONFIG))
+                await bad.until(lambda: hang.reached == 3)
+                assert not hung.done()
+                assert not waiting.done()
+                assert not good.asked(Stage.LAYER)
+                with pytest.raises(errors.PullTimeout, match="while downloading layers"):
+                    await hung
+                async with asyncio.timeout(PATIENCE):
+                    await waiting
+                assert [request.end for request in good.asked(Stage.LAYER)] == [End.COMPLETE]
+
+    await patiently(scene)
 
 
 @GRAPHS
 async def test_a_row_of_hung_pulls(docker: Opener) -> None:
     """P21: more pulls hang within a layer than the engine downloads at once; all are cut, the last is served."""
-    policy = PullPolicy(RegistryPolicy(progress_timeout=STILL))
-    with scripted_registry() as bad, scripted_registry() as good:
-        names = [bad.put(image(noise_layer(9000, seed=number)), f"team/bad{number}", "1") for number in range(5)]
-        other = good.put(image(noise_layer(9000, seed=9)), "team/good", "1")
-        bad.script(Stage.LAYER, Hang(after=1000))
-        async with standing(docker, policy) as stand:
-            hung = [stand.pull(name) for name in names]
-            await bad.until(lambda: len(bad.open(Stage.LAYER)) == 3 and len(bad.asked(Stage.CONFIG)) == 5)
-            await stand.pulled(other)
-            async with asyncio.timeout(PATIENCE):
-                ends = await asyncio.gather(*hung, return_exceptions=True)
-            assert [type(end) for end in ends] == [errors.PullTimeout] * 5
+
+    async def scene(still: float) -> None:
+        policy = PullPolicy(RegistryPolicy(progress_timeout=still))
+        with scripted_registry() as bad, scripted_registry() as good:
+            names = [bad.put(image(noise_layer(9000, seed=number)), f"team/bad{number}", "1") for number in range(5)]
+            other = good.put(image(noise_layer(9000, seed=9)), "team/good", "1")
+            bad.script(Stage.LAYER, Hang(after=1000))
+            async with standing(docker, policy) as stand:
+                hung = [stand.pull(name) for name in names]
+                await bad.until(lambda: len(bad.open(Stage.LAYER)) == 3 and len(bad.asked(Stage.CONFIG)) == 5)
+                await stand.pulled(other)
+                async with asyncio.timeout(PATIENCE):
+                    ends = await asyncio.gather(*hung, return_exceptions=True)
+                assert [type(end) for end in ends] == [errors.PullTimeout] * 5
+
+    await patiently(scene)
 
 
 @GRAPHS
@@ -273,17 +297,22 @@ async def test_unanswered_requests_keep_the_engines_places(docker: Opener) -> No
     of those keep it from downloading anything until the registry answers or the connection ends, so whoever waits
     behind them is cut off as well.
     """
-    policy = PullPolicy(RegistryPolicy(progress_timeout=STILL))
-    made = image(*(noise_layer(9000, seed=number) for number in range(3)))
-    with scripted_registry() as bad, scripted_registry() as good:
-        name, other = bad.put(made, "team/bad", "1"), good.put(image(noise_layer(9000, seed=9)), "team/good", "1")
-        bad.script(Stage.LAYER, Hang())
-        async with standing(docker, policy) as stand:
-            with pytest.raises(errors.PullTimeout):
-                await stand.pulled(name)
-            assert len(bad.open(Stage.LAYER)) == 3
-            with pytest.raises(errors.PullTimeout):
+
+    async def scene(still: float) -> None:
+        policy = PullPolicy(RegistryPolicy(progress_timeout=still))
+        made = image(*(noise_layer(9000, seed=number) for number in range(3)))
+        with scripted_registry() as bad, scripted_registry() as good:
+            name, other = bad.put(made, "team/bad", "1"), good.put(image(noise_layer(9000, seed=9)), "team/good", "1")
+            bad.script(Stage.LAYER, Hang())
+            async with standing(docker, policy) as stand:
+                with pytest.raises(errors.PullTimeout):
+                    await stand.pulled(name)
+                assert len(bad.open(Stage.LAYER)) == 3
+                with pytest.raises(errors.PullTimeout):
+                    await stand.pulled(other)
+                assert not good.asked(Stage.LAYER)
+                bad.release()
+                stand.pulls.set_policy(PullPolicy())
                 await stand.pulled(other)
-            assert not good.asked(Stage.LAYER)
-            bad.release()
-            await stand.pulled(other)
+
+    await patiently(scene)

@@ -199,12 +199,12 @@ async def test_other_credentials_never_share(tmp_path: Path) -> None:
 
 async def test_limits_and_deadlines_come_from_the_settings(tmp_path: Path) -> None:
     """`[pulls]` and its tables for registries reach the pulls; a queued one is visible as such."""
-    pulls = {"max_parallel_per_registry": 1, "registry": {"hung.example": {"progress_timeout": "100ms"}}}
+    pulls = {"max_parallel_per_registry": 1, "registry": {"hung.example": {"progress_timeout": "500ms"}}}
     async with talking(tmp_path, pulls=pulls) as (server, client):
         server.backend.registry.put("hung.example/x", RemoteImage("x"))
         hung = await begin(client, "hung.example/x")
         await hung.finished()
-        text = "pull cut off: no progress for 100ms while downloading layers: hung.example/x:latest"
+        text = "pull cut off: no progress for 500ms while downloading layers: hung.example/x:latest"
         assert (hung.status, hung.message) == (2, text)
         for name in ("a:1", "a:2", "b:1"):
             await begin(client, f"example.com/{name}")
