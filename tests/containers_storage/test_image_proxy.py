@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -78,9 +79,11 @@ def files_of(process: int) -> Mapping[str, bytes]:
     """What the memory files of a process hold, by the names that they were made with."""
     found = {}
     for entry in Path(f"/proc/{process}/fd").iterdir():
-        name = str(entry.readlink())
-        if name.startswith("/memfd:"):
-            found[name.removeprefix("/memfd:").partition(" ")[0]] = entry.read_bytes()
+        # One may be closed before it is looked at; those that matter are open all along.
+        with contextlib.suppress(FileNotFoundError):
+            name = str(entry.readlink())
+            if name.startswith("/memfd:"):
+                found[name.removeprefix("/memfd:").partition(" ")[0]] = entry.read_bytes()
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -104,6 +105,7 @@ async def test_an_odd_proxy_is_left_alone(kind: str, tmp_path: Path, monkeypatch
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     counted = Counted(monkeypatch)
+    gc.collect()
     descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - in the order they come
     with registry() as hub, store() as local:
         name = hub.push(SMALL, "app", "1")
@@ -114,7 +116,8 @@ async def test_an_odd_proxy_is_left_alone(kind: str, tmp_path: Path, monkeypatch
                 assert under_test.reports[-1].unchanged
             assert counted.both == (1, 2)
             await asyncio.to_thread(until, lambda: not running())
-    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+    # Fewer there are where something that another test had left has been collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= descriptors  # noqa: PTH208
 
 
 async def test_a_manifest_that_only_a_process_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

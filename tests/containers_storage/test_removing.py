@@ -162,9 +162,9 @@ async def test_a_hanging_pull_does_not_keep_images() -> None:
             for name in names:
                 await under_test.pull(name)
             task = asyncio.create_task(under_test.pull(f"127.0.0.1:{slow.port}/big:1"))
-            await asyncio.to_thread(slow.reached.wait, 10)
+            assert await asyncio.to_thread(slow.reached.wait, 60)
             # The copy hangs until it is cancelled below: a removal that waited for it would never end.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(50):
                 for name in names:
                     await under_test.remove(name)
             assert await under_test.backend.images() == ()

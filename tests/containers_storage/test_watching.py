@@ -108,13 +108,18 @@ async def test_a_few_at_once_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pulls take long, three at most are being asked at one time; in the end all are (T13)."""
     monkeypatch.setattr(progress, "_WORTH_ASKING_SECONDS", 0.0)
     now, most, done = 0, 0, 0
+    three = asyncio.Event()
     real = ManifestSource.manifest
 
     async def counted(self: ManifestSource, question: Question) -> bytes:
         nonlocal now, most, done
         now += 1
         most = max(most, now)
+        if now == 3:
+            three.set()
         try:
+            # However far apart they come: the first ones wait for each other, and then for one too many.
+            await three.wait()
             await asyncio.sleep(0.1)
             return await real(self, question)
         finally:
@@ -125,7 +130,7 @@ async def test_a_few_at_once_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         async with opened(local) as under_test:
             names = [f"127.0.0.1:{hub.port}/app:{number}" for number in range(8)]
             tasks = [asyncio.create_task(under_test.pull(name)) for name in names]
-            with anyio.fail_after(30):
+            with anyio.fail_after(50):
                 while done < len(names):  # noqa: ASYNC110 - counted by what stands in for skopeo
                     await asyncio.sleep(0.02)
             for task in tasks:

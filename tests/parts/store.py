@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SECONDS = 60.0
-_DELETE_SECONDS = 10.0
+_DELETE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +173,11 @@ def _delete(folder: Path) -> None:
     """Deletes a store; a tool of a server that was killed may still be ending, and write into it."""
     end = time.monotonic() + _DELETE_SECONDS
     while True:
-        unmount_below(folder)
         try:
+            # Such a tool may itself unmount what was found mounted a moment ago.
+            unmount_below(folder)
             shutil.rmtree(folder)
-        except OSError:
+        except (OSError, subprocess.CalledProcessError):
             if time.monotonic() > end:
                 raise
             time.sleep(0.1)

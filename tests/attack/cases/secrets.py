@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -188,14 +189,17 @@ def _files_and_settings(target: Target) -> dict[str, bytes]:
     folders = [target.server.folder, *([target.store.folder] if target.store else [])]
     for folder in folders:
         for file in _files(folder):
-            # Where the machine keeps its own.
+            # Where the machine keeps its own; and what a pull had left may be tidied up in this moment.
             if file.name != "auth.json":
-                found[str(file)] = file.read_bytes()
+                with contextlib.suppress(FileNotFoundError):
+                    found[str(file)] = file.read_bytes()
     return found
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+    # os.walk passes over a folder that goes meanwhile.
+    every = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    return (file for file in every if file.is_file() and not file.is_symlink())
 
 
 def _processes() -> bytes:
