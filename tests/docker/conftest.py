@@ -9,6 +9,7 @@ from blockbuster import blockbuster_ctx
 
 import criimage_docker.backend  # noqa: F401 - importing blocks, and is over before a test begins
 from criimage.testing.scripted_registry import Auth, ScriptedRegistry, scripted_registry
+from criimage_docker.view import view
 from parts.engine import KINDS, STABLE, Engine, Kind, engine
 from parts.registry import Registry, registry
 
@@ -54,6 +55,13 @@ def no_blocking_calls() -> Iterator[None]:
     """A call that blocks the event loop, made by the backend while it runs, raises."""
     with blockbuster_ctx("criimage_docker"):
         yield
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that count what the engine is asked: nothing is asked again because some seconds have passed here."""
+    monkeypatch.setattr(view, "_LAG", 3600.0)
+    monkeypatch.setattr(view, "_EVENT_SECONDS", 60.0)
 
 
 @pytest.fixture

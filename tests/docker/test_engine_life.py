@@ -115,15 +115,30 @@ async def test_a_restart_ends_the_listing(mortal: Engine, hub: Registry) -> None
 async def test_a_frozen_engine(mortal: Engine, hub: Registry) -> None:
     """A5, G2: a frozen engine is a missing one, after the configured time; thawed, it goes on."""
     name = hub.push(image(layer({"for": b"frozen"})), "life/frozen", "1")
-    async with docker_backend(mortal.host, request_timeout="1s", cache=False) as backend:
-        await pull(backend, name)
+    async with (
+        docker_backend(mortal.host, cache=False) as patient,
+        docker_backend(mortal.host, request_timeout="1s", cache=False) as backend,
+    ):
+        await pull(patient, name)
         with mortal.frozen():
             with pytest.raises(BackendUnavailable, match="did not answer in 1 s"):
                 await backend.images()
             (problem,) = await backend.check()
             assert "does not answer" in problem.text
-        assert len(await backend.images()) == 1
-        assert await backend.check() == ()
+        # A busy machine may take longer than a second for an answer, but not each time.
+        await until_it_answers(backend)
+        assert len(await patient.images()) == 1
+
+
+async def until_it_answers(backend: DockerBackend) -> None:
+    """Asks until there is an answer, and no problem."""
+    async with asyncio.timeout(60):
+        while await backend.check():
+            pass
+        while True:
+            with contextlib.suppress(BackendUnavailable):
+                assert len(await backend.images()) == 1
+                return
 
 
 async def test_a_frozen_engine_and_a_cancelled_pull(mortal: Engine, scripted: Scripted) -> None:
@@ -136,7 +151,7 @@ async def test_a_frozen_engine_and_a_cancelled_pull(mortal: Engine, scripted: Sc
             await hub.until(lambda: hang.reached)
             with mortal.frozen():
                 pulling.cancel()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     with pytest.raises(asyncio.CancelledError):
                         await pulling
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from containers_storage.nobody import nobody
 from criimage.errors import PullError, RegistryUnavailable
 from criimage.testing.oci import image, layer
 from parts.docker_backend import docker_backend, following, pull, remove, status
@@ -103,14 +105,10 @@ async def test_a_proxy_that_cannot_serve(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
 async def test_a_proxy_that_is_not_there(kind: Kind) -> None:
     """Issue 10.7: nobody listens where the proxy should be: unavailable; the proxy is named as the engine does."""
-    async with proxy() as between:
-        port = between.port
-    address = f"http://127.0.0.1:{port}"
-    with engine(
-        kind, hosts="127.0.0.1 localhost\n192.0.2.1 secure.test\n", environment={"HTTPS_PROXY": address}
-    ) as docker:
+    hosts = "127.0.0.1 localhost\n192.0.2.1 secure.test\n"
+    with nobody() as address, engine(kind, hosts=hosts, environment={"HTTPS_PROXY": f"http://{address}"}) as docker:
         async with docker_backend(docker.host, cache=False) as backend:
-            with pytest.raises(RegistryUnavailable, match=rf"proxyconnect.*127\.0\.0\.1:{port}"):
+            with pytest.raises(RegistryUnavailable, match=rf"proxyconnect.*{re.escape(address)}"):
                 await pull(backend, "secure.test/a/b:1")
 
 

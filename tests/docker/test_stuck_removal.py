@@ -30,14 +30,14 @@ async def test_a_frozen_engine(docker: Engine, hub: Registry, monkeypatch: pytes
 
     The engine may carry out what it had been asked before it froze.
     """
-    monkeypatch.setattr("criimage.removals.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("criimage.removals.LOOK_SECONDS", 1.0)
     made = image(layer({"a": b"x"}))
     names = [hub.push(made, "stuck", tag) for tag in ("1", "2")]
     async with docker_backend(docker.host) as backend, Work() as work:
         for name in names:
             await pull(backend, name)
         await following(backend)
-        removals = Removals(backend, work, 1.0)
+        removals = Removals(backend, work, 3.0)
         with contextlib.ExitStack() as frozen:
             if found:
                 remove = backend.remove
@@ -56,7 +56,7 @@ async def test_a_frozen_engine(docker: Engine, hub: Registry, monkeypatch: pytes
             # Where a removal has no event, nothing is said without the engine.
             what = "the Docker engine" if found else "the store to find the image"
             state = "whether the image is still there could not be seen" if found else "nothing had been touched"
-        assert caught.value.text == f"removal cut off: waited for {what}, not complete within 1s: {names[0]}; {state}"
+        assert caught.value.text == f"removal cut off: waited for {what}, not complete within 3s: {names[0]}; {state}"
         monkeypatch.undo()
         for name in names:
             await Removals(backend, work).remove(Lookup.parse(name))

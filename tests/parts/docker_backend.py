@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from criimage.backend import PullContext
 from criimage.reference import DEFAULT_DOMAIN, Lookup, Pattern, Reference
@@ -13,10 +13,13 @@ from criimage_docker.settings import Settings
 from parts.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from criimage.backend import Image, ImageDetails, PullProgress
     from criimage.credentials import Credentials
+
+
+T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
@@ -46,6 +49,20 @@ async def following(backend: DockerBackend) -> None:
         before = backend._view.generation
         await backend.images()
         await asyncio.sleep(0.2)
+
+
+async def counted(
+    backend: DockerBackend, count: Callable[[], Awaitable[T]], fits: Callable[[T], bool], times: int = 5
+) -> T:
+    """Counts what the engine is asked, again where it is not what it should be, and returns the last count.
+
+    An event that a busy machine brings later than anybody waits for it costs a question, once.
+    """
+    await following(backend)
+    found = await count()
+    if fits(found) or times == 1:
+        return found
+    return await counted(backend, count, fits, times - 1)
 
 
 async def pull(

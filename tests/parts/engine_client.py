@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import tarfile
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SAFE = "/:@"
+_CLEAR_SECONDS = 60.0
 
 
 class EngineClient(ABC):
@@ -160,15 +162,15 @@ class EngineClient(ABC):
 
     def clear(self) -> None:
         """Deletes every container and every image."""
-        for one in self.ask("GET", "/containers/json", {"all": "1"}).json():
-            self.ask("DELETE", f"/containers/{one['Id']}", {"force": "1"})
-        # Images that others were built on come out in a later round.
-        rounds = 5
-        while (left := self.ask("GET", "/images/json", {"all": "1"}).json()) and rounds:
+        end, left = time.monotonic() + _CLEAR_SECONDS, [object()]
+        # Images that others were built on come out in a later round, and those of containers that are still going.
+        while left:
+            for one in self.ask("GET", "/containers/json", {"all": "1"}).json():
+                self.ask("DELETE", f"/containers/{one['Id']}", {"force": "1"})
+            left = self.ask("GET", "/images/json", {"all": "1"}).json()
             for one in left:
                 self.ask("DELETE", f"/images/{one['Id']}", {"force": "1"})
-            rounds -= 1
-        assert not left, f"images cannot be deleted: {left}"
+            assert time.monotonic() < end, f"images cannot be deleted: {left}"
 
 
 @dataclass(frozen=True, slots=True)
