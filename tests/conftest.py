@@ -8,19 +8,37 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from criimage import __version__
 from parts import frames, versions
+from parts.missing import strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 _LONG_RUNS = pytest.StashKey[list[tuple[str, str, str]]]()
+_ORDER_IN_CI = 20_261_127
+"""Seed of the order of the tests; on a developer's machine each run has another one."""
 
 
+# How long an example takes says how busy the machine is. Where `CI` is set Hypothesis takes the same examples each time
+# by itself, and has no such deadline either.
+settings.register_profile("unhurried", deadline=None)
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """A shell lets its background jobs ignore SIGINT; then so would every command that a test interrupts."""
+    """Settles what is to be known beforehand.
+
+    A shell lets its background jobs ignore SIGINT; then so would every command that a test interrupts. Where `CI=true`
+    the tests have the same order each time, so that a run that fails is one that fails again.
+    """
     config.stash[_LONG_RUNS] = []
+    if strict() and config.getoption("randomly_seed", None) == "default":
+        config.option.randomly_seed = _ORDER_IN_CI
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

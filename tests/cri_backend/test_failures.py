@@ -206,10 +206,13 @@ def test_a_long_text_costs_no_more_than_its_length(piece: str) -> None:
 
     def cost(size: int) -> float:
         error = CallError(Status.UNKNOWN, (piece * size)[:size])
-        begin = time.process_time()
-        for _ in range(3):
+        costs = []
+        for _ in range(10):
+            # Of this thread, and the least: a collection of garbage may fall into any of them.
+            begin = time.thread_time()
             pull_failure(error, X)
-        return time.process_time() - begin
+            costs.append(time.thread_time() - begin)
+        return min(costs)
 
     cost(100)
-    assert cost(16_000) < 30 * max(cost(1600), 0.001)
+    assert cost(16_000) < 30 * max(cost(1600), 0.0003)

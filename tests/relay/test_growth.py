@@ -47,13 +47,14 @@ async def flat(folder: Path, count: int) -> None:
     """Sees that no object and no descriptor stays, however many calls there are."""
     async with relayed(folder) as there:
         await many_calls(there.client, there.runtime, 500)
+        await there.server.quiet()
         gc.collect()
         before = (len(gc.get_objects()), _descriptors())
         await many_calls(there.client, there.runtime, count)
         await there.server.quiet()
         gc.collect()
         after = (len(gc.get_objects()), _descriptors())
-        assert after[1] == before[1]
+        assert after[1] <= before[1]
         assert after[0] - before[0] < 2_000
 
 

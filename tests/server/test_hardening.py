@@ -96,7 +96,7 @@ async def test_resets_in_the_same_read_as_their_headers_leave_nothing(tmp_path: 
         await client.flush()
         await answers(client)
         await running.quiet()
-        assert len(asyncio.all_tasks()) == tasks
+        await until(lambda: len(asyncio.all_tasks()) == tasks)
         (connection,) = running.server.connections
         assert len(connection.connection._connection.streams) <= 8
         window = client.h2.outbound_flow_control_window
