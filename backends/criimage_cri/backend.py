@@ -76,8 +76,12 @@ class CriBackend:
         return self._upstream.last_known.limits()
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
-        """Return the one reference that a name means to the runtime."""
-        return (meaning(name, self._upstream.last_known if name.domain else await self._upstream.runtime()),)
+        """Return the one reference that a name means to the runtime.
+
+        Who that is is asked where it is not known, though a complete name means the same to all of them: whether it
+        tells of downloads decides about the deadlines of the pull that comes next, and is to be known before it begins.
+        """
+        return (meaning(name, await self._upstream.runtime()),)
 
     async def images(self, pattern: Pattern | None = None) -> tuple[Image, ...]:
         """List the images by ID; with a pattern, the one that a status finds (containerd ignores filters)."""
