@@ -21,7 +21,7 @@
         ├── PullTimeout         one of our own deadlines cut it off
         └── PullCancelled       the operator or a stopping server ended it
 
-Backends raise only these. The server alone ties each kind to a gRPC status (criimage/server/grpc_status.py).
+Backends raise only these. The server alone ties each kind to a gRPC status (criimage/server/calls/grpc_status.py).
 
 The text is shown to users and compared by clients: kubelet joins the errors of several credentials and keeps a reason
 only while the texts are equal (cri-protocol 2.4). So it carries no time, counter, process number, temporary path or

@@ -18,9 +18,9 @@ from criimage.foreign_text import readable
 from criimage.metrics.page import check_address
 from criimage.pairs import look_at_pair
 from criimage.plugins import Unusable, examined, installed, load, not_installed
-from criimage.server.access import access_of
-from criimage.server.socket import check_place
-from criimage.server.socket_owner import owner_of
+from criimage.server.listening.access import access_of
+from criimage.server.listening.socket import check_place
+from criimage.server.listening.socket_owner import owner_of
 from criimage.settings import Settings
 from criimage.tracing_otlp import fault
 

@@ -23,25 +23,25 @@ from criimage.metrics.page import serve_metrics
 from criimage.pulls.sharing import Pulls
 from criimage.removals import Removals
 from criimage.server import systemd
-from criimage.server.access import access_of
-from criimage.server.health import HealthService
-from criimage.server.images import ImageRef, ImageService
-from criimage.server.observe import CallObserver
-from criimage.server.pull_service import PullService
-from criimage.server.readiness import Readiness
-from criimage.server.reflection import ReflectionService
+from criimage.server.calls.observe import CallObserver
+from criimage.server.calls.traced import TracedCalls
+from criimage.server.listening.access import access_of
+from criimage.server.listening.socket import BoundSocket
+from criimage.server.listening.socket_owner import owner_of
+from criimage.server.listening.socket_watch import watch_socket
 from criimage.server.reload import Reload, in_force
-from criimage.server.removal_service import RemovalService
-from criimage.server.runtime import RuntimeService
-from criimage.server.sandbox_pin import SandboxPin
 from criimage.server.server import Server
+from criimage.server.services.health import HealthService
+from criimage.server.services.images import ImageRef, ImageService
+from criimage.server.services.pull_service import PullService
+from criimage.server.services.readiness import Readiness
+from criimage.server.services.reflection import ReflectionService
+from criimage.server.services.removal_service import RemovalService
+from criimage.server.services.runtime import RuntimeService
+from criimage.server.services.sandbox_pin import SandboxPin
+from criimage.server.services.status_service import StatusService
+from criimage.server.services.stopping import Stopping
 from criimage.server.signals import Signals
-from criimage.server.socket import BoundSocket
-from criimage.server.socket_owner import owner_of
-from criimage.server.socket_watch import watch_socket
-from criimage.server.status_service import StatusService
-from criimage.server.stopping import Stopping
-from criimage.server.traced import TracedCalls
 from criimage.tracing_otlp import open_traces
 from criimage.work import Work
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.backend import Backend
-    from criimage.server.calls import CallsElsewhere, Observer
+    from criimage.server.calls.connection_calls import CallsElsewhere, Observer
     from criimage.server.relay import Relay
     from criimage.settings import Layers, Settings
 

@@ -11,14 +11,14 @@ import structlog
 from criimage import logs, plugins
 from criimage.errors import ConfigurationError
 from criimage.server import systemd
-from criimage.server.access import access_of
+from criimage.server.listening.access import access_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from criimage.pins import Pins
-    from criimage.server.access import Access
     from criimage.server.app import Assembly
+    from criimage.server.listening.access import Access
     from criimage.settings import Layers, Settings
 
 __all__ = ["LIVE", "Reload", "differences", "in_force", "in_force_after"]

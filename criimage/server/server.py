@@ -10,20 +10,20 @@ import structlog
 
 from criimage.logs import SparingLog
 from criimage.peer import current_peer
-from criimage.server.access import EVERYBODY
-from criimage.server.calls import CallsElsewhere, ConnectionCalls, Observer
-from criimage.server.hardening import HardenedProtocol
-from criimage.server.hot.first_step import FirstSteps
-from criimage.server.hot.reads import Reads
-from criimage.server.limits import SharedLimits
-from criimage.server.listener import Listener, connection_limit
+from criimage.server.calls.connection_calls import CallsElsewhere, ConnectionCalls, Observer
+from criimage.server.http2.hardening import HardenedProtocol
+from criimage.server.http2.hot.first_step import FirstSteps
+from criimage.server.http2.hot.reads import Reads
+from criimage.server.http2.limits import SharedLimits
+from criimage.server.listening.access import EVERYBODY
+from criimage.server.listening.listener import Listener, connection_limit
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
-    from criimage.server.access import Access
-    from criimage.server.method import Method
+    from criimage.server.calls.method import Method
+    from criimage.server.listening.access import Access
     from criimage.settings import LimitSettings
 
 __all__ = ["Server"]

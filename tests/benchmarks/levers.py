@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from criimage.server import hardening, images, replies
-from criimage.server.hot import header_blocks, reads, rest
+from criimage.server.http2 import hardening
+from criimage.server.http2.hot import header_blocks, reads, rest
+from criimage.server.services import images, replies
 from parts.two_ways import reply_by_h2
 
 if TYPE_CHECKING:

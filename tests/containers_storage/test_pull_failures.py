@@ -25,7 +25,7 @@ from criimage.masking import NO_SECRETS, Secrets
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
 from criimage.pulls.sharing import Pulls
 from criimage.reference import Name
-from criimage.server.grpc_status import status_of
+from criimage.server.calls.grpc_status import status_of
 from criimage.testing.oci import machine_architecture
 from criimage.work import Work
 from criimage_containers_storage.pulling import pull

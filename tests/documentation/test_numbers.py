@@ -7,7 +7,10 @@ import pytest
 from criimage import log_queue, peer
 from criimage.channel import links, watch
 from criimage.pulls import attempts, audit
-from criimage.server import app, call, grpc_status, listener, pull_service, replies
+from criimage.server import app
+from criimage.server.calls import call, grpc_status
+from criimage.server.listening import listener
+from criimage.server.services import pull_service, replies
 from criimage_containers_storage.pulling import process
 from criimage_docker.engine import bounded_response
 from documentation.pages import page

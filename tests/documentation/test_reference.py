@@ -6,7 +6,7 @@ import re
 
 from criimage import errors, metrics
 from criimage.server.app import Assembly
-from criimage.server.grpc_status import STATUSES, status_of
+from criimage.server.calls.grpc_status import STATUSES, status_of
 from criimage.settings import Settings
 from criimage.testing.memory import MemoryBackend
 from criimage.work import Work

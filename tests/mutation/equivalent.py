@@ -24,22 +24,28 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "return status is not None and status[0] > 0 and status[2] + _TICK < now",
         "Lt -> LtE",
     ): "a nanosecond more or less of a time that is generous",
-    ("criimage/server/call.py", "return await self._received()  # nothing has to be waited for", "statement removed"): (
-        "the way with a time limit gives the same for a request that has come"
-    ),
+    (
+        "criimage/server/calls/call.py",
+        "return await self._received()  # nothing has to be waited for",
+        "statement removed",
+    ): ("the way with a time limit gives the same for a request that has come"),
     (
         "criimage/foreign_json.py",
         'if text.count("[") + text.count("{") > bounds.depth or text.count(",") > bounds.members // 2:',
         "Gt -> GtE",
     ): "decides only whether a look is taken, which finds nothing that is not there",
-    ("criimage/server/hot/reads.py", "self._changes = -1", "1 -> 2"): "any number that no count of changes can be",
     (
-        "criimage/server/hot/rest.py",
+        "criimage/server/http2/hot/reads.py",
+        "self._changes = -1",
+        "1 -> 2",
+    ): "any number that no count of changes can be",
+    (
+        "criimage/server/http2/hot/rest.py",
         "size, kind = read[place] << 16 | read[place + 1] << 8 | read[place + 2], read[place + 3]",
         "16 -> 17",
     ): "no frame of 64 KiB may come, and one that does goes the long way, where it is refused, by either size",
     ("criimage/lasting.py", "FIRST_PAUSE = 1.0", "1.0 -> 2.0"): _SIZE,
-    ("criimage/server/listener.py", "PAUSE_SECONDS = 1.0", "1.0 -> 2.0"): _SIZE,
+    ("criimage/server/listening/listener.py", "PAUSE_SECONDS = 1.0", "1.0 -> 2.0"): _SIZE,
     ("backends/criimage_docker/view/view.py", "self._next = None", "statement removed"): (
         "a listing that has not begun is ended by `close` alone, and nobody asks after that"
     ),

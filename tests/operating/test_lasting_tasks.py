@@ -24,9 +24,9 @@ from criimage import lasting, problems
 from criimage.channel.links import Links
 from criimage.cri.criimage.v1 import GetStatusResponse
 from criimage.server import app, systemd
-from criimage.server.readiness import Readiness
 from criimage.server.reload import Reload
-from criimage.server.sandbox_pin import SandboxPin
+from criimage.server.services.readiness import Readiness
+from criimage.server.services.sandbox_pin import SandboxPin
 from criimage.settings import Layers
 from criimage.testing.scripted_runtime import ScriptedRuntime
 from criimage_containers_storage.pulling.leftovers import Leftovers

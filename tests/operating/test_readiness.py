@@ -9,8 +9,8 @@ import pytest
 
 from criimage import problems
 from criimage.backend import Problem
-from criimage.server import readiness
-from criimage.server.readiness import Readiness
+from criimage.server.services import readiness
+from criimage.server.services.readiness import Readiness
 from parts.serving import WatchedBackend, until
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from criimage.cli import main
 from criimage.pairs import compare_images, fitting, look_at_pair
 from criimage.reference import ImageID, Reference
 from criimage.runtime_facts import RuntimeFacts, ask_runtime
-from criimage.server.sandbox_pin import SandboxPin
+from criimage.server.services.sandbox_pin import SandboxPin
 from criimage.settings import Settings
 from criimage.testing.memory import MemoryBackend, Registry, RemoteImage
 from criimage.testing.scripted_runtime import Script, ScriptedRuntime

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from criimage.backend import User
 from criimage.metrics import NoMetrics
 from criimage.server.app import Assembly
-from criimage.server.socket import BoundSocket
+from criimage.server.listening.socket import BoundSocket
 from criimage.settings import Settings
 from criimage.testing.memory import MemoryBackend, Registry, RemoteImage
 from criimage.work import Work

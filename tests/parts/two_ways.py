@@ -17,8 +17,8 @@ from h2.settings import SettingCodes
 from criimage.backend import PullContext
 from criimage.metrics import NoMetrics
 from criimage.reference import Name
-from criimage.server import hardening
 from criimage.server.app import Assembly
+from criimage.server.http2 import hardening
 from criimage.server.server import _Connection
 from criimage.settings import Settings
 from criimage.work import Work

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from criimage.backend import Phase, PullProgress
 from criimage.cri.criimage.v1 import ListPullsResponse, Pull, PullPhase, PullWaiter, WatchPullsResponse
 from criimage.pulls.running import PullView
-from criimage.server.pull_service import encode_pulls
+from criimage.server.services.pull_service import encode_pulls
 
 _bytes = st.integers(0, 2**63)
 _layers = st.integers(0, 2**31)

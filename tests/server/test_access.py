@@ -21,7 +21,7 @@ from criimage.errors import ConfigurationError
 from criimage.logs import SparingLog
 from criimage.peer import PEERS_NAMED, Peer, Peers, current_peer, peer_of
 from criimage.server import server
-from criimage.server.access import Access, access_of
+from criimage.server.listening.access import Access, access_of
 from criimage.settings import SocketSettings, read_layers
 from parts.criimage_process import criimage
 from parts.missing import need_root

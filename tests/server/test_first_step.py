@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from criimage.server.hot.first_step import Begun, FirstSteps
+from criimage.server.http2.hot.first_step import Begun, FirstSteps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

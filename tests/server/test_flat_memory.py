@@ -11,7 +11,7 @@ import pytest
 
 from criimage.metrics import NoMetrics
 from criimage.server.app import Assembly
-from criimage.server.hardening import CLOSED_STREAMS_REMEMBERED
+from criimage.server.http2.hardening import CLOSED_STREAMS_REMEMBERED
 from criimage.server.server import _Connection
 from criimage.settings import Settings
 from criimage.work import Work

@@ -1,4 +1,4 @@
-"""The cures of criimage/server/hardening.py: each test fails when its cure is taken out (python-stack 2).
+"""The cures of criimage/server/http2/hardening.py: each test fails when its cure is taken out (python-stack 2).
 
 Where the fault can be shown beside the cure, a test runs with the cure and without it and expects the fault there, so
 that an upgrade that makes a cure needless is noticed too.
@@ -16,10 +16,11 @@ from grpclib.const import Status
 from grpclib.protocol import EventsProcessor
 from h2.errors import ErrorCodes
 
-from criimage.server import call, hardening
-from criimage.server.method import Method
+from criimage.server.calls import call
+from criimage.server.calls.method import Method
+from criimage.server.http2 import hardening
+from criimage.server.listening.socket import BoundSocket
 from criimage.server.server import Server
-from criimage.server.socket import BoundSocket
 from criimage.settings import LimitSettings
 from parts.raw_client import RawClient, framed, grpc_headers, raw_client
 from parts.serving import PATIENCE, WatchedBackend, serving, stocked, until
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from criimage.server.call import Call
+    from criimage.server.calls.call import Call
 
 LIST = "/runtime.v1.ImageService/ListImages"
 PULL = "/runtime.v1.ImageService/PullImage"

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from criimage.errors import InvalidRequest
-from criimage.server import requests
+from criimage.server.services import requests
 from parts.raw_client import Answer, framed, grpc_headers, raw_client
 from parts.serving import Serving, serving, until
 from server.methods import EVERY, IMAGES, LIST, PULL, RUNTIME, STATUS, STREAM, asking, field, operation, spec, varint

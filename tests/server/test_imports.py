@@ -9,7 +9,7 @@ import pytest
 
 from criimage.backend import Phase
 from criimage.cri.criimage.v1 import PullPhase
-from criimage.server import pull_service
+from criimage.server.services import pull_service
 
 _NOBODYS = {
     "rich",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from grpclib.const import Status
 
-from criimage.server import hardening
-from criimage.server.limits import (
+from criimage.server.http2 import hardening
+from criimage.server.http2.limits import (
     EARNED_BY_ANSWER,
     FRAME_OVERHEAD,
     REFILL_PART,
@@ -241,7 +241,7 @@ def test_what_frames_cost_beside_their_bytes_is_counted() -> None:
 
 def test_allowances_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as are allowed in one go, and what answers add to that, and not one more."""
-    monkeypatch.setattr("criimage.server.limits.time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr("criimage.server.http2.limits.time.monotonic", lambda: 1000.0)
     ping, reset = frame(6, 0, 0, b"12345678"), frame(3, 0, 1, b"\0\0\0\x08")
     for piece, answers, allowed in ((ping, 0, 100), (ping, 3, 100 + 3 * EARNED_BY_ANSWER), (reset, 0, 50)):
         _, connection = counted(frames=100, resets=50)
@@ -256,7 +256,7 @@ def test_allowances_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_allowances_come_back_in_proportion(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
     """Half of the time for all of it brings half of it back, however long nothing came before."""
     now = 1000.0
-    monkeypatch.setattr("criimage.server.limits.time.monotonic", lambda: now)
+    monkeypatch.setattr("criimage.server.http2.limits.time.monotonic", lambda: now)
     _, connection = counted(frames=100, resets=100)
     now += 1_000_000.0
     connection.received(piece * 100)
@@ -279,7 +279,7 @@ def test_a_request_is_complete_however_it_ends(end: bytes) -> None:
 def test_allowances_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that pings now and then does so for years; answers allow more on top."""
     now = 1000.0
-    monkeypatch.setattr("criimage.server.limits.time.monotonic", lambda: now)
+    monkeypatch.setattr("criimage.server.http2.limits.time.monotonic", lambda: now)
     _, connection = counted(frames=100)
     for _ in range(50):
         now += 1.0

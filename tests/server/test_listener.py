@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from criimage.server import listener
-from criimage.server.listener import connection_limit
+from criimage.server.listening import listener
+from criimage.server.listening.listener import connection_limit
 from parts.raw_client import framed, grpc_headers, raw_client
 from parts.serving import serving, until
 from server.test_limits import frame

@@ -12,8 +12,8 @@ from criimage.backend import FilesystemUsage, Image, ImageDetails, Usage, User
 from criimage.cri.runtime import v1
 from criimage.pins import Pins
 from criimage.reference import ImageID, Reference
-from criimage.server import replies
-from criimage.server.replies import ImageReplies, ListTally, UsageReplies
+from criimage.server.services import replies
+from criimage.server.services.replies import ImageReplies, ListTally, UsageReplies
 from parts.google_client import deterministic, message
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from grpclib.const import Status
 from criimage import runtime_facts
 from criimage.channel import CallError
 from criimage.runtime_facts import RuntimeFacts
-from criimage.server.sandbox_pin import SandboxPin
+from criimage.server.services.sandbox_pin import SandboxPin
 from criimage.settings import Settings
 from server.test_replies import _image
 

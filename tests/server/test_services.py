@@ -14,9 +14,9 @@ from criimage.backend import Image, Problem, User
 from criimage.cri.runtime import v1
 from criimage.pins import Pins
 from criimage.reference import ImageID, Reference
-from criimage.server import health, images, replies
-from criimage.server.grpc_status import STATUSES, status_of
-from criimage.server.replies import ImageReplies
+from criimage.server.calls.grpc_status import STATUSES, status_of
+from criimage.server.services import health, images, replies
+from criimage.server.services.replies import ImageReplies
 from criimage.testing.memory import RemoteImage
 from parts.google_client import deterministic, google_client, message
 from parts.raw_client import framed, grpc_headers, raw_client

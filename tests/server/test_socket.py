@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from criimage.errors import ConfigurationError
-from criimage.server.listener import SEND_BUFFER
+from criimage.server.listening.listener import SEND_BUFFER
+from criimage.server.listening.socket import BACKLOG, BoundSocket
 from criimage.server.server import Server
-from criimage.server.socket import BACKLOG, BoundSocket
 from criimage.settings import LimitSettings
 from parts.serving import serving, until
 
@@ -215,7 +215,7 @@ def test_the_longest_path_works(tmp_path: Path) -> None:
 _STARTER = """
 import os, sys, time
 from criimage.errors import ConfigurationError
-from criimage.server.socket import BoundSocket
+from criimage.server.listening.socket import BoundSocket
 sys.stdin.readline()
 try:
     bound = BoundSocket.open(sys.argv[1])
@@ -285,7 +285,7 @@ import os, socket, sys
 os.environ["LISTEN_PID"] = str(os.getpid()) if sys.argv[2] == "mine" else "1"
 os.environ["LISTEN_FDS"] = sys.argv[3]
 from criimage.errors import ConfigurationError
-from criimage.server.socket import BoundSocket
+from criimage.server.listening.socket import BoundSocket
 try:
     listen = sys.argv[4]
     with BoundSocket.open(listen) as bound:

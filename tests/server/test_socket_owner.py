@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from criimage.errors import ConfigurationError
-from criimage.server.socket import BoundSocket
-from criimage.server.socket_owner import owner_of
+from criimage.server.listening.socket import BoundSocket
+from criimage.server.listening.socket_owner import owner_of
 from criimage.settings import SocketSettings
 from parts.missing import need_root
 

@@ -15,8 +15,8 @@ from criimage.errors import ConfigurationError
 from criimage.lasting import lasting
 from criimage.metrics import NoMetrics
 from criimage.server.app import Assembly
-from criimage.server.socket import BoundSocket
-from criimage.server.socket_watch import watch_socket
+from criimage.server.listening.socket import BoundSocket
+from criimage.server.listening.socket_watch import watch_socket
 from criimage.settings import Settings
 from criimage.testing.memory import MemoryBackend
 from criimage.work import Work
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket is looked at all the time."""
-    monkeypatch.setattr("criimage.server.socket_watch.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("criimage.server.listening.socket_watch.LOOK_SECONDS", 0.01)
 
 
 @asynccontextmanager
@@ -104,7 +104,7 @@ async def test_systemds_socket_is_only_told(tmp_path: Path, monkeypatch: pytest.
     """`fd://`: whoever made it binds it again."""
     path = tmp_path / "c.sock"
     with await asyncio.to_thread(listener, path) as passed:
-        monkeypatch.setattr("criimage.server.socket._passed_socket", lambda: passed)
+        monkeypatch.setattr("criimage.server.listening.socket._passed_socket", lambda: passed)
         bound = await asyncio.to_thread(BoundSocket.open, "fd://")
         assert await asyncio.to_thread(bound.check) is None
         await asyncio.to_thread(path.unlink)

@@ -10,7 +10,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, TrailersReceived
 from h2.settings import SettingCodes
 
-from criimage.server.hot.replies import MESSAGE_HEAD, write_reply_of
+from criimage.server.http2.hot.replies import MESSAGE_HEAD, write_reply_of
 
 HEADERS = [(":method", "POST"), (":path", "/a/b"), (":scheme", "http"), (":authority", "x")]
 

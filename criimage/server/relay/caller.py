@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from criimage.server import hardening
+from criimage.server.http2 import hardening
 from criimage.server.relay.call import RelayedCall
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from grpclib.protocol import Stream
 
     from criimage.channel.header_blocks import Headers
-    from criimage.server.limits import ConnectionLimits
+    from criimage.server.http2.limits import ConnectionLimits
 
 __all__ = ["Caller", "Door", "HeldRequests"]
 

@@ -15,10 +15,10 @@ from criimage import problems, tracing
 from criimage.channel import CallError, Channel
 from criimage.lasting import lasting
 from criimage.problems import Problem
+from criimage.server.calls.traced import begin_span, end_span
 from criimage.server.relay.call import deadline_of, forwarded
 from criimage.server.relay.caller import Caller, Door, HeldRequests
 from criimage.server.relay.versions import SERVICES, Versions
-from criimage.server.traced import begin_span, end_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from criimage.channel.link import Listener
     from criimage.channel.links import Exchange
     from criimage.metrics import Metrics
-    from criimage.server.hardening import Headers as TextHeaders
-    from criimage.server.limits import ConnectionLimits
+    from criimage.server.http2.hardening import Headers as TextHeaders
+    from criimage.server.http2.limits import ConnectionLimits
 
 __all__ = ["Relay", "RelayedCalls"]
 

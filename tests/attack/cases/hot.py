@@ -1,4 +1,4 @@
-"""Frames that the short way of calls (`criimage.server.hot`) takes to its middle and must then leave to the long one.
+"""Frames that the short way (`criimage.server.http2.hot`) takes to its middle and must then leave to the long one.
 
 Each is sent between ordinary calls, which are answered; what HTTP/2 forbids ends with an error of its stream or its
 connection, whose code is one of those that RFC 9113 names for it.

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from grpclib.const import Status
 
-import criimage.server.calls
-import criimage.server.images
+import criimage.server.calls.connection_calls
+import criimage.server.services.images
 from conformance.planted.fault import patched
 from criimage.credentials import Credentials
 from criimage.errors import InvalidRequest
 from criimage.pulls.running import PullKey
-from criimage.server import requests
-from criimage.server.grpc_status import status_of
-from criimage.server.method import unary
-from criimage.server.replies import ImageReplies
+from criimage.server.calls.grpc_status import status_of
+from criimage.server.calls.method import unary
+from criimage.server.services import requests
+from criimage.server.services.replies import ImageReplies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,17 +37,17 @@ def _no_reference(patch: pytest.MonkeyPatch) -> None:
     async def answer(_self: object, request: bytes, **_more: object) -> bytes:
         return b""
 
-    patch.setattr(criimage.server.images.ImageService, "_pull", answer)
+    patch.setattr(criimage.server.services.images.ImageService, "_pull", answer)
 
 
 @patched("P2", "a pull answers the digest")
 def _digest_as_reference(patch: pytest.MonkeyPatch) -> None:
-    pull = criimage.server.images.ImageService._pull
+    pull = criimage.server.services.images.ImageService._pull
 
     async def answer(self: Any, request: bytes, **_more: object) -> bytes:  # noqa: ANN401
         return await pull(self, request, repo_digest=True)
 
-    patch.setattr(criimage.server.images.ImageService, "_pull", answer)
+    patch.setattr(criimage.server.services.images.ImageService, "_pull", answer)
 
 
 @patched("C6", "the field auth is passed over")
@@ -94,7 +94,7 @@ def _empty_message(patch: pytest.MonkeyPatch) -> None:
 def _other_status(patch: pytest.MonkeyPatch, change: Callable[[Status, str], tuple[Status, str]]) -> None:
     told = status_of
 
-    patch.setattr(criimage.server.calls, "status_of", lambda error: change(*told(error)))
+    patch.setattr(criimage.server.calls.connection_calls, "status_of", lambda error: change(*told(error)))
 
 
 @patched("E1", "a failed pull is NOT_FOUND")
@@ -150,7 +150,7 @@ def _lenient(patch: pytest.MonkeyPatch) -> None:
 
 @patched("A2", "v1alpha2 shows other images")
 def _other_images(patch: pytest.MonkeyPatch) -> None:
-    methods = criimage.server.images.ImageService.methods
+    methods = criimage.server.services.images.ImageService.methods
 
     def without(self: Any) -> list[Any]:  # noqa: ANN401
         async def nothing(_request: bytes) -> bytes:
@@ -160,4 +160,4 @@ def _other_images(patch: pytest.MonkeyPatch) -> None:
         old = "/runtime.v1alpha2.ImageService/ImageStatus"
         return [unary(old, nothing) if one.path == old else one for one in made]
 
-    patch.setattr(criimage.server.images.ImageService, "methods", without)
+    patch.setattr(criimage.server.services.images.ImageService, "methods", without)

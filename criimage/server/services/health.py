@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from grpclib.const import Status
 
 from criimage import wire
-from criimage.server.call import CallFailed
-from criimage.server.method import Method, server_stream, unary
+from criimage.server.calls.call import CallFailed
+from criimage.server.calls.method import Method, server_stream, unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from criimage.server.readiness import Readiness
-    from criimage.server.stopping import Stopping
+    from criimage.server.services.readiness import Readiness
+    from criimage.server.services.stopping import Stopping
 
 __all__ = ["HealthService"]
 

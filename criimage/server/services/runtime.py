@@ -9,13 +9,13 @@ import json
 from typing import TYPE_CHECKING
 
 from criimage import wire
-from criimage.server import requests
-from criimage.server.method import Method, unary
+from criimage.server.calls.method import Method, unary
+from criimage.server.services import requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from criimage.server.readiness import Readiness
+    from criimage.server.services.readiness import Readiness
 
 __all__ = ["RuntimeService"]
 

@@ -8,16 +8,16 @@ from grpclib.const import Status
 
 from criimage import wire
 from criimage.backend import Phase
-from criimage.server import requests
-from criimage.server.call import CallFailed
-from criimage.server.method import Method, server_stream, unary
+from criimage.server.calls.call import CallFailed
+from criimage.server.calls.method import Method, server_stream, unary
+from criimage.server.services import requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
     from criimage.pulls.running import PullView
     from criimage.pulls.sharing import Pulls
-    from criimage.server.stopping import Stopping
+    from criimage.server.services.stopping import Stopping
 
 __all__ = ["PULL_SERVICE", "PullService", "encode_pulls"]
 

@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import InvalidRequest
-from criimage.server.method import Method
+from criimage.server.calls.method import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from criimage.server.call import Call
+    from criimage.server.calls.call import Call
 
 __all__ = ["ReflectionService"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from criimage.errors import ConfigurationError
-from criimage.server.socket_owner import is_id
+from criimage.server.listening.socket_owner import is_id
 
 if TYPE_CHECKING:
     from criimage.peer import Peer

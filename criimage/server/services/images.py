@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from criimage import wire
 from criimage.reference import Lookup, Name, Pattern
-from criimage.server import replies, requests
-from criimage.server.method import Method, server_stream, unary
+from criimage.server.calls.method import Method, server_stream, unary
+from criimage.server.services import replies, requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,20 +16,20 @@ from h2.connection import ConnectionState
 from h2.stream import StreamClosedBy
 from hyperframe.frame import WindowUpdateFrame
 
-from criimage.server.hot.header_blocks import BlockDecoder
-from criimage.server.hot.replies import MESSAGE_HEAD, fits, flush_open, write_reply
-from criimage.server.hot.rest import END_HEADERS, HEAD, HEADERS, PING, WINDOW_UPDATE, rest_of
+from criimage.server.http2.hot.header_blocks import BlockDecoder
+from criimage.server.http2.hot.replies import MESSAGE_HEAD, fits, flush_open, write_reply
+from criimage.server.http2.hot.rest import END_HEADERS, HEAD, HEADERS, PING, WINDOW_UPDATE, rest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from grpclib.protocol import Connection
 
-    from criimage.server.calls import ConnectionCalls
-    from criimage.server.hot.header_blocks import Fields
-    from criimage.server.hot.rest import Rest
-    from criimage.server.limits import ConnectionLimits
-    from criimage.server.method import Method
+    from criimage.server.calls.connection_calls import ConnectionCalls
+    from criimage.server.calls.method import Method
+    from criimage.server.http2.hot.header_blocks import Fields
+    from criimage.server.http2.hot.rest import Rest
+    from criimage.server.http2.limits import ConnectionLimits
 
 __all__ = ["Reads"]
 

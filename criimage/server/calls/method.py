@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from grpclib.const import Status
 
-from criimage.server.call import Call, CallFailed
+from criimage.server.calls.call import Call, CallFailed
 
 __all__ = ["Answer", "Handler", "Method", "server_stream", "unary"]
 
@@ -27,7 +27,7 @@ class Method:
     path: str
     handler: Handler
     at_once: Answer | None = None
-    """What makes the only reply, where that may be tried before the call has a task (`criimage.server.hot`)."""
+    """What makes the only reply, where that may be tried before the call has a task (`criimage.server.http2.hot`)."""
 
     @property
     def service(self) -> str:

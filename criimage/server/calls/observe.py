@@ -11,7 +11,7 @@ from grpclib.const import Status
 
 from criimage import logs
 from criimage.errors import CriimageError
-from criimage.server.call import CallFailed
+from criimage.server.calls.call import CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

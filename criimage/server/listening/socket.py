@@ -14,7 +14,7 @@ from typing import Self
 from criimage.endpoint import PASSED_SOCKET, socket_path
 from criimage.errors import ConfigurationError
 from criimage.files import unfit_place
-from criimage.server.socket_owner import NOBODY_ELSE, SocketOwner
+from criimage.server.listening.socket_owner import NOBODY_ELSE, SocketOwner
 
 __all__ = ["BACKLOG", "BoundSocket", "check_place"]
 

@@ -8,12 +8,12 @@ from grpclib.const import Status
 
 from criimage import tracing
 from criimage.errors import CriimageError
-from criimage.server.observe import error_kind
+from criimage.server.calls.observe import error_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from criimage.server.calls import Observer
+    from criimage.server.calls.connection_calls import Observer
     from criimage.tracing import Span, Traces
 
 __all__ = ["TracedCalls", "begin_span", "end_span"]

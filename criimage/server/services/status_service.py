@@ -6,14 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 from criimage import __version__, wire
-from criimage.server import requests
-from criimage.server.method import Method, unary
+from criimage.server.calls.method import Method, unary
+from criimage.server.services import requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from criimage.server.readiness import Readiness
+    from criimage.server.services.readiness import Readiness
 
 __all__ = ["STATUS_SERVICE", "StatusService"]
 

@@ -1,22 +1,22 @@
 """Cures for faults of grpclib 0.4.9 and h2 4.4.1 as a server: all that reaches into their private parts is here.
 
-(And in `criimage.server.hot`, which does what they would do in less time.)
+(And in `criimage.server.http2.hot`, which does what they would do in less time.)
 
 Each cure is named by what a client saw without it; tests/server/test_hardening.py has one test for each that fails when
 the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade runs through those tests first.
 
 1.  more than 100 calls at once on one connection had to wait: MAX_CONCURRENT_STREAMS is raised
-2.  a reset in the same read as its headers left the stream for ever: `ConnectionCalls` in calls.py releases every
-    stream from a done-callback of its task, which also runs for a task that never started
+2.  a reset in the same read as its headers left the stream for ever: `ConnectionCalls` in connection_calls.py releases
+    every stream from a done-callback of its task, which also runs for a task that never started
 3.  some 130 bytes a call stayed until the connection ended: h2 remembers fewer closed streams
 4.  an unknown kind of frame ended the connection: events without a processor are passed over
 5.  a header that is not ASCII ended the connection: headers are decoded as latin-1, which takes every byte
 6.  a bad `-bin` header left the call unanswered, bad timeouts and messages gave UNKNOWN: call.py reads them itself
 7.  a stopping server told its clients nothing: `say_goodbye` writes GOAWAY, and later calls are refused
-8.  a reply took three writes: `reply_at_once` takes one, of bytes that are made in `criimage.server.hot`
+8.  a reply took three writes: `reply_at_once` takes one, of bytes that are made in `criimage.server.http2.hot`
 9.  20,000 open streams froze the server: h2 counted them all at each request; `_Connection` counts now and then
 10. an empty DATA frame inside a message ended it: grpclib takes it for the end, so it is passed over
-11. floods of cheap frames were taken in full: `criimage.server.limits` counts bytes before h2 sees them
+11. floods of cheap frames were taken in full: `criimage.server.http2.limits` counts bytes before h2 sees them
 12. a frame that HTTP/2 forbids ended the connection without a word: `the_long_way` sends h2's GOAWAY
 """
 
@@ -39,17 +39,17 @@ from h2.utilities import SizeLimitDict
 from hyperframe.frame import GoAwayFrame, WindowUpdateFrame
 
 from criimage.logs import SparingLog
-from criimage.server.hot.header_blocks import BlockDecoder
-from criimage.server.hot.replies import flush_open, write_reply_of
-from criimage.server.limits import LimitReached
+from criimage.server.http2.hot.header_blocks import BlockDecoder
+from criimage.server.http2.hot.replies import flush_open, write_reply_of
+from criimage.server.http2.limits import LimitReached
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
 
     from h2.events import Event
 
-    from criimage.server.hot.reads import Reads
-    from criimage.server.limits import SharedLimits
+    from criimage.server.http2.hot.reads import Reads
+    from criimage.server.http2.limits import SharedLimits
 
 __all__ = ["HardenedProtocol", "StreamTaker", "has_come", "refuse", "reply_at_once"]
 

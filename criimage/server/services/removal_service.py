@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from grpclib.const import Status
 
 from criimage import wire
-from criimage.server import requests
-from criimage.server.call import CallFailed
-from criimage.server.method import Method, unary
+from criimage.server.calls.call import CallFailed
+from criimage.server.calls.method import Method, unary
+from criimage.server.services import requests
 
 if TYPE_CHECKING:
     from criimage.removals import Removals, RemovalView

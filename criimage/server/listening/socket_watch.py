@@ -12,8 +12,8 @@ from criimage.errors import ConfigurationError
 from criimage.problems import Problem
 
 if TYPE_CHECKING:
+    from criimage.server.listening.socket import BoundSocket
     from criimage.server.server import Server
-    from criimage.server.socket import BoundSocket
 
 __all__ = ["watch_socket"]
 

@@ -12,18 +12,18 @@ from grpclib.protocol import AbstractHandler
 from h2.exceptions import ProtocolError
 
 from criimage.errors import CriimageError
-from criimage.server import hardening
-from criimage.server.call import Call, CallFailed
-from criimage.server.grpc_status import status_of
+from criimage.server.calls.call import Call, CallFailed
+from criimage.server.calls.grpc_status import status_of
+from criimage.server.http2 import hardening
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from grpclib.protocol import Stream
 
-    from criimage.server.hot.first_step import Begun, FirstSteps
-    from criimage.server.limits import ConnectionLimits
-    from criimage.server.method import Method
+    from criimage.server.calls.method import Method
+    from criimage.server.http2.hot.first_step import Begun, FirstSteps
+    from criimage.server.http2.limits import ConnectionLimits
     from criimage.settings import LimitSettings
 
 __all__ = ["CallsElsewhere", "ConnectionCalls", "Observer"]

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from grpclib.const import Status
 from grpclib.metadata import encode_grpc_message
 
-from criimage.server import hardening
+from criimage.server.http2 import hardening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from grpclib.protocol import Stream
 
-    from criimage.server.limits import ConnectionLimits
+    from criimage.server.http2.limits import ConnectionLimits
 
 __all__ = ["MESSAGE_LIMIT", "SEND_LIMIT", "Call", "CallFailed"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from h2.stream import StreamClosedBy, StreamState
 
-from criimage.server.hot.header_blocks import OK_TRAILERS, REPLY_HEADERS
+from criimage.server.http2.hot.header_blocks import OK_TRAILERS, REPLY_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
