@@ -220,7 +220,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             asyncio.get_running_loop().call_later(_SETTLED_SECONDS, settle)
             async with (
                 lasting(lambda: reload.when(hung_up), "reload"),
-                lasting(lambda: watch_socket(bound, assembly.server), "socket"),
+                lasting(lambda: watch_socket(bound, assembly.server.start), "socket"),
                 lasting(assembly.readiness.watch, "backend check"),
                 systemd.watchdog(),
             ):

@@ -44,7 +44,7 @@ async def watched(folder: Path) -> AsyncIterator[tuple[Path, BoundSocket, Assemb
     async with Work() as work:
         assembly = Assembly(MemoryBackend(), work, Settings(), lambda _: NoMetrics(), {})
         assembly.server.start(bound.socket)
-        async with lasting(lambda: watch_socket(bound, assembly.server), "socket"):
+        async with lasting(lambda: watch_socket(bound, assembly.server.start), "socket"):
             yield path, bound, assembly
         await assembly.stop()
     problems.over("socket")

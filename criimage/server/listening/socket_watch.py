@@ -12,8 +12,10 @@ from criimage.errors import ConfigurationError
 from criimage.problems import Problem
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
     from criimage.server.listening.socket import BoundSocket
-    from criimage.server.server import Server
 
 __all__ = ["watch_socket"]
 
@@ -24,8 +26,13 @@ _SOURCE = "socket"
 _REMEDY = "see who took the path; when it is free, restart the service, and with fd:// its socket unit"
 
 
-async def watch_socket(bound: BoundSocket, server: Server) -> None:
-    """Look every LOOK_SECONDS, for ever; a socket that cannot be bound again is a standing problem."""
+async def watch_socket(bound: BoundSocket, serve_on: Callable[[socket.socket], None]) -> None:
+    """Look every LOOK_SECONDS, for ever; a socket that cannot be bound again is a standing problem.
+
+    Args:
+        bound: what is looked at.
+        serve_on: accepts from another socket from now on, where it had to be bound again.
+    """
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         try:
@@ -34,7 +41,7 @@ async def watch_socket(bound: BoundSocket, server: Server) -> None:
             problems.tell(_SOURCE, Problem(error.text, _REMEDY))
             continue
         if before is not None:
-            server.start(bound.socket)
+            serve_on(bound.socket)
             before.close()
             _log.warning("the socket was gone and has been bound again", endpoint=bound.endpoint)
         problems.over(_SOURCE)
