@@ -27,6 +27,10 @@ HEALTH = "/grpc.health.v1.Health/Check"
 KNOWN, UNKNOWN, WRONG = spec("example.com/a:1"), spec("example.com/none:1"), spec("A B")
 VERBOSE = KNOWN + b"\x10\x01"
 
+A_CALL: tuple[object, ...] = ("call", ((STATUS, KNOWN), {}))
+FORBIDDEN: tuple[object, ...] = ("odd frame", (6, 0, 0, 7))
+"""A ping of seven bytes, which ends the connection."""
+
 _CALLS = st.tuples(
     st.sampled_from(
         [
@@ -158,6 +162,8 @@ def _bytes(acts: list[tuple[object, ...]]) -> tuple[bytes, list[int]]:  # noqa: 
                 sender.frame(2, 0, 1, b"\0\0\0\0\x10")
             case "unknown", _:
                 sender.frame(99, 0, 0, b"x")
+            case _:
+                raise ValueError(kind)
     begins.append(len(sender.out))
     # In the end everything may be sent.
     sender.setting(4, 2**20)
@@ -173,7 +179,8 @@ def _reads(data: bytes, cuts: set[int]) -> list[bytes]:
 
 
 @settings(max_examples=150, deadline=None)
-@example([("call", (STATUS, spec("example.com/a:1")), {}), ("table", 0), ("table", 0)], [True, False], [], [0], 0)
+@example([A_CALL, ("table", 0), ("table", 0)], [True, False], [], [0], 0)
+@example([("two messages", 0), A_CALL, A_CALL, A_CALL, FORBIDDEN], [True, False, False, False], [], [0, 3], 0)
 @given(
     st.lists(_ACTS, max_size=16),
     st.lists(st.booleans(), min_size=1, max_size=5),
@@ -196,8 +203,13 @@ def test_both_ways_are_the_same(
         assert not long.at_once
         assert short.state["closed"] == long.state["closed"]
         if long.state["closed"]:
+            answered = {stream: answer for stream, answer in long.answers.items() if stream}
+            if len(set(turns)) > 1:
+                # The backend's waits go by the order in which it is asked, and a call that is taken at once asks before
+                # one that is not: whose answer the end leaves out is not the same.
+                answered = {stream: answer for stream, answer in answered.items() if stream in short.answers}
             # What came in the same read as the bytes that ended the connection is lost on the long way.
-            assert long.answers.items() - {(0, long.answers.get(0, ()))} <= short.answers.items()
+            assert answered.items() <= short.answers.items()
             return short.at_once
         assert short.answers == long.answers
         assert short.observed == long.observed
