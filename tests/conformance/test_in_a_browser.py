@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.test_reports import behaviour, passes
+from conformance.tried import behaviour, passes
 from criimage.conformance.outcome import Outcome, Result, Summary
 from criimage.conformance.report.page import page
 from parts.missing import lacking

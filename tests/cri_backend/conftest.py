@@ -28,6 +28,12 @@ def no_blocking_calls() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def socket(tmp_path: Path) -> Path:
+    """Where a written runtime listens."""
+    return tmp_path / "runtime.sock"
+
+
 @pytest.fixture(scope="session")
 def registries() -> Iterator[tuple[Registry, Registry]]:
     """Two real registries: everybody's, which has critest's images, and one with a password."""

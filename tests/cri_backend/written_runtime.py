@@ -23,6 +23,11 @@ def hexadecimal(seed: str) -> str:
     return hashlib.sha256(seed.encode()).hexdigest()
 
 
+RUNTIMES = ("containerd", "cri-o", "docker", "somebody")
+ONE, OTHER = hexadecimal("one"), hexadecimal("other")
+DIGEST = f"sha256:{hexadecimal('manifest')}"
+
+
 def text(message: bytes, *way: int) -> str:
     """The text of a field, by the numbers of the messages that it lies in; empty where there is none."""
     value: wire.Value = message
@@ -46,6 +51,16 @@ class Stored:
         parts += [wire.text_field(2, tag) for tag in self.tags[::order]]
         parts += [wire.text_field(3, digest) for digest in self.digests]
         return b"".join([*parts, wire.varint_field(4, 1000), wire.text_field(6, "nobody")])
+
+
+def spelled(name: str, digits: str = ONE) -> str:
+    """An ID as the runtime of that name writes it."""
+    return digits if name == "cri-o" else f"sha256:{digits}"
+
+
+def an_image(name: str, digits: str = ONE) -> Stored:
+    """An image with two tags and a digest, as the runtime of that name has it."""
+    return Stored(spelled(name, digits), ["reg.example/a:2", "reg.example/a:1"], [f"reg.example/a@{DIGEST}"])
 
 
 @dataclass

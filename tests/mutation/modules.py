@@ -105,6 +105,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "backends/criimage_cri": (
         "cri_backend/test_failures.py",
         "cri_backend/test_progress.py",
+        "cri_backend/test_reading.py",
+        "cri_backend/test_removing.py",
+        "cri_backend/test_pulling.py",
         "cri_backend/test_runtimes.py",
     ),
     "backends/criimage_docker": (
