@@ -19,6 +19,11 @@ def digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def layer(identity: str, parent: str = "", size: int = 100, more: dict[str, object] | None = None) -> dict[str, object]:
+    """A record of layers.json."""
+    return {"id": identity, "parent": parent, "diff-digest": f"sha256:{identity}", "diff-size": size} | (more or {})
+
+
 @dataclass(slots=True)
 class WrittenStore:
     """Writes images.json and its company as containers-storage 1.43 does: by rename.

@@ -48,7 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "criimage/pulls/policy.py": ("pulls/test_deadlines.py",),
     "criimage/pulls/trace.py": ("pulls/test_trace.py",),
     "criimage/pulls": ("pulls/test_sharing.py", "pulls/test_audit.py", "pulls/test_deadlines.py"),
-    "criimage/removals.py": ("pulls/test_removals.py",),
+    "criimage/removals.py": ("pulls/test_removals.py", "pulls/test_removals_in_any_order.py"),
     "criimage/reference.py": ("values",),
     "criimage/credentials.py": ("values/test_credentials.py",),
     "criimage/pins.py": ("values/test_pins.py",),
@@ -73,6 +73,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "backends/criimage_containers_storage/store": (
         "containers_storage/test_store_files.py",
+        "containers_storage/test_stored_values.py",
+        "containers_storage/test_damaged_images.py",
         "containers_storage/test_reading.py",
         "containers_storage/test_split_store.py",
         "containers_storage/test_odd_records.py",
