@@ -93,7 +93,7 @@ class _Lasting:
         _, late = await asyncio.wait({self._task}, timeout=END_SECONDS)
         if late:
             _log.warning("a task did not end in time", task=self._name)
-        problems.over(self._source)
+        problems.forget(self._source)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ import structlog
 
 from criimage.backend import Problem
 
-__all__ = ["Problem", "over", "standing", "tell"]
+__all__ = ["Problem", "forget", "over", "standing", "tell"]
 
 _log = structlog.get_logger(__name__)
 _standing: dict[str, Problem] = {}
@@ -34,6 +34,11 @@ def over(source: str) -> None:
     """Take back what stands for `source`; nothing happens if nothing does."""
     if _standing.pop(source, None) is not None:
         _log.info("a problem is over", source=source)
+
+
+def forget(source: str) -> None:
+    """Take back what stands for `source` because nobody looks any more: it may well go on, so its end is not told."""
+    _standing.pop(source, None)
 
 
 def standing() -> dict[str, Problem]:

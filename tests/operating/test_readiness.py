@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from criimage import problems
 from criimage.backend import Problem
@@ -44,6 +45,23 @@ async def test_a_watch_tells_what_is_found_until_it_ends(monkeypatch: pytest.Mon
     watching.cancel()
     await asyncio.wait({watching})
     assert problems.standing() == {}
+
+
+async def test_the_end_of_a_watch_is_no_end_of_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stops while its engine is down does not log that this is over; what was over before it does."""
+    monkeypatch.setattr(readiness, "WATCH_SECONDS", 0.001)
+    backend = WatchedBackend(problems=(DOWN, SLOW))
+    with structlog.testing.capture_logs() as logged:
+        watching = asyncio.create_task(Readiness(backend).watch())
+        await until(lambda: len(problems.standing()) == 2)
+        backend._problems = (DOWN,)
+        await until(lambda: len(problems.standing()) == 1)
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    assert problems.standing() == {}
+    over = [line["source"] for line in logged if line["event"] == "a problem is over"]
+    assert over == ["backend: the disk is slow"]
 
 
 async def test_whoever_asks_without_a_watch_is_the_only_one_told() -> None:

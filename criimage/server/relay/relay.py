@@ -75,7 +75,7 @@ class Relay:
         traceback: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
-        problems.over(PROBLEM)
+        problems.forget(PROBLEM)
 
     def takes(self, headers: TextHeaders) -> bool:
         """Whether a request with these headers is for the runtime, whatever the method's name."""

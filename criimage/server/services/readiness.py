@@ -54,7 +54,9 @@ class Readiness:
                 await asyncio.sleep(WATCH_SECONDS)
         finally:
             self._watching = False
-            self._tell(())
+            for source in self._told:
+                problems.forget(source)
+            self._told = set()
 
     def _tell(self, found: tuple[Problem, ...]) -> None:
         # By its text: one that comes or goes leaves the others what they are.
