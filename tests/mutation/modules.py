@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TESTS: dict[str, tuple[str, ...]] = {
     "criimage/server/calls/call.py": (
+        "server/test_calls.py",
         "server/test_hardening.py",
         "server/test_pulls.py",
         "server/test_hostile_input.py::test_another_content_type",
@@ -14,6 +15,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "server/test_hostile_input.py::test_an_announced_size_above_the_limit",
     ),
     "criimage/server/calls/connection_calls.py": (
+        "server/test_calls.py",
         "server/test_hardening.py",
         "server/test_at_once.py",
         "server/test_pulls.py",
@@ -22,6 +24,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "criimage/server/http2/hardening.py": (
         "server/test_hardening.py",
+        "server/test_calls.py",
         "server/test_limits.py",
         "relay/test_relay.py::test_all_four_kinds_of_call",
         "relay/test_relay.py::test_large_messages",
@@ -37,7 +40,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "criimage/server/relay": ("relay/test_relay.py", "relay"),
     "criimage/server/services/removal_service.py": ("pulls/test_removals.py", "pulls/test_wire.py"),
     "criimage/server/services/replies.py": ("server/test_replies.py", "server/test_services.py"),
-    "criimage/server/services/requests.py": ("server/test_services.py", "server/test_pulls.py"),
+    "criimage/server/services/requests.py": (
+        "server/test_services.py",
+        "server/test_pulls.py",
+        "server/test_removing.py",
+    ),
     "criimage/server/services/sandbox_pin.py": ("server/test_sandbox_pin.py",),
     "criimage/server/listening/socket.py": ("server/test_socket.py", "server/test_socket_watch.py"),
     "criimage/server/listening/socket_owner.py": ("server/test_socket_owner.py",),

@@ -21,13 +21,14 @@ from criimage.testing.scripted_registry import Auth, End, Hang, Stage, Trickle, 
 from parts.docker_backend import docker_backend
 from parts.engine import KINDS, Engine, Kind, engine
 from pulls import scenarios
-from pulls.scenarios import HANGS, PATIENCE, Place, patiently, standing
+from pulls.scenarios import HANGS
+from pulls.standing import PATIENCE, Place, gone, patiently, standing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from pulls.conftest import Measured
-    from pulls.scenarios import Opener
+    from pulls.standing import Opener
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -110,7 +111,7 @@ async def test_all_callers_leave_a_registry_that_sends(docker: Opener, running: 
         async with standing(docker) as stand:
             callers = [stand.pull(name) for _ in range(3)]
             await hub.until(lambda: trickle.reached)
-            await scenarios.gone(callers)
+            await gone(callers)
             await hub.until(lambda: not hub.open())
             (fetched,) = hub.asked(Stage.LAYER)
             assert fetched.end is End.CUT

@@ -10,7 +10,8 @@ import pytest
 from containers_storage.opened import opened
 from parts.store import store
 from pulls import scenarios
-from pulls.scenarios import HANGS, Place
+from pulls.scenarios import HANGS
+from pulls.standing import Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

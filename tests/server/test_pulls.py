@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,56 +10,16 @@ from grpclib.const import Status
 from criimage.credentials import Credentials
 from criimage.errors import AccessDenied, CriimageError, ImageInUse, RegistryUnavailable, RemoteImageMissing
 from criimage.reference import Reference
-from criimage.server import app
 from criimage.testing.memory import RemoteImage
-from parts.criimage_process import listens
-from parts.google_client import google_client
-from parts.raw_client import Answer, RawClient, framed, grpc_headers, raw_client
+from parts.raw_client import framed, grpc_headers, raw_client
 from parts.serving import WatchedBackend, serving, stocked, until
-from server.methods import LIST, PULL, REMOVE, field, spec
+from server.methods import PULL, field, spec
+from server.raw_calls import NAME, auth, begin, held, pulled, sandbox, settled
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.reference import Name
-
-NAME = "example.com/a:1"
-NUMBER = RemoteImage("a1").id.hex.encode()
-
-
-def auth(user: str, password: str = "", server: str = "") -> bytes:
-    """An AuthConfig in its field."""
-    return field(2, field(1, user) + field(2, password) + (field(4, server) if server else b""))
-
-
-def sandbox(namespace: str, pod: str = "p") -> bytes:
-    """A PodSandboxConfig in its field, with something in it that we do not know."""
-    return field(3, field(1, field(1, pod) + field(3, namespace)) + field(999, "kept"))
-
-
-async def begin(client: RawClient, *more: bytes, name: str = NAME, timeout: str | None = None) -> Answer:
-    """Starts a pull."""
-    headers = grpc_headers(PULL, {"grpc-timeout": timeout})
-    return await client.send(headers, framed(spec(name) + b"".join(more)))
-
-
-async def settled(client: RawClient) -> None:
-    """Everything sent before on this connection has been taken, and every task has had its turn."""
-    for _ in range(3):
-        assert (await client.call(LIST)).status == 0
-
-
-def held() -> WatchedBackend:
-    """A backend whose downloads wait."""
-    backend = WatchedBackend(stocked())
-    backend.open.clear()
-    return backend
-
-
-def pulled(answer: Answer) -> None:
-    """The pull went well."""
-    assert answer.status == 0, answer.message
-    assert answer.messages == [field(1, NUMBER)]
 
 
 async def test_two_callers_share_one_pull(tmp_path: Path) -> None:
@@ -268,9 +224,6 @@ async def test_a_deadline_is_its_callers_own(tmp_path: Path) -> None:
         pulled(await patient.finished())
 
 
-# The loop over candidates
-
-
 class _Candidates(WatchedBackend):
     """Short names mean three registries."""
 
@@ -330,134 +283,6 @@ async def test_credentials_for_another_registry_are_not_sent(tmp_path: Path, ser
             )
         public = await client.call(PULL, spec(NAME) + auth("u", "p", server))
         pulled(public)
-
-
-# Removals
-
-
-@pytest.mark.parametrize("how", ["reset", "hang up", "deadline"])
-async def test_a_removal_finishes_without_its_client(tmp_path: Path, how: str) -> None:
-    """Crictl gives up after 2 s; the removal it began is not left half done."""
-    async with serving(tmp_path) as running, raw_client(running.path) as other:
-        pulled(await other.call(PULL, spec(NAME)))
-        running.backend.open.clear()
-        async with raw_client(running.path) as client:
-            timeout = "300m" if how == "deadline" else None
-            answer = await client.send(grpc_headers(REMOVE, {"grpc-timeout": timeout}), framed(spec(NAME)))
-            await until(lambda: running.backend.removals == 1)
-            if how == "deadline":
-                assert (await answer.finished()).status == Status.DEADLINE_EXCEEDED.value
-            elif how == "reset":
-                client.cancel(answer)
-                await client.flush()
-        await running.quiet()
-        assert (await other.call(LIST)).messages != [b""]
-        running.backend.open.set()
-        await until(lambda: not running.work._tasks)
-        assert (await other.call(LIST)).messages == [b""]
-
-
-async def test_an_image_in_use_stays(tmp_path: Path) -> None:
-    """FAILED_PRECONDITION and nothing removed; an unknown image is OK (section 4)."""
-    async with serving(tmp_path) as running, raw_client(running.path) as client:
-        pulled(await client.call(PULL, spec(NAME)))
-        running.backend.in_use.add(RemoteImage("a1").id)
-        before = await client.call(LIST)
-        answer = await client.call(REMOVE, spec(NAME))
-        assert answer.status == Status.FAILED_PRECONDITION.value
-        assert (await client.call(LIST)).messages == before.messages
-        assert (await client.call(REMOVE, spec("example.com/other:1"))).status == 0
-
-
-async def test_a_removal_that_fails_unheard_does_no_harm(tmp_path: Path) -> None:
-    """The error of a removal whose client has left is dropped, not raised into nowhere."""
-    async with serving(tmp_path) as running, raw_client(running.path) as client:
-        pulled(await client.call(PULL, spec(NAME)))
-        running.backend.in_use.add(RemoteImage("a1").id)
-        running.backend.open.clear()
-        answer = await client.send(grpc_headers(REMOVE), framed(spec(NAME)))
-        await until(lambda: running.backend.removals == 1)
-        client.cancel(answer)
-        await client.flush()
-        await running.quiet()
-        running.backend.open.set()
-        await until(lambda: not running.work._tasks)
-        await settled(client)
-
-
-# The end
-
-
-async def test_stopping_ends_every_pull(tmp_path: Path) -> None:
-    """Waiters are told, the backend is stopped, and nothing is left; removals under way end well."""
-    backend = held()
-    async with serving(tmp_path, backend) as running, raw_client(running.path) as client:
-        answers = [await begin(client), await begin(client), await begin(client, auth("u"))]
-        await until(lambda: len(backend.downloads) == 2)
-        await running.assembly.stop()
-        for answer in answers:
-            await answer.finished()
-            assert answer.status == Status.UNKNOWN.value
-            assert answer.message == "the image service is stopping"
-        assert len(backend.cancelled) == 2
-        assert not running.work._tasks
-        await until(lambda: not running.server.connections)
-        await client.closed.wait()
-        assert client.goaway == (answers[-1].stream, 0)
-
-
-async def test_a_real_client_ends_its_call_while_the_server_stops(tmp_path: Path) -> None:
-    """Grpcio takes the GOAWAY, the answer to what is under way, and the end, in this order."""
-    with google_client(tmp_path / "criimage.sock") as client:
-        async with serving(tmp_path) as running:
-            await client.raw(PULL, spec(NAME))
-            running.backend.open.clear()
-            removal = asyncio.create_task(client.raw(REMOVE, spec(NAME)))
-            await until(lambda: running.backend.removals == 1)
-            stopping = asyncio.create_task(running.assembly.stop())
-            await until(lambda: running.server.stopping)
-            running.backend.open.set()
-            assert await removal == b""
-            await stopping
-        # Once the socket is gone: as long as somebody holds it open, grpcio would wait there for an answer.
-        code, _ = await client.error(LIST)
-        assert code.name == "UNAVAILABLE"
-
-
-async def test_stopping_waits_for_nobody_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A removal that hangs is cut off after its grace, with or without a client."""
-    monkeypatch.setattr(app, "GRACE", 0.01)
-    async with serving(tmp_path, held()) as running, raw_client(running.path) as client:
-        await client.send(grpc_headers(REMOVE), framed(spec(NAME)))
-        await until(lambda: running.backend.removals == 1)
-        await running.assembly.stop()
-        await until(lambda: not running.server.connections)
-        assert running.work._tasks
-    assert not running.work._tasks
-
-
-async def test_sigterm_with_pulls_running(tmp_path: Path) -> None:
-    """The process ends by itself after SIGTERM with clients connected; socket and lock are gone."""
-    path = tmp_path / "s.sock"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "criimage", "serve", "--backend", "memory", "--listen", f"unix://{path}"),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        await until(lambda: listens(path))
-        async with raw_client(path) as client:
-            watch = await client.send(grpc_headers("/grpc.health.v1.Health/Watch"), framed(b""))
-            await until(lambda: watch.messages)
-            os.kill(process.pid, signal.SIGTERM)
-            await until(lambda: client.goaway)
-            await client.closed.wait()
-        _, log = await process.communicate()
-        assert process.returncode == 0, log
-        assert not await asyncio.to_thread(os.listdir, tmp_path)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 def test_errors_for_two_waiters_are_two_objects() -> None:

@@ -2,8 +2,8 @@
 
 (And in `criimage.server.http2.hot`, which does what they would do in less time.)
 
-Each cure is named by what a client saw without it; tests/server/test_hardening.py has one test for each that fails when
-the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade runs through those tests first.
+Each cure is named by what a client saw without it; tests/server has one test for each, under its number, that fails
+when the cure is taken out. The versions are pinned in pyproject.toml, so an upgrade runs through those tests first.
 
 1.  more than 100 calls at once on one connection had to wait: MAX_CONCURRENT_STREAMS is raised
 2.  a reset in the same read as its headers left the stream for ever: `ConnectionCalls` in connection_calls.py releases
