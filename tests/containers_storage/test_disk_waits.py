@@ -146,6 +146,18 @@ def test_locks_as_the_kernel_lists_them(copy: Copy, driver_folder: str) -> None:
     copy.locks(f"1: POSIX  ADVISORY  WRITE {SKOPEO} {file} 0 EOF")
     assert copy.looks() == [Phase.UNPACKING]
     copy.locks(f"1: POSIX  ADVISORY  READ {SKOPEO} {file} 0 EOF", f"2: -> POSIX ADVISORY WRITE {SKOPEO} {file}9 0 EOF")
+    # Nothing has come yet: it is the registry that is waited for, whatever lock was seen in between.
+    assert copy.looks() == [Phase.RESOLVING]
+
+
+def test_after_a_wait_it_downloads_on(copy: Copy) -> None:
+    """What has come stays so when its file is gone, and the wait for the store is over (B8)."""
+    copy.arrives(1000)
+    assert copy.looks() == [Phase.DOWNLOADING]
+    (copy.folder / "storage1" / "1").unlink()
+    copy.process(SKOPEO, "D")
+    assert copy.looks(3) == [Phase.DOWNLOADING, Phase.WAITING_FOR_STORE, Phase.WAITING_FOR_STORE]
+    copy.process(SKOPEO, "S")
     assert copy.looks() == [Phase.DOWNLOADING]
 
 

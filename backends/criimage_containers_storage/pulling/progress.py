@@ -157,7 +157,7 @@ class Watch:
         done = max(last.bytes_done, total)
         seen = replace(
             last,
-            phase=_phase(last.phase, began=bool(arrived), unpacks=unpacks, waits=waits),
+            phase=_phase(last.phase, came=bool(arrived or done), unpacks=unpacks, waits=waits),
             bytes_done=done,
             activity=max(last.activity, written),
         )
@@ -176,13 +176,14 @@ class Watch:
         self._report(seen)
 
 
-def _phase(last: Phase, *, began: bool, unpacks: bool, waits: bool) -> Phase:
+def _phase(last: Phase, *, came: bool, unpacks: bool, waits: bool) -> Phase:
     if waits:
         return Phase.WAITING_FOR_STORE
     if unpacks:
         return Phase.UNPACKING
-    # Before the first layer there is nothing to tell a token from a manifest or a blob's redirection.
-    return Phase.DOWNLOADING if began or last not in (Phase.RESOLVING, Phase.WAITING_FOR_STORE) else Phase.RESOLVING
+    # Before the first layer there is nothing to tell a token from a manifest or a blob's redirection, whether or not a
+    # glance fell on a lock of the store that skopeo had for a moment.
+    return Phase.DOWNLOADING if came or last is Phase.DOWNLOADING else Phase.RESOLVING
 
 
 def _look(layout: Layout, folder: Path, process: int, ask: bool) -> _Seen:

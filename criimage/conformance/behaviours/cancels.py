@@ -25,6 +25,8 @@ _STOP_SECONDS = 10.0
 _SILENT = Hang(after=1000)
 _SLOW = Trickle(1000, 0.1)
 """Three times as long as a download may go on."""
+_ENOUGH = (3.0, 12.0)
+"""To come as far as a layer, and on a busy node; shorter than `_SLOW` takes."""
 _MORE_THAN_AT_ONCE = 4
 """Docker Engine and containerd download three layers at once."""
 
@@ -136,9 +138,12 @@ async def the_other_goes_on(t: Trial) -> None:
 async def a_deadline_stops_the_download(t: Trial) -> None:
     made = await t.publish(_big(t))
     slow = t.supply.hub.script(Stage.LAYER, _SLOW, repository=made.path)
-    call = t.client.pull(made.name, seconds=3.0)
-    await t.refused(call, Status.DEADLINE_EXCEEDED, what="a pull whose layer takes half a minute")
-    t.expect(slow.reached, "the layer was asked for", "it was not, within 3 s")
+    for seconds in _ENOUGH:
+        call = t.client.pull(made.name, seconds=seconds)
+        await t.refused(call, Status.DEADLINE_EXCEEDED, what="a pull whose layer takes half a minute")
+        if slow.reached:
+            break
+    t.expect(slow.reached, "the layer was asked for", f"it was not, within {_ENOUGH[-1]:g} s")
     await _is_read_no_more(t, made)
     slow.release()
     await asyncio.sleep(0.5)
