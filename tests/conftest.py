@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from criimage import __version__
 from parts import frames, versions
+from parts.alarm import pytest_timeout_set_timer  # noqa: F401 - a hook
 from parts.missing import strict
 
 if TYPE_CHECKING:

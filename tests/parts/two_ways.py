@@ -60,6 +60,9 @@ class Waiting(WatchedBackend):
                     await waited
 
 
+_EARNED = 10_000
+
+
 class Transport(asyncio.Transport):
     """Keeps what is written; full, it tells the protocol so as asyncio's does."""
 
@@ -154,6 +157,9 @@ async def _serve(
         server.observer = observer = Observer()
         connection, transport = _Connection(server), Transport()
         connection.connection_made(transport)
+        # A frame is charged to what answers have earned while there is any: whether it comes before an answer or after
+        # it shall make no difference, as there is always some.
+        connection.limits._earned = _EARNED
         if not at_once:
             connection.reads = None
             stack.enter_context(patch.object(hardening, "write_reply_of", reply_by_h2))
