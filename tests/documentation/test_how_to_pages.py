@@ -31,13 +31,16 @@ _ADDRESS = f"127.84.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}"
 
 _SYSTEMCTL = """#!/bin/sh
 # Stands in for systemd: a service of its own, which the tests of the units start for real.
+socket=/run/criimage/criimage.sock
 case "$*" in
 "restart criimage")
-    test ! -e /run/pid || { kill "$(cat /run/pid)" && while test -S /run/criimage/criimage.sock; do sleep 0.05; done; }
+    if test -e /run/pid; then kill "$(cat /run/pid)"; fi
+    while test -e $socket || test -e $socket.lock; do sleep 0.05; done
     mkdir -p /run/criimage
     criimage serve >>/run/log 2>&1 &
     echo $! >/run/pid
-    until test -S /run/criimage/criimage.sock; do sleep 0.05; done ;;
+    # The socket's file is there a moment before somebody listens.
+    until criimage version >/dev/null 2>&1; do sleep 0.05; done ;;
 "reload criimage")
     kill -HUP "$(cat /run/pid)"
     until grep -q "settings reloaded" /run/log; do sleep 0.05; done ;;

@@ -31,8 +31,7 @@ dpkg -i /in/one.deb
 criimage config check --backend memory
 echo "backend = \\"memory\\"" >/etc/criimage/config.toml
 criimage serve & server=$!
-until test -S /run/criimage/criimage.sock; do sleep 0.2; done
-criimage version >/in/version
+until criimage version >/in/version; do sleep 0.2; done
 kill $server
 wait $server
 dpkg --force-confold -i /in/two.deb </dev/null

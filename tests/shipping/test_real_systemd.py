@@ -79,7 +79,7 @@ systemctl start kubelet.service
 stat -c '%a %U %G' /run/criimage/criimage.sock >mode
 systemctl reload criimage.service
 # With Type=notify and a command that sends a signal, systemd does not wait for what comes of it.
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     systemctl show -P StatusText criimage.service >reloaded
     grep -q reloaded reloaded && break
     sleep 0.1
