@@ -62,6 +62,9 @@ class Pulls:
         backend: does the pulling.
         work: where pulls run, apart from the callers' tasks.
         policy: deadlines and limits.
+
+    Attributes:
+        changes: how many times a pull has begun or ended.
     """
 
     def __init__(self, backend: Backend, work: Work, policy: PullPolicy | None = None) -> None:
@@ -76,6 +79,7 @@ class Pulls:
         self._ids = itertools.count(1)
         self._stopping = False
         self._news = asyncio.Event()
+        self.changes = 0
 
     def measure_with(self, figures: PullFigures) -> None:
         """Tell `figures` about every pull from now on."""
@@ -206,6 +210,7 @@ class Pulls:
             self._figures.pulls_running(len(self._all))
 
     def _tell(self) -> None:
+        self.changes += 1
         self._news.set()
         self._news = asyncio.Event()
 

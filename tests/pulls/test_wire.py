@@ -24,6 +24,7 @@ from criimage.cri.runtime.v1 import (
     PullImageRequest,
     PullImageResponse,
 )
+from criimage.server import pull_service
 from criimage.testing.memory import RemoteImage
 from parts.raw_client import framed, grpc_headers, raw_client
 from parts.serving import PATIENCE, serving, until
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from criimage.pulls.running import PullView
     from parts.raw_client import Answer, RawClient
     from parts.serving import Serving
 
@@ -131,6 +133,30 @@ async def test_watch_shows_a_pull_however_short(tmp_path: Path) -> None:
         ended = [PullPhase(pull.phase).name for pulls in watched(answer) for pull in pulls]
         assert ended.count("DONE") == 3
         assert ended.count("FAILED") == 1
+
+
+async def test_many_watchers_cost_one_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at about the same moment is told the same bytes; what has begun or ended since is told anew."""
+    monkeypatch.setattr(pull_service, "SHARED_SECONDS", 3600.0)
+    async with talking(tmp_path) as (server, client):
+        encoded = []
+        running = server.assembly.pulls.running
+
+        def counted() -> tuple[PullView, ...]:
+            encoded.append(running())
+            return encoded[-1]
+
+        monkeypatch.setattr(server.assembly.pulls, "running", counted)
+        answers = [await client.send(grpc_headers(f"{SERVICE}/WatchPulls"), framed(b"")) for _ in range(20)]
+        await until(lambda: all(answer.messages for answer in answers))
+        assert [len(views) for views in encoded] == [0]
+        pulling = await begin(client, "example.com/a:1")
+        await until(lambda: all(any(watched(answer)) for answer in answers))
+        assert [len(views) for views in encoded] == [0, 1]
+        server.backend.open.set()
+        await pulling.finished()
+        await until(lambda: all(watched(answer)[-1] == [] for answer in answers))
+        assert [len(views) for views in encoded] == [0, 1, 0]
 
 
 async def test_a_stopping_server_ends_watches(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from grpclib.const import Status
@@ -28,6 +29,9 @@ WATCH_SECONDS = 0.25
 PAUSE_SECONDS = 0.1
 """How long a watcher is left alone at least, however many pulls begin and end."""
 
+SHARED_SECONDS = 0.1
+"""How old figures may be that one watcher is told because another one has just been."""
+
 _PHASES = {
     Phase.QUEUED: 1,
     Phase.RESOLVING: 2,
@@ -51,6 +55,7 @@ class PullService:
     def __init__(self, pulls: Pulls, stopping: Stopping) -> None:
         self._pulls = pulls
         self._stopping = stopping
+        self._kept: tuple[int, float, bytes] | None = None
 
     def methods(self) -> list[Method]:
         """Return the three methods."""
@@ -71,13 +76,24 @@ class PullService:
         while not self._stopping:
             ended = self._pulls.ended_since(mark)
             mark = self._pulls.ended_count
-            message = encode_pulls((*ended, *self._pulls.running()))
+            message = encode_pulls(ended) + self._running()
             if message != sent:
                 yield message
                 sent = message
             await self._stopping.pause(PAUSE_SECONDS)
             if mark == self._pulls.ended_count:
                 await self._pulls.news(WATCH_SECONDS - PAUSE_SECONDS)
+
+    def _running(self) -> bytes:
+        """Return the pulls that run, for a watcher: encoded once for all who look at about the same moment.
+
+        A pull that has begun or ended since is told as it is: whoever was told of its end never sees it run again.
+        """
+        changes, now = self._pulls.changes, time.monotonic()
+        kept = self._kept
+        if kept is None or kept[0] != changes or now - kept[1] > SHARED_SECONDS:
+            kept = self._kept = changes, now, encode_pulls(self._pulls.running())
+        return kept[2]
 
     async def _cancel(self, request: bytes) -> bytes:
         if not self._pulls.cancel(requests.read_text(request)):
@@ -88,8 +104,8 @@ class PullService:
 def encode_pulls(views: Iterable[PullView]) -> bytes:
     """Return a ListPullsResponse, which is a WatchPullsResponse on the wire as well.
 
-    By hand: every watcher gets all of it four times a second, and message objects would hold up other calls for 80 ms
-    at 500 pulls.
+    By hand: watchers get all of it some times a second, and message objects would hold up other calls for 80 ms at 500
+    pulls.
     """
     return b"".join(wire.length_delimited(1, _pull(view)) for view in views)
 
