@@ -61,25 +61,38 @@ async def ask(
     """Call a method and return its reply.
 
     Raises:
-        click.ClickException: the call failed; the text is the server's.
+        click.ClickException: the call failed; the text is the server's. Or the request has what is no text, as an
+            argument may in which bytes are no UTF-8, or the answer makes no sense.
     """
     try:
-        return reply().parse(await channel.unary(f"/{service}/{method}", bytes(request), seconds))
+        data = bytes(request)
+    except UnicodeEncodeError as error:
+        raise click.ClickException("an argument is no text: its bytes are no UTF-8") from error
+    try:
+        return _read(reply, await channel.unary(f"/{service}/{method}", data, seconds))
     except CallError as error:
         raise _told(error) from error
+
+
+def _read(reply: type[ReplyT], data: bytes) -> ReplyT:
+    try:
+        return reply().parse(data)
+    except Exception as error:
+        text = "the answer makes no sense: what listens at the endpoint is no server of this kind"
+        raise click.ClickException(text) from error
 
 
 async def watch_pulls(channel: Channel) -> AsyncGenerator[list[Pull], None]:
     """Yield the server's pulls at once and after every change; nothing from a server that cannot tell.
 
     Raises:
-        click.ClickException: the connection is lost.
+        click.ClickException: the connection is lost, or what comes makes no sense.
     """
     messages = channel.stream("/criimage.v1.PullService/WatchPulls", bytes(WatchPullsRequest()))
     try:
         async with aclosing(messages):
             async for message in messages:
-                yield WatchPullsResponse().parse(message).pulls
+                yield _read(WatchPullsResponse, message).pulls
     except CallError as error:
         if error.status is not Status.UNIMPLEMENTED:
             raise _told(error) from error

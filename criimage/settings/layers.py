@@ -35,6 +35,7 @@ _VARIABLE = "environment variable "
 _FLAG = "flag for "
 _NOT_SETTINGS = frozenset({"CRIIMAGE_ENDPOINT", "CRIIMAGE_CONFIG"})
 _DEPTH_LIMIT = 32
+_SHOWN = 200
 
 Table = dict[str, Any]
 Path = tuple[str, ...]
@@ -147,7 +148,7 @@ def read_layers(
         environment: where CRIIMAGE_ variables are looked for.
 
     Raises:
-        ConfigurationError: a file that cannot be read or parsed.
+        ConfigurationError: a file that cannot be read or parsed, or a flag or variable that is no text.
     """
     merged: Table = {}
     origins: dict[Path, str] = {}
@@ -163,11 +164,27 @@ def read_layers(
         raise ConfigurationError("\n".join(faults))
     for name, text in sorted(environment.items()):
         if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
+            _check_text([name, text], f"{_VARIABLE}{name}")
             keys = _keys(name.removeprefix(_ENVIRONMENT_PREFIX))
             _merge(merged, _nested(keys, read_value(text)), f"{_VARIABLE}{name}", origins)
     for key, value in overrides:
+        _check_text([key, value], f"{_FLAG}{key}")
         _merge(merged, _nested(_parts(key), value), f"{_FLAG}{key}", origins)
     return Layers(merged, origins, contents)
+
+
+def _check_text(value: Any, origin: str) -> None:  # noqa: ANN401
+    """Refuse what is no text: bytes that are no UTF-8 come as lone surrogates, which nothing behind this can encode."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for one in value:
+            _check_text(one, origin)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigurationError(f"{keep_start(ascii(origin)[1:-1], _SHOWN)}: its bytes are no UTF-8") from None
 
 
 def read_value(text: str) -> Any:  # noqa: ANN401 - any TOML value

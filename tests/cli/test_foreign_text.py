@@ -50,6 +50,28 @@ async def test_a_registry_cannot_talk_to_the_terminal(monkeypatch: pytest.Monkey
     assert caught.value.message == SHOWN
 
 
+@pytest.mark.parametrize("answer", [b"\x0a\x02\x0a", b"\x0a\x03\x0a\x01\xff", b"\xff" * 11])
+async def test_nonsense_from_the_endpoint_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: bytes
+) -> None:
+    """Truncated, no text, a number without an end: none of it is a traceback."""
+
+    async def say(*_: object) -> bytes:
+        return answer
+
+    monkeypatch.setattr(Channel, "unary", say)
+    with pytest.raises(ClickException, match="makes no sense"):
+        await ask(Channel(tmp_path), "ListImages", v1.ListImagesRequest(), v1.ListImagesResponse)
+
+
+async def test_an_argument_that_is_no_text_is_told_in_a_line(tmp_path: Path) -> None:
+    """A shell passes any bytes on; Python keeps those that are no UTF-8 as lone surrogates."""
+    request = v1.PullImageRequest(image=v1.ImageSpec(image=b"caf\xe9:1".decode("utf-8", "surrogateescape")))
+
+    with pytest.raises(ClickException, match="no UTF-8"):
+        await ask(Channel(tmp_path), "PullImage", request, v1.PullImageResponse)
+
+
 @pytest.mark.parametrize(
     "label", ["[" * 9000 + "]" * 9000, "[" + ",".join(["[" * 60 + "]" * 60] * 150) + "]", "9" * 18_000]
 )

@@ -24,7 +24,7 @@ from criimage.cri.runtime.v1 import (
     PullImageRequest,
     PullImageResponse,
 )
-from criimage.server import pull_service
+from criimage.server.services import pull_service
 from criimage.testing.memory import RemoteImage
 from parts.raw_client import framed, grpc_headers, raw_client
 from parts.serving import PATIENCE, serving, until

@@ -273,6 +273,22 @@ def test_the_clients_own_variables_are_no_settings() -> None:
     ).settings()
 
 
+NO_TEXT = b"/run/caf\xe9".decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("value", [NO_TEXT, f'["{NO_TEXT}"]', f'{{a = "{NO_TEXT}"}}'])
+@pytest.mark.parametrize("key", ["listen", "pinned_images", "log", "backend", "backends.docker.host"])
+def test_bytes_that_are_no_text_are_refused_where_they_stand(key: str, value: str) -> None:
+    """A shell passes any bytes on, in flags and variables; nothing behind the settings can write them down."""
+    variable = "CRIIMAGE_" + key.upper().replace(".", "__")
+    with pytest.raises(ConfigurationError, match=rf"^environment variable {variable}: its bytes are no UTF-8$"):
+        read_layers(None, environment={variable: value})
+    with pytest.raises(ConfigurationError, match=rf"^flag for {key}: its bytes are no UTF-8$"):
+        read_layers(None, [(key, read_value(value))], {})
+    with pytest.raises(ConfigurationError, match=r"CRIIMAGE_A\\udcff: its bytes are no UTF-8$"):
+        read_layers(None, environment={"CRIIMAGE_A\udcff": "x"})
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
