@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DockerService:
-    """What the seed calls dockerService: the five calls of its ImageManagerService."""
+    """What dockershim calls dockerService: the five calls of its ImageManagerService."""
 
     channel: grpc.Channel
 

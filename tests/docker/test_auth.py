@@ -58,7 +58,7 @@ def test_the_alphabet() -> None:
 
 
 def test_auth_is_decoded_before() -> None:
-    """P5: the field that the seed ignores becomes user and password; what is no base64 is refused."""
+    """P5: the field that dockershim ignores becomes user and password; what is no base64 is refused."""
     given = Credentials.from_request(auth=base64.b64encode(b"user:pa:ss").decode())
 
     assert decoded(given)["username"] == "user"

@@ -173,7 +173,7 @@ def test_users(text: str, user: User | None) -> None:
     "inspected", [{}, {"Config": None}, {"Config": {}}, {"Config": {"User": None, "Labels": None}}]
 )
 def test_a_config_with_nothing_in_it(inspected: dict[str, Any]) -> None:
-    """C2, C7, section 8: null, empty and left out (API 1.52; replayed) are the same; the seed fails at null."""
+    """C2, C7, section 8: null, empty and left out (API 1.52; replayed) are the same; dockershim fails at null."""
     assert user_of(inspected) is None
     assert labels_of(inspected) == {}
     info = verbose_info(inspected, [])

@@ -36,7 +36,7 @@ async def an_image_with_many_names(backend: DockerBackend, docker: Engine, hub: 
 
 @pytest.mark.parametrize("form", ["id", "hex", "short", "tag", "other tag", "digest", "tag and digest", "familiar"])
 async def test_every_form_removes_the_image(docker: Engine, hub: Registry, form: str) -> None:
-    """R3, R11: by whatever it is named, the image goes with all its names; the seed knows the full ID only (R2)."""
+    """R3, R11: by whatever it is named, the image goes with all its names; dockershim knows the full ID only (R2)."""
     async with docker_backend(docker.host) as backend:
         held = await an_image_with_many_names(backend, docker, hub, "remove")
         digest, tag = held.digests[0], held.tags[0]
@@ -93,7 +93,7 @@ async def test_by_digest_only(docker: Engine, hub: Registry) -> None:
 
 
 async def test_in_use_nothing_is_removed(docker: Engine, hub: Registry) -> None:
-    """R8, R9: a container, running or not, keeps the image and every name of it; the seed takes all but one away."""
+    """R8, R9: a container, running or not, keeps the image and every name of it; dockershim takes all but one away."""
     async with docker_backend(docker.host) as backend:
         held = await an_image_with_many_names(backend, docker, hub, "used")
         docker.hold(str(held.tags[0]), "user")

@@ -36,7 +36,7 @@ ASKED = {
     "foo/bar": False,
     "other/repo@D": False,
     "other/repo@sha256:ID": False,
-    # Ours: the seed finds none of these but the short ID.
+    # dockershim finds none of these but the short ID.
     "sha256:ID": True,
     "ID": True,
     "SHORT": True,

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.engine, pytest.mark.newest, pytest.mark.timeout(600)]
 
-LAG = 5.0
-"""Seconds that a list may be behind a change that has no event."""
-
 
 async def shows_in_time(backend: DockerBackend, wanted: set[str]) -> None:
     """Waits until exactly these IDs are listed; a listing without the TTL's help, so that the lag alone can do it."""

@@ -22,9 +22,6 @@ UNREACHABLE = "public image with digest"
 FOCUS = "Image Manager|Image Consistency"
 """The specs about images that need no pods, for critest's `-ginkgo.focus`."""
 
-POD_FOCUS = "Image Identifier Consistency"
-"""The specs about images that start pods, and so need a real runtime besides."""
-
 HOSTS = ("gcr.io", "registry.k8s.io", "k8s.gcr.io")
 """The public registries that critest's names begin with."""
 

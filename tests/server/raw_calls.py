@@ -53,11 +53,6 @@ def pulled(answer: Answer) -> None:
     assert answer.messages == [field(1, NUMBER)]
 
 
-def headers_of(*changes: tuple[str, str]) -> list[tuple[str, str | bytes]]:
-    """Headers of a list, with some more."""
-    return [*grpc_headers(LIST), *changes]
-
-
 async def answers(client: RawClient) -> None:
     """The server answers on this connection."""
     answer = await client.call(LIST)

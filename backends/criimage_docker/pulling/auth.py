@@ -20,7 +20,7 @@ def registry_auth(credentials: Credentials | None, domain: str) -> str:
     """Return the header's value for a pull from `domain`.
 
     URL-safe padded base64 of compact JSON with a line end, as Go's client encodes it; empty fields are left out, and an
-    anonymous pull sends the empty object, `e30K` ([seed-lib] P1, P2). `auth` was decoded before (P5).
+    anonymous pull sends the empty object, `e30K` (dockershim P1, P2). `auth` was decoded before (P5).
 
     The server address is always the registry that is asked. The engines disagree about an empty or a foreign one: 20.10
     ignores it, the containerd image store drops the credentials without a word (P4), for an empty one too unless the

@@ -39,7 +39,7 @@ _KINDS: tuple[tuple[re.Pattern[str], type[errors.CriimageError]], ...] = tuple(
             errors.BackendUnavailable,
         ),
         (r"invalid reference format|repository name must be|invalid tag format", errors.InvalidRequest),
-        # P15: dockerd no longer sends the code that the seed looks for, only these words.
+        # P15: dockerd no longer sends the code that dockershim looks for, only these words.
         (
             (
                 r"received unexpected http status: 50[234]|unexpected status\b.{0,400}\b50[234]\b"
@@ -99,7 +99,7 @@ def pull_failure(
         reference: what was pulled.
         status: of the HTTP answer; says something only where the words say nothing, for dockerd answers 500 for a
             registry's 502 and 404 for its 403 (P12).
-        code: of an `errorDetail` in the stream; 502, 503 and 504 mean that the registry cannot serve now ([seed] P13).
+        code: of an `errorDetail` in the stream; 502, 503 and 504 mean that the registry cannot serve now (P13).
         secrets: never to be seen in the text.
     """
     error = disk_failure(secrets.mask(message), STORE)

@@ -32,7 +32,7 @@ _CONFIG = (
 def verbose_info(inspected: Mapping[str, Any], history: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the `info` map of a verbose status.
 
-    Every label stands in it verbatim under its own key, as in the seed (S7), unless it would break a client: crictl
+    Every label stands in it verbatim under its own key, as with dockershim (S7), unless it would break a client: crictl
     prints each key beside `status` and wants a value that begins with a brace to be JSON (S8). Such labels are in the
     `info` object only. That is cri-dockerd's (S9), except that a missing creation time is left out where cri-dockerd
     fails.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from criimage.server.http2 import hardening
 from criimage.server.relay.call import RelayedCall
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from criimage.channel.header_blocks import Headers
     from criimage.server.http2.limits import ConnectionLimits
 
-__all__ = ["Caller", "Door", "HeldRequests"]
+__all__ = ["Caller", "HeldRequests"]
 
 HELD_LIMIT = 64 * 2**20
 """Bytes of all requests together that may wait for the runtime before whole connections are slowed down."""
@@ -31,19 +31,13 @@ class HeldRequests:
         self.size = 0
 
 
-class Door(NamedTuple):
-    """What the server's connection counts, and how it lets a stream go when nothing more is to be done with it."""
-
-    limits: ConnectionLimits
-    release: Callable[[], None]
-
-
 class Caller(hardening.StreamTaker):
     """One call's stream.
 
     Args:
         stream: of the server.
-        door: of its connection.
+        limits: of its connection.
+        release: lets the stream go when nothing more is to be done with it.
         held: of the relay.
         ended: is called once, with the call's status, when its last byte has gone out or its client has gone.
 
@@ -51,10 +45,18 @@ class Caller(hardening.StreamTaker):
         call: what the stream is relayed by.
     """
 
-    def __init__(self, stream: Stream, door: Door, held: HeldRequests, ended: Callable[[Caller, Status], None]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        limits: ConnectionLimits,
+        release: Callable[[], None],
+        held: HeldRequests,
+        ended: Callable[[Caller, Status], None],
+    ) -> None:
         super().__init__(stream)
         self.call = RelayedCall(self, self._call_ended)
-        self._door = door
+        self._limits = limits
+        self._release = release
         self._held = held
         self._held_here = self._owed = self._slack = 0
         self._ended = ended
@@ -65,7 +67,7 @@ class Caller(hardening.StreamTaker):
         self._over = False
         self._loop = asyncio.get_running_loop()
         self.take_over()
-        door.limits.passed_on(stream.id or 0)
+        limits.passed_on(stream.id or 0)
 
     # -- from the client ----------------------------------------------------------------------------------------------
 
@@ -166,7 +168,7 @@ class Caller(hardening.StreamTaker):
                     self._out.appendleft((piece[sent:], size - sent, ended))
                     size, ended = sent, False
                 taken += size
-                self._door.limits.answered(size)
+                self._limits.answered(size)
                 if not size and piece:
                     break
             if ended:
@@ -192,6 +194,6 @@ class Caller(hardening.StreamTaker):
             return
         self._over = True
         self._forget_held(self._held_here)
-        self._door.release()
+        self._release()
         if self._status is not None:
             self._ended(self, self._status)

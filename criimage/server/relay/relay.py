@@ -17,7 +17,7 @@ from criimage.lasting import lasting
 from criimage.problems import Problem
 from criimage.server.calls.traced import begin_span, end_span
 from criimage.server.relay.call import deadline_of, forwarded
-from criimage.server.relay.caller import Caller, Door, HeldRequests
+from criimage.server.relay.caller import Caller, HeldRequests
 from criimage.server.relay.versions import SERVICES, Versions
 
 if TYPE_CHECKING:
@@ -82,13 +82,21 @@ class Relay:
         path = next((value for name, value in headers if name == ":path"), "")
         return path.startswith(SERVICES)
 
-    def accept(self, stream: Stream, headers: TextHeaders, door: Door, ended: Callable[[], None]) -> Caller:
+    def accept(
+        self,
+        stream: Stream,
+        headers: TextHeaders,
+        limits: ConnectionLimits,
+        release: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> Caller:
         """Begin to relay a call.
 
         Args:
             stream: of the server.
             headers: of the request, as latin-1.
-            door: what the connection counts, and how a stream is let go.
+            limits: of its connection.
+            release: lets the stream go when nothing more is to be done with it.
             ended: is called when the call is over.
         """
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
@@ -107,7 +115,7 @@ class Relay:
                 end_span(span, status, "" if status in {Status.OK, Status.CANCELLED} else status.name)
             ended()
 
-        caller = Caller(stream, door, self._held, over)
+        caller = Caller(stream, limits, release, self._held, over)
         seconds = deadline_of(raw)
         if seconds is not None:
             timer = asyncio.get_running_loop().call_later(seconds + DEADLINE_SLACK, caller.call.deadline_passed)
@@ -175,7 +183,7 @@ class RelayedCalls:
         """Take a call; return False if it is not for the runtime."""
         if not self._relay.takes(headers):
             return False
-        self._callers[stream] = self._relay.accept(stream, headers, Door(limits, release), partial(self._gone, stream))
+        self._callers[stream] = self._relay.accept(stream, headers, limits, release, partial(self._gone, stream))
         return True
 
     def takes(self, path: str) -> bool:

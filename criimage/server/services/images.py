@@ -96,7 +96,7 @@ class ImageService:
         return await self._pull(request, repo_digest=self._image_ref is ImageRef.REPO_DIGEST)
 
     async def _pull_v1alpha2(self, request: bytes) -> bytes:
-        # auto: the seeds' API answers as the seeds do (cri-o P11, docker P8).
+        # auto: of an age when CRI-O and dockershim answered with a digest (cri-o P11, dockershim P8).
         return await self._pull(request, repo_digest=self._image_ref is not ImageRef.ID)
 
     async def _pull(self, request: bytes, *, repo_digest: bool) -> bytes:

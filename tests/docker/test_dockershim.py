@@ -1,7 +1,7 @@
 """dockershim's docker_image.go, function by function: what this backend does the same, and where it differs and why.
 
 Asked as kubelets of that time ask, over `runtime.v1alpha2`, whose messages are those of v1 on the wire. Every line of
-the seed has its rule in the specification; the rules marked [seed] and [seed-lib] are the ones named here.
+it, and of the libraries it calls, has its rule in the specification.
 """
 
 from __future__ import annotations
