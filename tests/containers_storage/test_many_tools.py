@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from containers_storage.by_chance import ByChance
 from containers_storage.locks import locks
 from containers_storage.opened import opened
 from criimage import errors
@@ -39,7 +40,7 @@ IMAGES = [image(*SHARED[: 1 + number % 3], layer({"n": bytes([number])})) for nu
 
 
 @dataclass(slots=True)
-class Workshop:
+class Workshop(ByChance):
     """The store and its tools.
 
     Attributes:
@@ -71,13 +72,6 @@ class Workshop:
             (1, self.storage_delete),
             (2, self.storage_names),
         ]
-
-    async def any(self) -> None:
-        """Does something somewhere."""
-        weights, operations = zip(*self.operations, strict=True)
-        (operation,) = self.chance.choices(operations, weights)
-        well = await operation(self.chance.choice(self.names))
-        self.done[f"{operation.__name__}{'' if well else ' in vain'}"] += 1
 
     async def pull(self, name: str) -> bool:
         """By criimage; only a deletion by another tool in that very moment may spoil it, three times in a row."""

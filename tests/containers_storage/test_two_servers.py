@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from containers_storage.by_chance import ByChance
 from containers_storage.crio import read
 from containers_storage.opened import until
 from criimage.testing.oci import image, layer, noise_layer
@@ -91,7 +92,7 @@ class Server:
 
 
 @dataclass(slots=True)
-class Node:
+class Node(ByChance):
     """A store and all who work on it.
 
     Attributes:
@@ -125,13 +126,6 @@ class Node:
             (2, self.podman_container),
             (1, self.podman_untag),
         ]
-
-    async def any(self) -> None:
-        """Does something somewhere."""
-        weights, operations = zip(*self.operations, strict=True)
-        (operation,) = self.chance.choices(operations, weights)
-        well = await operation(self.chance.choice(self.names))
-        self.done[f"{operation.__name__}{'' if well else ' in vain'}"] += 1
 
     async def pull(self, name: str) -> bool:
         """By a server."""
