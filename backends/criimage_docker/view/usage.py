@@ -69,12 +69,17 @@ class UsageMeter:
         current = self._round
         await asyncio.wait({current}, timeout=_FIRST_PATIENCE if last is None else _PATIENCE)
         if current.done():
-            self._round = None
+            # Whoever comes first takes it over; another round may be under way when the others get here.
+            first = self._round is current
+            if first:
+                self._round = None
             try:
-                self._last = last = current.result()
+                last = current.result()
             except CriimageError as error:
                 if last is None:
                     raise error.for_another_waiter() from error
+            else:
+                self._last = last if first else self._last
         if last is None:
             # Too much rather than too little: images may share layers.
             root = await self._root()
