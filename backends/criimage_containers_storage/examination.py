@@ -208,8 +208,7 @@ class Examiner:
         # That is said before skopeo's own log begins, or in the midst of it.
         early = next((line for line in outcome.err.splitlines() if _NAMESPACE.search(line)), None)
         said = last_words(outcome) if early is None or "level=" in early else early
-        # What comes before the cause names what was tried and no more.
-        said = said.removeprefix(f"Invalid destination name {target}: ")
+        # The cause is the operator's, who has never heard of the trial's folders.
         for name, meant in (("root", self.layout.root), ("run", self.layout.run_root)):
             said = said.replace(str(folder / name), str(meant))
         return tidy(said)

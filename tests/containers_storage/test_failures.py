@@ -154,6 +154,16 @@ def test_quotes_come_back() -> None:
     assert last_words(fatal('Get "http://x/": EOF')) == 'Get "http://x/": EOF'
 
 
+def test_a_store_that_cannot_be_used_is_told_by_its_cause() -> None:
+    """The store stands before it as skopeo writes it, with all options: an operator has another name for it."""
+    store = "containers-storage:[btrfs@/srv/my store+/run/c:overlay.a=1,overlay.b=2]"
+    said = f'Invalid destination name {store}127.0.0.1:5000/a:1: "/srv/my store/btrfs" is not on a btrfs filesystem'
+    error = pull_failure(fatal(said), "127.0.0.1:5000/a:1")
+    assert error.text == 'cannot pull 127.0.0.1:5000/a:1: skopeo: "/srv/my store/btrfs" is not on a btrfs filesystem'
+    error = pull_failure(fatal(f"nobody knows {store}a:1 here"), "a:1")
+    assert error.text == "cannot pull a:1: skopeo: nobody knows the store's a:1 here"
+
+
 def test_nothing_secret_or_passing_in_an_unknown_text() -> None:
     """Passwords, proxies' users, our folders, ports of ours and HTML are gone from what is passed on (T12, E5)."""
     words = (

@@ -43,6 +43,8 @@ _NAMES = re.compile(
 # How the tools write which store they mean: folders and options, which say nothing to whoever asked.
 _STORE = re.compile(r"containers-storage:\[[^\]]{0,4096}\]")
 _STORE_ITSELF = "the store's "
+_TARGET = re.compile(r"^Invalid (?:destination|source) name (?:containers-storage:\[[^\]]{0,4096}\])?\S*: ")
+"""What skopeo says before why it cannot use a store: the store, which the operator knows, as nobody writes it."""
 _QUOTATION = re.compile(r'"[^"]*+(?:"|\Z)')
 _NOT_FOUND_CODE = 2
 
@@ -147,7 +149,7 @@ _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tup
 def last_words(outcome: Outcome) -> str:
     """Return the last fatal message of a tool that logs as skopeo does, without the errors of mirrors (E4)."""
     if whole := _fatal_words(outcome):
-        return _without_mirrors(whole)
+        return _TARGET.sub("", _without_mirrors(whole))
     lines = _lines(outcome)
     how = f"was killed by signal {-outcome.code}" if outcome.code < 0 else f"ended with code {outcome.code}"
     return f"{how}{': ' + keep_end(lines[-1], _LENGTH_LIMIT) if lines else ''}"
@@ -231,7 +233,7 @@ def _of_words(words: str, outcome: Outcome, name: str, secrets: Secrets) -> erro
     if outcome.code == _NOT_FOUND_CODE and "msg=" in outcome.err:
         return errors.RemoteImageMissing(f"manifest unknown: {name}")
     kind = errors.OperationFailed if outcome.code < 0 else errors.PullError
-    return kind(f"cannot pull {name}: skopeo: {tidy(words, secrets)}")
+    return kind(f"cannot pull {name}: skopeo: {tidy(_STORE.sub(_STORE_ITSELF, words), secrets)}")
 
 
 def _without_quoted_name(found: re.Match[str]) -> str:
