@@ -106,7 +106,8 @@ After=network-online.target docker.service containerd.service
 [Service]
 Type=notify
 ExecStart={command} serve
-ExecReload=/bin/kill -HUP $MAINPID
+# By the shell's own kill: the program of that name is in a package that not every machine has.
+ExecReload=/bin/sh -c 'kill -HUP ${{MAINPID}}'
 Restart=always
 RestartSec=2
 WatchdogSec=60

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from documentation.pages import PROJECT
+from documentation.pages import PROJECT, blocks, page, sections
 from parts.missing import lacking, need, need_root
 
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -96,6 +96,10 @@ systemctl kill --signal=KILL --kill-whom=main criimage.service
 while test "$(systemctl show -P NRestarts criimage.service)" = 0; do sleep 0.2; done
 systemctl start criimage.service
 "$1" version >after-a-kill 2>&1
+# What the page tells to type where the service has run with a socket of its own.
+sh -ex /probe/page.sh >page 2>&1 || echo Error
+systemctl is-active criimage.socket criimage.service >from-the-page
+"$1" version >served-from-the-page 2>&1
 systemctl stop criimage.service
 systemctl show -P Result criimage.service >result
 """
@@ -107,6 +111,7 @@ def _boot(folder: Path) -> dict[str, str]:
     probe.mkdir()
     memory.mkdir()
     (probe / "probe.sh").write_text(_SCRIPT)
+    (probe / "page.sh").write_text("".join(blocks(sections(page("guide/systemd"))["Socket activation"], "sh")))
     (probe / "probe.service").write_text(_PROBE.format(command=CRIIMAGE))
     (probe / "kubelet.service").write_text(_KUBELET)
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "--kill-child"]
@@ -141,7 +146,8 @@ def test_the_units_work_under_systemd(tmp_path: Path) -> None:
     assert found["reloaded"] == "settings reloaded"
     assert found["stopped"] == "inactive"
     assert found["socket-stays"].split() == ["there", "active"]
-    for name in ("with-socket", "activated", "without-socket", "after-a-kill"):
+    assert found["from-the-page"].split() == ["active", "active"], found["page"]
+    for name in ("with-socket", "activated", "without-socket", "after-a-kill", "served-from-the-page"):
         assert "criimage" in found[name], (name, found[name])
         assert "Error" not in found[name], (name, found[name])
     assert found["result"] == "success"

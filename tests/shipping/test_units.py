@@ -61,6 +61,13 @@ def test_what_they_leave_open_is_documented(units: Path) -> None:
     assert abs(float(seen[1]) - float(told[1])) <= 0.5
 
 
+def test_they_need_no_program_that_a_bare_machine_has_not(units: Path) -> None:
+    """A minimal Debian has no /bin/kill: whatever they run is criimage itself or the shell."""
+    run = re.findall(r"^Exec\w*=(\S+)", (units / "criimage.service").read_text(), re.MULTILINE)
+    assert len(run) == 2
+    assert {program for program in run if not program.endswith("/criimage")} == {"/bin/sh"}
+
+
 def test_a_command_that_no_unit_can_start_is_told() -> None:
     """A path that systemd would read in another way is an error and no unit."""
     for path in ("/a$b", "/a%b", "/a\nb", '/a"b', "/a\\b"):
