@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -85,6 +86,7 @@ class _Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
         """Run the command; an output that cannot be written is one line, a reader that has gone is none."""
         open_closed_descriptors()
+        _show_what_cannot_be_encoded()
         try:
             try:
                 return super().main(*args, **extra)
@@ -106,6 +108,12 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except ConfigurationError as error:
             raise _ConfigurationFailed(error.text) from error
+
+
+def _show_what_cannot_be_encoded() -> None:
+    """Let signs that the terminal's encoding does not have be shown as escapes, as Python does on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _ConfigurationFailed(click.ClickException):

@@ -163,6 +163,16 @@ def _basic_string(text: str) -> str:
     return '"' + "".join(f"\\U{ord(character):08x}" for character in text) + '"'
 
 
+def test_a_terminal_without_a_sign_shows_its_escape(config: Path) -> None:
+    """In a locale of eight bits, too, the command says what it has to say; in TOML the escape is the sign."""
+    config.write_text('pinned_images = ["\u2713"]\n', encoding="utf-8")
+
+    ended = run("config", "dump", "--config", str(config), environment={"PYTHONIOENCODING": "iso8859-15"})
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert tomllib.loads(ended.stdout)["pinned_images"] == ["\u2713"]
+
+
 @pytest.mark.parametrize("command", ["dump", "check"])
 def test_secrets_are_masked(config: Path, command: str) -> None:
     """Ecosystem, conventions: a dump may be sent to anybody."""
