@@ -63,6 +63,8 @@ _CHANCE = (
 )
 # From its slash on, which begins a word; a URL's stand behind others. Each character is looked at once.
 _PATH = re.compile(r"(?<![^\s\"'(\[{<=:])/[^\s\"'/:]++/[^\s\"':]*+")
+_BOTH_ENDS = 3
+"""The shortest text with two ends and the mark."""
 
 
 class KeptEnds:
@@ -98,10 +100,6 @@ class KeptEnds:
         if len(start) + len(end) == self.total:
             return (start + end).decode("utf-8", "replace")
         return f"{start.decode('utf-8', 'replace')}{ELISION}{end.decode('utf-8', 'replace')}"
-
-
-_BOTH_ENDS = 3
-"""The shortest text with two ends and the mark."""
 
 
 def keep_start(text: str, limit: int) -> str:

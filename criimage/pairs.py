@@ -66,8 +66,8 @@ async def look_at_pair(
 
 def fitting(name: str, facts: RuntimeFacts) -> Problem | None:
     """Tell that a backend is not the one for a runtime, by their names."""
-    if name == "cri" or name not in {"docker", "containers-storage"}:
-        return None  # a backend of somebody else is known to its author only
+    if name not in _BACKENDS.values():
+        return None  # any runtime's, or of somebody else, and known to its author only
     wanted = _BACKENDS.get(facts.name, "cri")
     if wanted == name:
         return None

@@ -41,6 +41,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HEX = re.compile(r"[0-9a-f]+")
 _ANY_HEX = re.compile(r"[0-9A-Fa-f]+")
 _ID_LENGTH = 64
+_GLOB = re.compile(r"(?=.*[*?\[])[A-Za-z0-9_.:/@*?\[\]^!\\-]+")
 
 
 def shown(text: str) -> str:
@@ -294,6 +295,3 @@ class Pattern:
             if len(text) > 2 * _NAME_LENGTH_LIMIT or not _GLOB.fullmatch(text):
                 raise
         return cls(text)
-
-
-_GLOB = re.compile(r"(?=.*[*?\[])[A-Za-z0-9_.:/@*?\[\]^!\\-]+")

@@ -37,6 +37,8 @@ LOOK_SECONDS = 5.0
 
 _FINDING = "the store to find the image"
 _STOPPING = "the image service is stopping"
+_GONE = "the image is gone"
+_UNKNOWN = "whether the image is still there could not be seen"
 
 
 class RemovalFigures(Protocol):
@@ -271,10 +273,6 @@ class Removals:
     def _say_running(self) -> None:
         if self._figures is not None:
             self._figures.removals_running(len(self._running))
-
-
-_GONE = "the image is gone"
-_UNKNOWN = "whether the image is still there could not be seen"
 
 
 def _result(removal: _Removal, work: asyncio.Task[None]) -> CriimageError | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Readiness"]
 
+_USUAL_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
+
 
 @dataclass(slots=True)
 class Readiness:
@@ -91,9 +93,6 @@ def _of_policy(policy: Path) -> Iterator[Problem]:
         read_policy(policy)
     except ConfigurationError as error:
         yield Problem(error.text, f"write a policy.json(5) there or set policy; most use {_USUAL_POLICY}")
-
-
-_USUAL_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
 def _of_auths(files: list[Path], *, needed: bool) -> Iterator[Problem]:

@@ -79,7 +79,7 @@ class Manifest:
 
 
 class ContentService:
-    """Asks.
+    """The content service on one runtime's socket; `exists` tells whether there is one.
 
     Args:
         channel: open.

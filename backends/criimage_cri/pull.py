@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Puller:
-    """Pulls.
+    """Has one runtime pull images.
 
     Args:
         upstream: the runtime.

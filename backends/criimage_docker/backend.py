@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerBackend", "open_backend"]
 
+_FILTERS_KEPT = 100
+"""Answers to filters that are kept until the next listing."""
+
 
 @asynccontextmanager
 async def open_backend(settings: Settings) -> AsyncIterator[DockerBackend]:
@@ -211,6 +214,3 @@ def _means_one(lookup: Lookup) -> bool:
 
 def _named(image: Image) -> bool:
     return bool(image.tags or image.digests)
-
-
-_FILTERS_KEPT = 100

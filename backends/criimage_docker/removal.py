@@ -36,6 +36,7 @@ _ROUNDS = 3
 
 RESTORE_SECONDS = 3.0
 """How long whoever waited for a removal that was cancelled waits for the names to come back."""
+_NAMED_AGAIN = "referenced in multiple repositories"
 
 
 class Remover:
@@ -199,9 +200,6 @@ class Remover:
                 except (CriimageError, Refusal) as error:
                     _log.warning("a removed tag could not be restored", name=str(name), reason=str(error))
         self._view.changed()
-
-
-_NAMED_AGAIN = "referenced in multiple repositories"
 
 
 def _all_but_the_last(image: Image) -> tuple[Reference, ...]:

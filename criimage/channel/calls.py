@@ -37,6 +37,7 @@ _HTTP = {
 }
 _TEXT_LIMIT = 16_384
 _LONGEST_TIMEOUT = 99_999_999
+_STATUSES = {b"%d" % status.value: status for status in Status}
 
 
 class CallError(Exception):
@@ -99,9 +100,6 @@ def status_of_trailers(trailers: Headers) -> tuple[Status, str, bytes]:
     else:
         status, text = Status.UNKNOWN, "the server's answer has no status"
     return status, text, _from_base64(found.get(b"grpc-status-details-bin", b""))
-
-
-_STATUSES = {b"%d" % status.value: status for status in Status}
 
 
 def _from_base64(value: bytes) -> bytes:

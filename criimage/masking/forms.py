@@ -41,6 +41,7 @@ _FIELD = re.compile(
 )
 _WORD = re.compile(r"[^\s\"'<>`\\]+")
 _DIGEST = re.compile(r"[a-z0-9+._-]{1,32}:[0-9a-fA-F]{32,}")
+_RUN = re.compile(r"(?:[A-Za-z0-9+/_-]|%2[bBfF])+(?:=|%3[dD]){0,2}")
 
 
 def mask_forms(text: str) -> str:
@@ -126,9 +127,6 @@ def _without_web_token(word: str) -> str:
     if "." not in word[begin:end]:
         return word
     return f"{word[:begin]}{MASK}{word[end:]}"
-
-
-_RUN = re.compile(r"(?:[A-Za-z0-9+/_-]|%2[bBfF])+(?:=|%3[dD]){0,2}")
 
 
 def _without_pairs(word: str) -> str:

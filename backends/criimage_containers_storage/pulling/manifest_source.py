@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.reference import Reference
-    from criimage_containers_storage.pulling.proxies import Proxies, Way
+    from criimage_containers_storage.pulling.proxies import Proxies, ProxySetup
     from criimage_containers_storage.pulling.proxy import Proxy
     from criimage_containers_storage.pulling.skopeo import Skopeo
     from criimage_containers_storage.registries.credentials import ResolvedCredentials
@@ -141,15 +141,15 @@ class ManifestSource:
             return None
         if unsigned and question.reference.domain in self._silent:
             return None
-        way = await anyio.to_thread.run_sync(self._unsigned_way if unsigned else self._way, question)
-        if unsigned and way.files == self._too_old:
+        setup = await anyio.to_thread.run_sync(self._unsigned_setup if unsigned else self._setup, question)
+        if unsigned and setup.files == self._too_old:
             return None
 
         async def ask(proxy: Proxy) -> Found:
             if not unsigned:
                 return await ask_manifest(proxy, question.reference)
             if proxy.version < VERSION_WITH_POLICY:
-                self._too_old = way.files
+                self._too_old = setup.files
                 raise UselessError("this skopeo asks no policy")
             try:
                 return await ask_digest(proxy, question.reference, self._lookaside)
@@ -159,18 +159,18 @@ class ManifestSource:
                 raise
 
         try:
-            return await self._proxies.ask(way, ask, question.credentials.auth, heard)
+            return await self._proxies.ask(setup, ask, question.credentials.auth, heard)
         except RefusedError as error:
             words, said = error.args
             # As it would have come from a process of its own.
             return Outcome(_REFUSED, b"", f"{said}\nlevel=fatal msg={json.dumps(words)}\n")
 
-    def _way(self, question: Question) -> Way:
-        way = self._skopeo.way(question.rules, question.credentials, self._folder, question.namespace)
-        return replace(way, files=(question.signature, way.files))
+    def _setup(self, question: Question) -> ProxySetup:
+        setup = self._skopeo.proxy_setup(question.rules, question.credentials, self._folder, question.namespace)
+        return replace(setup, files=(question.signature, setup.files))
 
-    def _unsigned_way(self, question: Question) -> Way:
-        """Return the way of a proxy for `ask_digest`: it wants signatures, and there are none."""
+    def _unsigned_setup(self, question: Question) -> ProxySetup:
+        """Return the setup of a proxy for `ask_digest`: it wants signatures, and there are none."""
         policy, registries = self._folder / "policy.json", self._folder / "registries.d"
         if not (registries / "default.yaml").exists():
             registries.mkdir(0o700, parents=True, exist_ok=True)
@@ -180,9 +180,11 @@ class ManifestSource:
             policy.write_text(json.dumps(wanted))
             place = json.dumps(f"file://{quote(str(self._lookaside))}")
             (registries / "default.yaml").write_text(f"default-docker:\n  lookaside: {place}\n")
-        way = self._way(replace(question, rules=replace(question.rules, policy=policy)))
-        program, *rest = way.command
-        return replace(way, command=(program, "--registries.d", str(registries), *rest), questions=_UNSIGNED_QUESTIONS)
+        setup = self._setup(replace(question, rules=replace(question.rules, policy=policy)))
+        program, *rest = setup.command
+        return replace(
+            setup, command=(program, "--registries.d", str(registries), *rest), questions=_UNSIGNED_QUESTIONS
+        )
 
 
 def _stored_manifest(stored: Stored, digest: str) -> bytes:

@@ -22,7 +22,7 @@ from criimage_containers_storage.pulling.proxy_protocol import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["Proxies", "Way"]
+__all__ = ["Proxies", "ProxySetup"]
 
 _log = structlog.get_logger(__name__)
 
@@ -40,8 +40,8 @@ _END_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """By what a proxy goes; questions with equal ones may share it.
+class ProxySetup:
+    """How a proxy is started and what it has read; questions that need the same may share one.
 
     Attributes:
         command: skopeo and its verb, with what stands before it.
@@ -73,7 +73,7 @@ class Proxies:
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(_LIMIT)
-        self._idle: dict[Proxy, tuple[Way, asyncio.TimerHandle]] = {}
+        self._idle: dict[Proxy, tuple[ProxySetup, asyncio.TimerHandle]] = {}
         self._live: set[Proxy] = set()
         self._starting = 0
         self._ends = BackgroundTasks()
@@ -81,12 +81,16 @@ class Proxies:
         self._closed = False
 
     async def ask(
-        self, way: Way, question: Callable[[Proxy], Awaitable[T]], auth: bytes, heard: Callable[[str], None] | None
+        self,
+        setup: ProxySetup,
+        question: Callable[[Proxy], Awaitable[T]],
+        auth: bytes,
+        heard: Callable[[str], None] | None,
     ) -> T | None:
         """Return the answer to a question, or None if no proxy can give it: they are busy, or odd.
 
         Args:
-            way: by what the proxy has to go.
+            setup: what the question needs.
             question: see `Proxy.question`.
             auth: content of an auth file.
             heard: told what skopeo says meanwhile.
@@ -103,7 +107,7 @@ class Proxies:
         except TimeoutError:
             return None
         try:
-            async with self._proxy(way) as proxy:
+            async with self._proxy(setup) as proxy:
                 try:
                     return await proxy.question(question, auth, heard)
                 except RefusedError as error:
@@ -132,8 +136,8 @@ class Proxies:
         await self._ends.close(_END_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def _proxy(self, way: Way) -> AsyncIterator[Proxy]:
-        proxy = await self._taken(way)
+    async def _proxy(self, setup: ProxySetup) -> AsyncIterator[Proxy]:
+        proxy = await self._taken(setup)
         sound = False
         try:
             yield proxy
@@ -147,18 +151,18 @@ class Proxies:
             raise
         finally:
             if sound:
-                self._give_back(way, proxy)
+                self._give_back(setup, proxy)
             else:
                 self._end(proxy)
 
-    async def _taken(self, way: Way) -> Proxy:
+    async def _taken(self, setup: ProxySetup) -> Proxy:
         found = None
         for proxy, (its, _) in list(self._idle.items()):
             # Namespaces differ in their policies: one that another file has is none that has changed.
-            changed = its.files != way.files or (its.command == way.command and its.policy != way.policy)
+            changed = its.files != setup.files or (its.command == setup.command and its.policy != setup.policy)
             if changed or not proxy.lives:
                 self._end(proxy)
-            elif its == way and found is None:
+            elif its == setup and found is None:
                 found = proxy
         if found is not None:
             self._idle.pop(found)[1].cancel()
@@ -168,7 +172,7 @@ class Proxies:
             self._end(next(iter(self._idle)))
         self._starting += 1
         try:
-            proxy = await Proxy.start(way.command, way.flags, dict(way.environment), logs_in=way.logs_in)
+            proxy = await Proxy.start(setup.command, setup.flags, dict(setup.environment), logs_in=setup.logs_in)
         except (OddProxyError, OSError):
             self._rest()
             raise
@@ -178,13 +182,13 @@ class Proxies:
         self._live.add(proxy)
         return proxy
 
-    def _give_back(self, way: Way, proxy: Proxy) -> None:
-        old = proxy.questions >= (way.questions or _QUESTIONS) or time.monotonic() - proxy.began > _LIFE_SECONDS
+    def _give_back(self, setup: ProxySetup, proxy: Proxy) -> None:
+        old = proxy.questions >= (setup.questions or _QUESTIONS) or time.monotonic() - proxy.began > _LIFE_SECONDS
         if old or self._closed or not proxy.lives:
             self._end(proxy)
             return
         timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._end, proxy)
-        self._idle[proxy] = way, timer
+        self._idle[proxy] = setup, timer
 
     def _end(self, proxy: Proxy) -> None:
         if proxy in self._idle:

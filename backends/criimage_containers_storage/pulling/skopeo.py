@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from criimage.errors import ConfigurationError
 from criimage_containers_storage.pulling.process import run
-from criimage_containers_storage.pulling.proxies import Way
+from criimage_containers_storage.pulling.proxies import ProxySetup
 from criimage_containers_storage.registries.auth_files import in_memory
 from criimage_containers_storage.store.busy import lock_use, other_tools
 
@@ -95,8 +95,8 @@ class Skopeo:
             command = [*self._start(rules, folder), "inspect", "--raw", *flags, f"docker://{reference}"]
             return await self._run(command, descriptors, heard=heard, more=_FOR_INSPECT, told=rules.told.environment)
 
-    def way(self, rules: Rules, credentials: ResolvedCredentials, folder: Path, namespace: str) -> Way:
-        """Return by what a proxy goes that asks as `top_manifest` would. Blocks on some stats.
+    def proxy_setup(self, rules: Rules, credentials: ResolvedCredentials, folder: Path, namespace: str) -> ProxySetup:
+        """Return the setup of a proxy that asks as `top_manifest` would. Blocks on some stats.
 
         Args:
             rules: how to ask.
@@ -107,7 +107,7 @@ class Skopeo:
         environment = {**_FOR_INSPECT, **self._environment, **rules.told.environment}
         program = shutil.which(self._program, path=environment.get("PATH")) or self._program
         named = (environment.get(name, "") for name in _NAMED)
-        return Way(
+        return ProxySetup(
             (*self._start(rules, folder), "experimental-image-proxy"),
             tuple(_flags(rules, credentials, "")),
             tuple(sorted(environment.items())),
