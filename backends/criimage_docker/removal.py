@@ -194,8 +194,9 @@ class Remover:
         for name in removed:
             if name.tag is not None:
                 try:
-                    # Somebody may have pulled or built another image under it since: the engine would move it back.
-                    if not await self._holder(name):
+                    # Somebody may have pulled or built another image under it since: the engine would move it back. One
+                    # that is still there may be about to go: a deletion that was given up may come yet.
+                    if await self._holder(name) in {"", str(image.id)}:
                         await self._engine.tag(image.id, name)
                 except (CriimageError, Refusal) as error:
                     _log.warning("a removed tag could not be restored", name=str(name), reason=str(error))

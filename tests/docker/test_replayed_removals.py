@@ -123,6 +123,21 @@ async def test_a_tag_that_another_image_got_meanwhile_is_not_taken_back(engine: 
     assert given_back(engine) == 1
 
 
+async def test_a_tag_whose_deletion_may_come_yet_is_given_back(engine: Replay, backend: DockerBackend) -> None:
+    """An engine that hangs in the deletion of a tag still shows it: given again, it is there whatever comes first."""
+    hangs = Stream()
+    engine.answers = {**engine.answers, **{DELETE + name: (200, hangs) for name in TAGS}}
+    engine.ends = {}
+    removing = asyncio.create_task(remove(backend, ID))
+    await until(lambda: hangs.begun)
+    assert len(deleted(engine)) == 1
+    removing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await removing
+    assert given_back(engine) == 1
+
+
 async def test_tags_of_one_repository_go_with_the_id(engine: Replay, backend: DockerBackend) -> None:
     """R3, R7: what a graph driver cannot give back, the digest of the last repository, is never taken by name."""
     engine.answers = {**engine.answers, INSPECT: (200, IMAGE | {"RepoTags": [f"{ELSEWHERE}:3", f"{HERE}:1"]})}
