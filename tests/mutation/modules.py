@@ -26,6 +26,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "server/test_hardening.py",
         "server/test_calls.py",
         "server/test_limits.py",
+    ),
+    "criimage/server/http2/stream_taker.py": (
         "relay/test_relay.py::test_all_four_kinds_of_call",
         "relay/test_relay.py::test_large_messages",
         "relay/test_relay.py::test_a_request_that_goes_on_for_hours_holds_nothing_here",

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from criimage.server.http2 import hardening
+from criimage.server.http2.stream_taker import StreamTaker
 from criimage.server.relay.call import RelayedCall
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class HeldRequests:
         self.size = 0
 
 
-class Caller(hardening.StreamTaker):
+class Caller(StreamTaker):
     """One call's stream.
 
     Args:
