@@ -20,7 +20,6 @@ from criimage.channel.links import Links
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from pathlib import Path
-    from types import TracebackType
 
 __all__ = ["MESSAGE_LIMIT", "CallError", "Channel"]
 
@@ -53,12 +52,7 @@ class Channel:
         self._links = Links(self._path, self._told)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._links is not None:
             self._links.close()
             self._links = None

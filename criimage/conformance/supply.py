@@ -15,8 +15,6 @@ from criimage.testing.registry_client import RegistryClient
 from criimage.testing.scripted_registry import Auth, ScriptedRegistry, scripted_registry
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from criimage.testing.oci import Image, Index
 
 __all__ = ["PASSWORD", "RUN_WORD", "USER", "Published", "Supply"]
@@ -102,12 +100,7 @@ class Supply:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     @property

@@ -12,7 +12,6 @@ from criimage.testing.scripted_acts import Act, Answer, Auth, Close, End, Hang, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from criimage.testing.certificates import Certificates
     from criimage.testing.oci import Blob, Image
@@ -94,12 +93,7 @@ class ScriptedRegistry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for script in self._all_scripts:
             script.close()
 

@@ -18,7 +18,6 @@ from criimage.testing.scripted_connection import Connection, Metadata, Recorded,
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from h2.settings import SettingCodes
 
@@ -135,12 +134,7 @@ class ScriptedRuntime:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     def on(self, path: str, handler: Handler) -> None:

@@ -23,7 +23,6 @@ from criimage.server.relay.versions import SERVICES, Versions
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from grpclib.protocol import Stream
 
@@ -68,12 +67,7 @@ class Relay:
         await self._stack.enter_async_context(lasting(self._channel.links.keep, "runtime connection"))
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
         problems.forget(PROBLEM)
 
