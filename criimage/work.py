@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Work"]
 
 CANCEL_SECONDS = 3.0
+"""How long the end of what was cancelled is waited for; with `app.GRACE` it stays below the 5 s of a SIGTERM."""
 
 T = TypeVar("T")
 

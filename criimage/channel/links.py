@@ -79,7 +79,7 @@ class Exchange:
 
 
 class Links:
-    """The connections; a context manager that closes all of them.
+    """The connections; to be closed after use.
 
     Args:
         path: of the socket.
