@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from criimage import __version__
+from criimage import __version__, problems
 from parts import frames, versions
 from parts.alarm import pytest_timeout_set_timer  # noqa: F401 - a hook
 from parts.missing import strict
@@ -73,8 +73,10 @@ def _add_outcome(rows: list[tuple[str, str, str]], name: str, report: pytest.Tes
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """A test's frames are its own."""
+    """A test's frames are its own; so are the problems that stand, whatever one that failed has left."""
     frames.forget()
+    for source in problems.standing():
+        problems.forget(source)
 
 
 @pytest.fixture
