@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import tarfile
 import tempfile
@@ -26,7 +25,7 @@ from criimage.files import is_there, read_if_there, unfit_place
 from criimage.foreign_json import parse_object
 from criimage_containers_storage.config_files import alias_cache, policy_file, registries_files, storage_files
 from criimage_containers_storage.finishing import finish
-from criimage_containers_storage.pulling.failures import last_words, tidy
+from criimage_containers_storage.pulling.failures import USER_NAMESPACE, last_words, tidy
 from criimage_containers_storage.pulling.process import run
 from criimage_containers_storage.registries.auth_files import default_files
 from criimage_containers_storage.registries.policy import read_policy
@@ -46,9 +45,6 @@ _ACCEPTS = '{"default": [{"type": "insecureAcceptAnything"}]}'
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
-_NAMESPACE = re.compile(
-    r"user namespace|unshare\(|cannot clone|new[ug]idmap|insufficient uids|/etc/sub[ug]id", re.IGNORECASE
-)
 _NAMESPACE_REMEDY = (
     "it needs a user namespace: allow them (user.max_user_namespaces, kernel.unprivileged_userns_clone, AppArmor), "
     "install uidmap, and give this user a range of IDs in /etc/subuid and /etc/subgid"
@@ -180,7 +176,7 @@ class Examiner:
                     "use a skopeo that does, or set root to one store",
                 ),
             )
-        if said and os.geteuid() != 0 and _NAMESPACE.search(said):
+        if said and os.geteuid() != 0 and USER_NAMESPACE.search(said):
             return (Problem(f"skopeo cannot unpack as this user: {said}", _NAMESPACE_REMEDY),)
         if said:
             where = f"driver {layout.driver}" + (f", options {' '.join(self.layout.options)}" if layout.options else "")
@@ -206,7 +202,7 @@ class Examiner:
         if not outcome.code:
             return ""
         # That is said before skopeo's own log begins, or in the midst of it.
-        early = next((line for line in outcome.err.splitlines() if _NAMESPACE.search(line)), None)
+        early = next((line for line in outcome.err.splitlines() if USER_NAMESPACE.search(line)), None)
         said = last_words(outcome) if early is None or "level=" in early else early
         # The cause is the operator's, who has never heard of the trial's folders.
         for name, meant in (("root", self.layout.root), ("run", self.layout.run_root)):

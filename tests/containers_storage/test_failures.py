@@ -141,6 +141,17 @@ def test_killed_and_silent() -> None:
     assert "signal 9" in error.text
 
 
+def test_a_namespace_that_cannot_be_made_is_the_cause() -> None:
+    """What comes after it in skopeo's log says only that something has ended, and nothing of what."""
+    said = (
+        "Error during unshare(CLONE_NEWUSER): Operation not permitted\n"
+        'time="2026-01-01T00:00:00Z" level=error msg="parsing PID \\"\\": strconv.Atoi: parsing: invalid syntax"\n'
+        'time="2026-01-01T00:00:00Z" level=error msg="(Unable to determine exit status)"\n'
+    )
+    error = pull_failure(Outcome(1, b"", said), NAME)
+    assert error.text == (f"cannot pull {NAME}: skopeo: Error during unshare(CLONE_NEWUSER): Operation not permitted")
+
+
 def test_a_debug_line_is_nobodys_last_word() -> None:
     """Nor is it the fatal one, whatever it repeats of a registry's words."""
     debug = 'time="2026-01-01T00:00:00Z" level=debug msg="GET said level=fatal msg=denied"\n'

@@ -8,7 +8,7 @@ import sys
 from setup.clients import build_clients
 from setup.deb import build_debs
 from setup.environments import PROJECT, project, tools
-from setup.packages import DEMO, TESTS, install
+from setup.packages import DEMO, ROOTLESS, TESTS, install
 from setup.say import SetupError
 
 _QUICK = "lint,types,layers,wire,quick"
@@ -55,7 +55,7 @@ def _prepare(target: str) -> list[str]:
             build_debs()
             return ["/bin/ls", "-l", str(PROJECT / "build" / "deb")]
         case "demo" | "serve":
-            install(DEMO)
+            install(DEMO if os.geteuid() == 0 else (*DEMO, *ROOTLESS))
             return [str(project() / "python"), _DEMO, target]
         case _:
             raise SetupError("the target is one of: test check docs long attack bench soak deb demo serve")

@@ -46,6 +46,9 @@ DEMO = (
 )
 """What the demo needs."""
 
+ROOTLESS = (Part("newuidmap", "uidmap"),)
+"""What a user who is not root unpacks layers with."""
+
 TESTS = (
     *DEMO,
     Part("containers-storage", "containers-storage"),
@@ -57,8 +60,7 @@ TESTS = (
     Part("dockerd", "docker.io"),
     # Makes the Debian 13 whose newer engine the tests use besides.
     Part("debootstrap", "debootstrap"),
-    # A user who is not root unpacks layers with it.
-    Part("newuidmap", "uidmap"),
+    *ROOTLESS,
     Part("openssl", "openssl"),
     # The manual and the units are checked by those who read them.
     Part("man", "man-db"),

@@ -47,6 +47,10 @@ _TARGET = re.compile(r"^Invalid (?:destination|source) name (?:containers-storag
 """What skopeo says before why it cannot use a store: the store, which the operator knows, as nobody writes it."""
 _QUOTATION = re.compile(r'"[^"]*+(?:"|\Z)')
 _NOT_FOUND_CODE = 2
+USER_NAMESPACE = re.compile(
+    r"user namespace|unshare\(|cannot clone|new[ug]idmap|insufficient uids|/etc/sub[ug]id", re.IGNORECASE
+)
+"""What a tool says that cannot make the namespace in which a user unpacks."""
 
 _PULL: tuple[tuple[re.Pattern[str], type[errors.CriimageError], str], ...] = tuple(
     (re.compile(words, re.IGNORECASE), kind, text)
@@ -151,6 +155,10 @@ def last_words(outcome: Outcome) -> str:
     if whole := _fatal_words(outcome):
         return _TARGET.sub("", _without_mirrors(whole))
     lines = _lines(outcome)
+    # Said before the tool's own log begins, which then knows only that something has ended.
+    early = next((line for line in lines if " level=" not in line and USER_NAMESPACE.search(line)), None)
+    if early is not None and outcome.code > 0:
+        return keep_end(early, _LENGTH_LIMIT)
     how = f"was killed by signal {-outcome.code}" if outcome.code < 0 else f"ended with code {outcome.code}"
     return f"{how}{': ' + keep_end(lines[-1], _LENGTH_LIMIT) if lines else ''}"
 
