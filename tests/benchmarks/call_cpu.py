@@ -277,12 +277,12 @@ class _Sampler:
             if path:
                 used[path[:-1]] += width
             used[path] = left
-            name = html.escape(path[-1] if path else title)
+            name = path[-1] if path else title
             top, hue = len(path) * _ROW + 2, sum(map(ord, name.partition("/")[0])) % 360
             lines.append(
-                f'<g><title>{name} {shown[path] / total:.1%}</title><rect x="{left:.1f}" y="{top}" '
+                f'<g><title>{html.escape(name)} {shown[path] / total:.1%}</title><rect x="{left:.1f}" y="{top}" '
                 f'width="{width:.1f}" height="{_ROW - 1}" fill="hsl({hue},60%,75%)"/>'
-                f'<text x="{left + 2:.1f}" y="{top + _ROW - 5}">{name[: int(width / 6.2)]}</text></g>'
+                f'<text x="{left + 2:.1f}" y="{top + _ROW - 5}">{html.escape(name[: int(width / 6.2)])}</text></g>'
             )
         height = (max(map(len, shown)) + 1) * _ROW + 4
         head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
