@@ -9,7 +9,7 @@ import pytest
 from conformance.planted.fault import Fault, Sound, Unseen
 from conformance.planted.table import FAULTS
 from criimage.conformance.behaviour import selected
-from criimage.conformance.behaviours import cancels
+from criimage.conformance.behaviours import cancels, concurrency
 from criimage.conformance.outcome import Outcome, Summary
 from criimage.conformance.run import Plan, run
 from parts.serving import serving
@@ -22,6 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 WHOLE = ("S12", "C4", "R6", "E2", "M1")
 """Faults that the whole suite is tried with."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend in memory is at a layer in no time; where it is not, there is the second deadline."""
+    monkeypatch.setattr(cancels, "_ENOUGH", (0.5, cancels._ENOUGH[-1]))
 
 
 async def judged(folder: Path, backend: Sound, only: Iterable[str] = ()) -> Summary:
@@ -67,8 +73,8 @@ async def test_its_behaviour_catches_a_fault(
 ) -> None:
     """The behaviour that the fault is named by fails, and it alone is tried."""
     # What a fault keeps going goes on for ever.
-    for name in ("_START_SECONDS", "_STOP_SECONDS"):
-        monkeypatch.setattr(cancels, name, 2.0)
+    for module, name in ((cancels, "_START_SECONDS"), (cancels, "_STOP_SECONDS"), (concurrency, "_PATIENCE")):
+        monkeypatch.setattr(module, name, 2.0)
     if fault.patch is not None:
         fault.patch(monkeypatch)
 
