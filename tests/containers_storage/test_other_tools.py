@@ -90,6 +90,24 @@ def test_a_tool_counts_by_its_name_and_the_store_it_names(machine: Machine, comm
     assert machine.tools() == ([f"{command.split()[0].rpartition('/')[2][:15]} 20"] if counts else [])
 
 
+@pytest.mark.parametrize("how", ["link", "other namespace", "relative", "unreadable"])
+def test_a_store_is_known_however_a_tool_names_it(machine: Machine, tmp_path: Path, how: str) -> None:
+    """By a link, by what is mounted somewhere else for it, from where it stands, or by its path if that is all (A2)."""
+    machine.layout.root.mkdir()
+    (tmp_path / "link").symlink_to(machine.layout.root)
+    (tmp_path / "other").mkdir()
+    named = {"link": tmp_path / "link", "other namespace": "/root", "relative": "root", "unreadable": tmp_path / "link"}
+    machine.runs(20, f"podman --root {named[how]} pull a.io/b")
+    machine.runs(21, f"podman --root {tmp_path / 'other'} pull a.io/b")
+    proc = tmp_path / "proc" / "20"
+    if how != "unreadable":
+        (proc / "root").symlink_to(tmp_path if how == "other namespace" else "/")
+        (proc / "cwd").symlink_to(tmp_path)
+        (tmp_path / "proc" / "21" / "root").symlink_to("/")
+
+    assert machine.tools() == ["podman 20"]
+
+
 @pytest.mark.parametrize(
     ("file", "counts"),
     [
@@ -137,3 +155,22 @@ def test_whoever_has_or_awaits_a_lock_of_the_store_counts(machine: Machine) -> N
     )
 
     assert machine.tools() == ["process 20", "process 21", "process 23"]
+
+
+@pytest.mark.parametrize(
+    ("device", "shown", "same"),
+    [
+        ((8, 1), "08:01:7", True),
+        ((8, 1), "08:02:7", False),
+        ((8, 1), "08:01:8", False),
+        ((8, 1), "00:01:7", False),
+        ((0, 0x2A), "00:2a:7", True),
+        ((0, 0x2A), "00:1f:7", True),
+        ((0, 0x2A), "00:2a:17", False),
+        ((0, 0x2A), "fd:2a:7", False),
+        ((259, 300), "103:12c:7", True),
+    ],
+)
+def test_a_lock_is_known_on_every_file_system(device: tuple[int, int], shown: str, same: bool) -> None:
+    """Btrfs has a number of its own for each subvolume, and shows another one among the locks (L5)."""
+    assert busy._is_among(shown, {"7": {os.makedev(*device)}}) is same

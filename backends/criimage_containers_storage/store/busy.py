@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from criimage_containers_storage.store.storage_conf import Layout
 
@@ -44,23 +44,37 @@ class LockUse:
 
 def lock_use(layout: Layout) -> LockUse:
     """Return who has the store's locks or waits for them, as the kernel tells (L5). Blocks on some small files."""
-    files = set()
+    files: dict[str, set[int]] = {}
     kinds = ("images", "layers", "containers")
     for root, kind in itertools.product(layout.writable_roots, kinds):
         with contextlib.suppress(OSError):
             found = (root / f"{layout.driver}-{kind}" / f"{kind}.lock").stat()
-            files.add(f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}")
+            files.setdefault(str(found.st_ino), set()).add(found.st_dev)
     use = LockUse()
     with contextlib.suppress(OSError):
         for line in (_PROC / "locks").read_text("ascii", "replace").splitlines():
             waits = " -> " in line
             fields = line.replace("-> ", "").split()
-            if len(fields) > 5 and fields[5] in files:
+            if len(fields) > 5 and _is_among(fields[5], files):
                 if waits:
                     use.waiting.add(int(fields[4]))
                 elif fields[3] == "WRITE":
                     use.writers.add(int(fields[4]))
     return use
+
+
+def _is_among(shown: str, files: Mapping[str, Collection[int]]) -> bool:
+    """Tell whether a file as /proc/locks shows it is one of these: devices by inode.
+
+    A file system that is on no device of its own may have a number there and another one in each of its parts (btrfs):
+    then the inode alone tells.
+    """
+    device, _, inode = shown.rpartition(":")
+    if inode not in files:
+        return False
+    major, _, minor = device.partition(":")
+    number = os.makedev(int(major, 16), int(minor, 16))
+    return any(one == number or os.major(one) == os.major(number) == 0 for one in files[inode])
 
 
 def other_tools(layout: Layout, ours: Collection[int]) -> list[str]:
@@ -106,8 +120,24 @@ def _may_use(process: int, layout: Layout) -> bool:
         elif argument.startswith("--root="):
             root = argument.partition("=")[2]
         if root:
-            return Path(root) == layout.root
+            return _is_root(root, process, layout)
     return True  # it has its store from a file
+
+
+def _is_root(root: str, process: int, layout: Layout) -> bool:
+    """Tell whether a process means this store by a path: by what is there, which links and mounts call otherwise."""
+    there = _PROC / str(process) / ("root" if root.startswith("/") else "cwd") / root.lstrip("/")
+    try:
+        found = there.stat()
+        return any((one.st_dev, one.st_ino) == (found.st_dev, found.st_ino) for one in _roots(layout))
+    except OSError:
+        # It is not ours to look at, or there is nothing yet.
+        return os.path.realpath(root) in {os.path.realpath(one) for one in layout.writable_roots}
+
+
+def _roots(layout: Layout) -> Iterator[os.stat_result]:
+    for root in layout.writable_roots:
+        yield root.stat()
 
 
 def _downloads(process: int) -> bool:
