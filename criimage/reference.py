@@ -22,7 +22,7 @@ from criimage.errors import InvalidRequest
 from criimage.foreign_text import keep_start
 from criimage.masking import mask_forms
 
-__all__ = ["DEFAULT_DOMAIN", "ImageID", "Lookup", "Name", "Pattern", "Reference"]
+__all__ = ["DEFAULT_DOMAIN", "ImageID", "Lookup", "Name", "Pattern", "Reference", "shown"]
 
 DEFAULT_DOMAIN = "docker.io"
 _DEFAULT_TAG = "latest"

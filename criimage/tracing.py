@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["HEADERS", "Span", "Traces", "current", "enter", "lost", "outgoing", "traces", "use"]
+__all__ = ["HEADERS", "Span", "Traces", "Value", "current", "enter", "lost", "outgoing", "traces", "use"]
 
 HEADERS = ("traceparent", "tracestate")
 """What a caller tells its trace by (W3C Trace Context)."""

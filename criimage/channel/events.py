@@ -9,6 +9,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CANCEL",
+    "ENHANCE_YOUR_CALM",
+    "FLOW_CONTROL_ERROR",
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "REFUSED_STREAM",
     "DataCame",
     "Event",
     "Goodbye",

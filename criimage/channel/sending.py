@@ -8,7 +8,7 @@ from criimage.channel import frames
 from criimage.channel.events import Taken
 from criimage.channel.frames import FRAME_SIZE, ProtocolFault, frame
 
-__all__ = ["Request", "Sender"]
+__all__ = ["DEFAULT_WINDOW", "WINDOW_LIMIT", "Request", "Sender"]
 
 DEFAULT_WINDOW = 65_535
 WINDOW_LIMIT = 2**31 - 1

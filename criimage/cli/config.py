@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from criimage.plugins import Plugin
     from criimage.settings import Layers
 
-__all__ = ["backends", "config"]
+__all__ = ["backends", "config", "example_settings"]
 
 _REASON_LIMIT = 300
 _COMMENT_WIDTH = 98

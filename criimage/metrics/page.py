@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from criimage.metrics import PrometheusMetrics
 
-__all__ = ["serve_metrics"]
+__all__ = ["check_address", "serve_metrics"]
 
 CLIENTS_LIMIT = 16
 CLIENT_SECONDS = 10.0

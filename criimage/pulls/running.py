@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from criimage.pulls.trace import PullTrace
     from criimage.reference import Name, Reference
 
-__all__ = ["PullView", "Pulled", "RunningPull"]
+__all__ = ["PullKey", "PullView", "Pulled", "RunningPull"]
 
 _RATE_SECONDS = 5.0
 _OVER = frozenset({Phase.DONE, Phase.FAILED})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-__all__ = ["LAYER_GONE", "last_words", "pull_failure", "store_failure", "tidy"]
+__all__ = ["LAYER_GONE", "USER_NAMESPACE", "last_words", "pull_failure", "store_failure", "tidy"]
 
 LAYER_GONE = "layer not known"
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from criimage.server.http2.hot.reads import Reads
     from criimage.server.http2.limits import SharedLimits
 
-__all__ = ["STREAM_WINDOW", "HardenedProtocol", "has_come", "refuse", "reply_at_once"]
+__all__ = ["STREAM_WINDOW", "HardenedProtocol", "Headers", "has_come", "refuse", "reply_at_once"]
 
 _log = logging.getLogger(__name__)
 _cut_off = SparingLog(__name__)
