@@ -37,7 +37,7 @@ def written_store(folder: Path, driver: str = "overlay") -> tuple[WrittenStore, 
     return written, layers
 
 
-async def next_round(meter: UsageMeter) -> tuple[int, int]:
+async def next_round(meter: UsageMeter) -> tuple[int, int | None]:
     """The figures of a round of its own: bytes and files."""
     await meter._measure()
     assert meter._measured is not None
@@ -54,6 +54,18 @@ async def test_all_that_layers_and_records_take(tmp_path: Path, driver: str) -> 
 
     assert await next_round(meter) == tuple(map(sum, zip(*parts, strict=True)))
     assert parts[0][0] >= 1_000_000
+
+
+@pytest.mark.parametrize("driver", ["btrfs", "zfs"])
+async def test_layers_that_are_snapshots_count_as_they_are_recorded(tmp_path: Path, driver: str) -> None:
+    """F3: each is a file system of its own, which no walk enters, and has all that the layers below have once more."""
+    written, _ = written_store(tmp_path, driver)
+    written.layers.append({"id": "upper", "parent": "complete", "diff-digest": "sha256:" + "ef" * 32, "diff-size": 7})
+    written.write()
+    meter = UsageMeter(written.layout, Store(written.layout))
+    records = sum(measure_folder(tmp_path / f"{driver}-{kind}")[0] for kind in ("layers", "images"))
+
+    assert await next_round(meter) == (records + 5 + 7, None)
 
 
 async def test_a_complete_layer_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +89,7 @@ async def test_a_complete_layer_is_measured_once(tmp_path: Path, monkeypatch: py
 
     (layers / "complete").rename(tmp_path / "elsewhere")
     (layers / "complete").mkdir()
+    assert first[1] is not None
     assert (await next_round(meter))[1] == first[1] - 1
     assert measured.count("complete") == 2
 

@@ -42,6 +42,10 @@ _FRESH_SECONDS = 1.0
 _PART, _LONGEST = 20, 30.0
 """An unchanged store is measured again after so many times what measuring takes, but after so many seconds."""
 
+_SHARING = frozenset({"btrfs", "zfs"})
+"""Drivers whose layers are snapshots, each a file system of its own to whoever looks, and share what they have with the
+ones below: what they take on disk no walk can tell."""
+
 Amount = tuple[int, int]
 """Bytes on disk and number of files."""
 
@@ -49,7 +53,7 @@ Amount = tuple[int, int]
 @dataclass(frozen=True, slots=True)
 class _Measured:
     bytes: int
-    files: int
+    files: int | None
     at: int
 
 
@@ -57,8 +61,8 @@ class UsageMeter:
     """Measures one writable store in the background and answers from what it knows.
 
     The answer counts the blocks of the driver's folder and of the layer and image records, without the containers' own
-    layers. While the first round of a large store is not finished, it is the sum of the sizes in the records, with no
-    number of files.
+    layers. While the first round of a large store is not finished, and for drivers whose layers are snapshots, it is
+    the sum of the sizes in the records, with no number of files.
     """
 
     def __init__(self, layout: Layout, store: Store) -> None:
@@ -131,6 +135,8 @@ class UsageMeter:
             layer_folder = root / driver / "dir" if driver == "vfs" else root / driver
             for folder in (root / f"{driver}-layers", root / f"{driver}-images"):
                 total, files = _plus((total, files), measure_folder(folder, self._stop))
+            if driver in _SHARING:
+                continue
             for name, inode in _entries(layer_folder):
                 # Newer tools move what they delete into folders of that name first.
                 if name in containers or name.startswith("temp-dir-") or name == "tempdirs":
@@ -140,6 +146,8 @@ class UsageMeter:
                     known[name, inode] = amount
                 total, files = _plus((total, files), amount)
         self._known = known
+        if driver in _SHARING:
+            return _Measured(total + _recorded(self._layout), None, at)
         return _Measured(total, files, at)
 
 
@@ -164,6 +172,12 @@ def _complete_and_containers(layout: Layout) -> tuple[set[str], set[str]]:
     for file in container_files(layout):
         own.update(str(entry.get("layer")) for entry in read_strictly(file))
     return complete, own
+
+
+def _recorded(layout: Layout) -> int:
+    """Return the sizes of all complete layers, as the records have them."""
+    layers = read_layers(read_strictly(layer_files(layout)[0])).values()
+    return sum(layer.size or 0 for layer in layers if not layer.incomplete)
 
 
 def _plus(one: Amount, other: Amount) -> Amount:
