@@ -8,7 +8,7 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -116,23 +116,12 @@ async def _live(
         )
         ended = asyncio.create_task(process.wait())
         stopping = asyncio.create_task(stop.wait())
-        length = 0
         try:
             if started is not None:
                 started(process.pid)
-            while not (ended.done() or stopping.done()):
-                timeout = None if heard is None else _LISTEN_SECONDS
-                await asyncio.wait({ended, stopping}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                if heard is not None and os.fstat(err).st_size != length:
-                    length = os.fstat(err).st_size
-                    heard(_end(err).decode("utf-8", "replace"))
+            await _listen({ended, stopping}, err, heard)
             if not ended.done():
-                _signal_group(process.pid, signal.SIGTERM)
-                await asyncio.wait({ended}, timeout=_TERM_SECONDS)
-                # The leader may be gone with a child left behind that unpacks a layer (T14).
-                _signal_group(process.pid, signal.SIGKILL)
-                await asyncio.wait({ended}, timeout=_GONE_SECONDS)
-                await _gone(process.pid)
+                await _end_group(process.pid, ended)
         except BaseException:
             # Whoever listens has failed, or the loop ends: nobody would stop it any more.
             _signal_group(process.pid, signal.SIGKILL)
@@ -144,6 +133,27 @@ async def _live(
         code = -signal.SIGKILL if process.returncode is None else process.returncode
         said = b"" if out_file is not None else os.pread(out, _OUT_LIMIT, 0)
         return Outcome(code, said, _end(err).decode("utf-8", "replace"))
+
+
+async def _listen(over: set[asyncio.Task[Any]], err: int, heard: Callable[[str], None] | None) -> None:
+    """Wait until one of these tasks is over, and pass on what the tool says meanwhile."""
+    length = 0
+    while not any(task.done() for task in over):
+        timeout = None if heard is None else _LISTEN_SECONDS
+        await asyncio.wait(over, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if heard is not None and os.fstat(err).st_size != length:
+            length = os.fstat(err).st_size
+            heard(_end(err).decode("utf-8", "replace"))
+
+
+async def _end_group(leader: int, ended: asyncio.Task[int]) -> None:
+    """Stop the tool with all its children, first politely."""
+    _signal_group(leader, signal.SIGTERM)
+    await asyncio.wait({ended}, timeout=_TERM_SECONDS)
+    # The leader may be gone with a child left behind that unpacks a layer (T14).
+    _signal_group(leader, signal.SIGKILL)
+    await asyncio.wait({ended}, timeout=_GONE_SECONDS)
+    await _gone(leader)
 
 
 def _opened(stack: contextlib.ExitStack, file: Path | None) -> int:

@@ -83,8 +83,7 @@ class CurrentRegistries:
         with self._lock:
             self._look()
             if self._registries is None:
-                assert self._fault is not None  # noqa: S101 - for the type checker
-                raise self._fault.for_another_waiter()
+                raise self._failure()
             return self._registries
 
     def for_pull(self) -> Configuration:
@@ -95,10 +94,8 @@ class CurrentRegistries:
         """
         with self._lock:
             self._look()
-            if self._registries is None or (self._fault is not None and not self._goes_on):
-                assert self._fault is not None  # noqa: S101 - for the type checker
-                raise self._fault.for_another_waiter()
-            assert self._files is not None  # noqa: S101 - for the type checker
+            if self._registries is None or self._files is None or (self._fault is not None and not self._goes_on):
+                raise self._failure()
             return Configuration(self._registries, self._files, self._kept if self._goes_on else None, self._signature)
 
     def fault(self) -> tuple[ConfigurationError | None, bool]:
@@ -106,6 +103,10 @@ class CurrentRegistries:
         with self._lock:
             self._look()
             return self._fault, self._goes_on
+
+    def _failure(self) -> ConfigurationError:
+        assert self._fault is not None  # noqa: S101 - what was looked at is valid or has a fault
+        return self._fault.for_another_waiter()
 
     def _look(self) -> None:
         before = self._fault
