@@ -129,10 +129,14 @@ async def test_watch_shows_a_pull_however_short(tmp_path: Path) -> None:
         for _ in range(3):
             await client.call(PULL, pull_request("example.com/a:1"))
         await client.call(PULL, pull_request("example.com/none"))
-        await until(lambda: len({pull.id for pulls in watched(answer) for pull in pulls}) == 4)
-        ended = [PullPhase(pull.phase).name for pulls in watched(answer) for pull in pulls]
-        assert ended.count("DONE") == 3
-        assert ended.count("FAILED") == 1
+
+        def ended() -> list[str]:
+            # One that was in its middle just then is shown twice.
+            phases = [PullPhase(pull.phase).name for pulls in watched(answer) for pull in pulls]
+            return sorted(phase for phase in phases if phase in {"DONE", "FAILED"})
+
+        await until(lambda: len(ended()) >= 4)
+        assert ended() == ["DONE", "DONE", "DONE", "FAILED"]
 
 
 async def test_many_watchers_cost_one_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
