@@ -12,6 +12,8 @@ from criimage.settings import read_layers, read_value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
     from criimage.settings import Layers
 
 __all__ = ["config_option", "layers_from", "settings_options"]
@@ -26,9 +28,24 @@ config_option = click.option(
     help="Settings file; drop-ins lie in conf.d beside it. [default: /etc/criimage/config.toml if it exists]",
 )
 
+
+def _backends(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from criimage.plugins import installed
+
+    known = {backend.name: backend.distribution for backend in installed()}
+    return [CompletionItem(name, help=owner) for name, owner in known.items() if name.startswith(incomplete)]
+
+
 _SETTINGS_OPTIONS = (
     config_option,
-    click.option("--backend", metavar="NAME", help="Backend to use; `criimage backends` lists what is installed."),
+    click.option(
+        "--backend",
+        metavar="NAME",
+        shell_complete=_backends,
+        help="Backend to use; `criimage backends` lists what is installed.",
+    ),
     click.option(
         "--listen", metavar="ENDPOINT", help="Socket to serve on: unix:///PATH, or fd:// for one passed by systemd."
     ),

@@ -135,10 +135,12 @@ def test_another_shell_is_a_usage_error() -> None:
         ("criimage config d", ["default", "dump"]),
         ("criimage --ver", ["--version"]),
         ("criimage images --output ", ["table", "json"]),
+        ("criimage serve --backend con", ["containers-storage"]),
+        ("criimage config check --backend mem", ["memory"]),
     ],
 )
 def test_words_are_completed(words: str, expected: list[str]) -> None:
-    """Commands, their subcommands, options and choices."""
+    """Commands, their subcommands, options, choices, and backends that are installed (issue 14, A7)."""
     environment = {
         "_CRIIMAGE_COMPLETE": "bash_complete",
         "COMP_WORDS": words,

@@ -208,6 +208,27 @@ def test_a_value_cannot_forge_a_line(text_log: Written) -> None:
     assert "ü" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "coloured"),
+    [(True, None, True), (True, "", True), (True, "1", False), (False, None, False)],
+)
+def test_colours_are_for_terminals_that_may_have_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, terminal: bool, no_color: str | None, coloured: bool
+) -> None:
+    """Issue 14, A7: NO_COLOR counts for `serve` too, where it is not empty; a file never gets colours."""
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    with monkeypatch.context() as there:
+        there.setattr(os, "isatty", lambda _descriptor: terminal)
+        with logging_to(tmp_path / "log") as path:
+            structlog.get_logger("test").info("said", key="value")
+    text = path.read_text()
+    assert "said" in text
+    assert ("\x1b" in text) == coloured
+
+
 def test_a_traceback_shows_no_local_variables(text_log: Written) -> None:
     """T12: a frame's variables may hold a secret; files and lines are enough."""
     secret = f"{CANARY} in a variable"
