@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from criimage.errors import InvalidRequest
-from criimage.reference import DEFAULT_DOMAIN
+from criimage.reference import DEFAULT_DOMAIN, DOCKER_HUB_HOSTS
 
 __all__ = ["Credentials"]
-
-_DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.docker.io"})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -81,7 +79,7 @@ class Credentials:
 def _registry_host(address: str) -> str:
     host = address.partition("://")[2] or address
     host = host.partition("/")[0].lower()
-    return DEFAULT_DOMAIN if host in _DOCKER_HUB_HOSTS else host
+    return DEFAULT_DOMAIN if host in DOCKER_HUB_HOSTS else host
 
 
 def _decode_auth(auth: str) -> tuple[str, str]:

@@ -16,15 +16,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from ipaddress import AddressValueError, IPv6Address
 from typing import Self
 
 from criimage.errors import InvalidRequest
 from criimage.foreign_text import keep_start
 from criimage.masking import mask_forms
 
-__all__ = ["DEFAULT_DOMAIN", "ImageID", "Lookup", "Name", "Pattern", "Reference", "shown"]
+__all__ = [
+    "DEFAULT_DOMAIN",
+    "DOCKER_HUB_HOSTS",
+    "ImageID",
+    "Lookup",
+    "Name",
+    "Pattern",
+    "Reference",
+    "registry_host",
+    "shown",
+]
 
 DEFAULT_DOMAIN = "docker.io"
+DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.docker.io"})
 _DEFAULT_TAG = "latest"
 _NAME_LENGTH_LIMIT = 255
 _PREFIX_MINIMUM = 3
@@ -49,6 +61,28 @@ def shown(text: str) -> str:
     # A user with a password before the host is a mistake that should not be repeated in a log.
     cut = keep_start(mask_forms(keep_start(text, _TEXT_LIMIT)), _SHOWN_LIMIT + 1)
     return '"' + cut.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+
+
+def registry_host(domain: str) -> str:
+    """Return the one spelling of the registry that `domain`, of a name, leads to.
+
+    Names keep the registry as it was typed (N1, N2), and many spellings lead to one server: capitals, HTTPS's own port,
+    zeros before a port, the forms of an IPv6 address, docker.io's names for itself. What is counted by registry is
+    counted by this. Addresses and other names of the same server remain registries of their own.
+    """
+    address, bracket, rest = domain.lower().partition("]")
+    if bracket:
+        try:
+            address = f"[{IPv6Address(address.removeprefix('[')).compressed}]"
+        except AddressValueError:
+            address += bracket
+        port = rest.removeprefix(":")
+    else:
+        address, _, port = address.partition(":")
+    port = port.lstrip("0")
+    if address in DOCKER_HUB_HOSTS and port in {"", "443"}:
+        return DEFAULT_DOMAIN
+    return f"{address}:{port}" if port not in {"", "443"} else address
 
 
 def _digest_fault(digest: str) -> str | None:

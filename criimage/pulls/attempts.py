@@ -17,6 +17,7 @@ from criimage.backend import Phase, PullProgress
 from criimage.duration import duration_text
 from criimage.errors import CriimageError, OperationFailed, PullError, PullTimeout, RateLimited
 from criimage.pulls.running import Pulled
+from criimage.reference import registry_host
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -76,11 +77,12 @@ async def _pull_one(backend: Backend, limiter: Limiter, pull: RunningPull, candi
     credentials = pull.key.credentials
     withheld = credentials is not None and not credentials.meant_for(candidate.domain)
     pull.turn_to(candidate)
+    registry = registry_host(candidate.domain)
     try:
-        async with limiter.take(candidate.domain) as slot:
+        async with limiter.take(registry) as slot:
             pull.report(PullProgress(Phase.RESOLVING))
             work = backend.pull(candidate, None if withheld else credentials, pull.context, pull.report)
-            policy = limiter.policy.of(candidate.domain)
+            policy = limiter.policy.of(registry)
             watches = backend.reports_progress
             return await _within_deadlines(work, pull, candidate, policy, slot, watches_progress=watches)
     except PullError as error:

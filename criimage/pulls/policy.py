@@ -34,7 +34,7 @@ class PullPolicy:
 
     Attributes:
         default: of every registry that has none of its own.
-        registries: registry host to its own limits.
+        registries: registry host, as `registry_host` spells it, to its own limits.
         parallel: pulls at once in all; 0 is no limit.
     """
 
@@ -43,5 +43,5 @@ class PullPolicy:
     parallel: int = 0
 
     def of(self, registry: str) -> RegistryPolicy:
-        """Return the limits of one registry host."""
+        """Return the limits of one registry host, in that spelling."""
         return self.registries.get(registry, self.default)

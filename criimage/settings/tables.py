@@ -15,7 +15,7 @@ from criimage.duration import Duration
 from criimage.endpoint import DEFAULT_ENDPOINT, PASSED_SOCKET, socket_path
 from criimage.errors import ConfigurationError, CriimageError
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
-from criimage.reference import Name
+from criimage.reference import Name, registry_host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +100,7 @@ class PullSettings(_Section):
     @field_validator("registry")
     @classmethod
     def _can_match(cls, registry: dict[str, RegistryPullSettings]) -> dict[str, RegistryPullSettings]:
+        spelled: dict[str, str] = {}
         for host in registry:
             try:
                 name = Name.parse(f"{host}/x")
@@ -108,6 +109,9 @@ class PullSettings(_Section):
                 fits = False
             if not fits:
                 raise ValueError(f'"{host}" is the registry of no image; HOST or HOST:PORT as in full names of images')
+            other = spelled.setdefault(registry_host(host), host)
+            if other != host:
+                raise ValueError(f'"{other}" and "{host}" are the same registry')
         return registry
 
     def policy(self) -> PullPolicy:
@@ -115,7 +119,7 @@ class PullSettings(_Section):
         default = RegistryPolicy(
             self.progress_timeout, self.total_timeout, self.max_parallel_per_registry, self.store_timeout
         )
-        own = {host: _registry_policy(table, default) for host, table in self.registry.items()}
+        own = {registry_host(host): _registry_policy(table, default) for host, table in self.registry.items()}
         return PullPolicy(default, own, self.max_parallel)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from cli.command import at_once, fail, run, succeed
 from criimage import plugins
+from criimage.reference import registry_host
 from criimage.settings import Settings, read_layers
 from criimage.settings.tables import PullSettings
 from documentation.pages import DOCS
@@ -62,7 +63,7 @@ def test_the_defaults_made_live_are_the_defaults(config: Path) -> None:
     settings = layers.settings()
 
     (example,) = settings.pulls.registry
-    assert settings.pulls.policy().registries[example] == settings.pulls.policy().default
+    assert settings.pulls.policy().registries[registry_host(example)] == settings.pulls.policy().default
     pulls = settings.pulls.model_copy(update={"registry": {}})
     assert settings.model_copy(update={"backends": {}, "pulls": pulls}) == Settings()
     for backend in plugins.installed():
@@ -230,6 +231,10 @@ def test_check_tells_what_keeps_a_backend_from_working(config: Path) -> None:
         (
             '[pulls.registry."index.docker.io"]\n',
             '{config}, line 1: pulls.registry: "index.docker.io" is the registry of no image',
+        ),
+        (
+            '[pulls.registry."a.io"]\n[pulls.registry."A.io:443"]\n',
+            '{config}, line 1: pulls.registry: "a.io" and "A.io:443" are the same registry',
         ),
         ("a = \n", "{config}, line 1, column 5: no value that TOML knows"),
         (

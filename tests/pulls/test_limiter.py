@@ -336,3 +336,18 @@ async def test_a_reload_changes_limits_for_those_who_wait() -> None:
             await left(task)
         await asyncio.wait({tasks[1]})
         assert isinstance(tasks[1].exception(), PullTimeout)
+
+
+@on_a_clock
+async def test_other_spellings_of_a_registry_share_its_slots() -> None:
+    """Capitals, HTTPS's port and other hosts of Docker Hub in a pod's image get round no limit (N1, N2)."""
+    share = RegistryPolicy(60, parallel=1)
+    async with setting(PullPolicy(RegistryPolicy(60), {"reg.example": share, "docker.io": share})) as at:
+        names = ["reg.example", "REG.example", "reg.example:443", "docker.io", "registry-1.docker.io", "Docker.io"]
+        tasks = [await at.call(f"{host}/team/x{number}") for number, host in enumerate(names)]
+        assert at.phases() == ["resolving", "queued", "queued"] * 2
+        await left(tasks[0])
+        await until(lambda: len(at.attempts) == 3)
+        assert at.attempts[2].reference.domain == "REG.example"
+        for task in tasks[1:]:
+            await left(task)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from criimage.errors import InvalidRequest
-from criimage.reference import ImageID, Name, Reference
+from criimage.reference import ImageID, Name, Reference, registry_host
 
 HEX = "0123456789abcdef" * 4
 SHA256 = f"sha256:{HEX}"
@@ -284,3 +284,30 @@ def test_any_text_is_a_name_or_a_request_at_fault(text: str) -> None:
         assert accepted.isascii()
         assert not accepted.startswith("-")
     assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("registry", "spellings"),
+    [
+        ("reg.example", ["REG.Example", "reg.example:443", "reg.example:0443", "Reg.example:443"]),
+        ("reg.example:5000", ["REG.EXAMPLE:5000", "reg.example:05000"]),
+        ("docker.io", ["Docker.IO", "INDEX.docker.io", "registry-1.docker.io", "docker.io:443", "index.docker.io:443"]),
+        ("docker.io:5000", ["DOCKER.io:05000"]),
+        ("localhost", ["LOCALHOST", "localhost:443"]),
+        ("[::1]:5000", ["[0:0:0:0:0:0:0:1]:5000", "[0::1]:05000"]),
+        ("[fe80::a]", ["[FE80:0::A]:443", "[fe80::000a]"]),
+        ("[1:2]:5000", ["[1:2]:05000"]),
+    ],
+)
+def test_spellings_of_one_registry(registry: str, spellings: list[str]) -> None:
+    """Names keep theirs (N1, N2), whoever counts by registry has one for all; and that one stays itself."""
+    for spelling in [registry, *spellings]:
+        assert registry_host(Name.parse(f"{spelling}/x").domain or "") == registry
+    for spelling in spellings:
+        assert Name.parse(f"{spelling}/x").domain == spelling
+
+
+def test_other_registries_are_not_one() -> None:
+    """Another port, host or scheme's port is another registry."""
+    others = ["a.b", "a.b:80", "a.b:4430", "a.b:5000", "b.b", "127.0.0.1", "[::1]", "[::2]", "x.docker.io", "docker.io"]
+    assert [registry_host(other) for other in others] == others
