@@ -1,7 +1,7 @@
 """Claims: what a call costs, counted instead of timed, so that a regression is seen on any machine.
 
 Files opened, processes started, tasks made, fields encoded, writes to the socket and bytes sent, for each call on a
-store that has not changed, once it has been read.
+store that has not changed, once it has been read; processes and questions to the registry for what changes it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ from unittest.mock import patch
 
 import pytest
 
+from containers_storage.opened import opened
 from containers_storage.written_store import WrittenStore
 from criimage import wire
 from criimage.metrics import NoMetrics
 from criimage.server.app import Assembly
 from criimage.server.server import _Connection
 from criimage.settings import Settings
+from criimage.testing.oci import image, layer
+from criimage.testing.scripted_registry import Stage, scripted_registry
 from criimage.work import Work
 from criimage_containers_storage import plugin
+from criimage_containers_storage.pulling import progress as pull_progress
 from criimage_containers_storage.store import files as store_files
+from parts.store import insecure_registries, store
 from parts.two_ways import Sender, Transport, feed
 from server.methods import LIST, STATUS, spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
     from typing import Any
 
@@ -144,3 +149,37 @@ async def test_what_a_call_costs(
         assert transport.writes == writes + 1
         assert len(transport.written) - sent < size
         await assembly.stop()
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("each_skopeo")
+async def test_what_a_pull_and_a_removal_cost(each_way: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 12.4: one process where something changes, and none more where nothing does but for a plain question.
+
+    The registry is asked for a manifest and nothing else where the image is here, and for nothing by a removal.
+    """
+    # Or a copy that takes long on a busy machine asks what there is to fetch.
+    monkeypatch.setattr(pull_progress, "_WORTH_ASKING_SECONDS", 10_000.0)
+    asked = 0 if each_way else 1
+    with scripted_registry() as hub, store() as local:
+        local.write_registries(insecure_registries("127.0.0.1"))
+        warm, name = (hub.put(image(layer({"for": path.encode()})), path, "1") for path in ("warm", "counted"))
+        async with opened(local) as under_test:
+
+            async def cost(call: Callable[[str], Awaitable[object]]) -> tuple[int, list[Stage]]:
+                before = len(hub.requests)
+                with counting() as found:
+                    await call(name)
+                return found["processes"], [one.stage for one in hub.requests[before:] if one.stage is not Stage.PING]
+
+            # A new store is tried out once, and a proxy is started by the first question.
+            for _ in range(2):
+                await under_test.pull(warm)
+            fetched = Counter({Stage.MANIFEST: 1, Stage.CONFIG: 1, Stage.LAYER: 1})
+            for _ in range(2):
+                processes, stages = await cost(under_test.pull)
+                assert (processes, Counter(stages)) == (1, fetched)
+                assert await cost(under_test.pull) == (asked, [Stage.MANIFEST])
+                assert under_test.reports[-1].unchanged
+                assert await cost(under_test.remove) == (1, [])
+                assert await cost(under_test.remove) == (0, [])

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import contextlib
 import os
+import shlex
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -279,6 +281,46 @@ async def test_a_proxy_of_many_questions_ends(monkeypatch: pytest.MonkeyPatch, c
             for _ in range(8):
                 await under_test.pull(name)
             assert counted.both == (3, 0)
+
+
+async def test_an_old_proxy_ends(monkeypatch: pytest.MonkeyPatch, counted: Counted) -> None:
+    """However often it is asked, it has a deadline: the question after that has another one (T17)."""
+    monkeypatch.setattr(proxies, "_LIFE_SECONDS", -1.0)
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            for _ in range(3):
+                await under_test.pull(name)
+            assert counted.both == (2, 0)
+
+
+async def test_another_tool_or_namespace_starts_another(
+    counted: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy is of one program and one namespace; when the tool has changed, none of the earlier is asked (T17)."""
+    found = await asyncio.to_thread(shutil.which, "skopeo")
+    assert found is not None
+    program = tmp_path / "skopeo"
+    script = f'#!/bin/sh\nexec {shlex.quote(found)} "$@"\n'
+    program.write_text(script)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with registry() as hub, store() as local:
+        name = hub.push(SMALL, "app", "1")
+        async with opened(local) as under_test:
+            await under_test.pull(name)
+            for namespace in ("one", "one", "other", "one", "other"):
+                await under_test.pull(name, namespace=namespace)
+            assert counted.both == (2, 0)
+            # As an upgrade does it: another file in the place of the one that runs.
+            newer = tmp_path / "newer"
+            newer.write_text(f"{script}# another release\n")
+            newer.chmod(0o755)
+            newer.replace(program)
+            for _ in range(2):
+                await under_test.pull(name, namespace="one")
+            assert counted.both == (3, 0)
+            await asyncio.to_thread(until, lambda: len(running()) == 1)
 
 
 async def test_rules_that_have_changed_start_another(counted: Counted) -> None:
