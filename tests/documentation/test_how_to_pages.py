@@ -1,4 +1,4 @@
-"""Claims: what the how-to pages on registries and limits tell to type works as it stands, against real HTTPS."""
+"""Claims: what the how-to pages tell to type beside a server works as it stands, against registries with real HTTPS."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from criimage.testing.oci import image, noise_layer
 from criimage.testing.scripted_acts import Auth, Stage
 from criimage.testing.scripted_registry import scripted_registry
 from documentation.pages import blocks, page
+from parts.clients import crictl
 from parts.forwarder import forwarder
 from parts.missing import need
 from parts.own_etc import typed
@@ -130,3 +131,36 @@ def test_limits(tmp_path: Path) -> None:
     seen = shown(tmp_path, "registry.example.com", tmp_path, commands, "cat /run/log", trusted=False)
     assert "'pulls.max_parallel'" in seen
     assert "needs_restart=[]" in seen
+
+
+def test_pinning(tmp_path: Path) -> None:
+    """With the page's own list, which a reload puts in force, the column says yes and said nothing before."""
+    host = "registry.k8s.io"
+    (setting,), (commands,) = (blocks(page("guide/pinning"), language) for language in ("toml", "sh"))
+    with reached(tmp_path, host, Auth.NONE) as (hub, authority):
+        hub.put(image(noise_layer(10_000)), "pause", "3.9")
+        seen = shown(
+            tmp_path,
+            host,
+            authority,
+            f"criimage pull {host}/pause:3.9",
+            "criimage images",
+            f"mkdir -p /etc/criimage\ncat >/etc/criimage/config.toml <<'END'\n{setting}END",
+            commands,
+        )
+    before, after = (
+        [line for line in part.splitlines() if "/pause " in line] for part in seen.split("reload criimage")
+    )
+    assert [line.split()[-1] == "yes" for line in (before[-1], after[-1])] == [False, True]
+
+
+def test_a_look_at_a_server(tmp_path: Path) -> None:
+    """With crictl as its page tells, and with what the pages on trouble and on moving have one look at."""
+    client = crictl()
+    looks = [blocks(page(f"guide/{name}"), "sh") for name in ("crictl", "troubleshooting", "moving")]
+    commands = (f"export PATH={client.parent}:$PATH", *(command for look in looks for command in look))
+    seen = shown(tmp_path, "registry.example.com", tmp_path, *commands, trusted=False)
+    assert "RuntimeName:  criimage" in seen
+    assert '"type": "RuntimeReady"' in seen
+    assert "No pulls are running." in seen
+    assert seen.count("ok: containers-storage can work here") == 2
