@@ -29,6 +29,8 @@ VERBOSE = KNOWN + b"\x10\x01"
 
 A_CALL: tuple[object, ...] = ("call", ((STATUS, KNOWN), {}))
 OLD_STREAM = (("update of an old stream", 0), ("update of an old stream", 0), ("unknown", 0))
+NO_WINDOW = ("initial window", 0)
+TABLE_TWICE = (("table", 0), ("table", 100), ("table", 100))
 FORBIDDEN: tuple[object, ...] = ("odd frame", (6, 0, 0, 7))
 """A ping of seven bytes, which ends the connection."""
 
@@ -183,6 +185,10 @@ def _reads(data: bytes, cuts: set[int]) -> list[bytes]:
 @settings(max_examples=150, deadline=None)
 @example([A_CALL, ("table", 0), ("table", 0)], [True, False], [], [0], 0)
 @example([("two messages", 0), A_CALL, A_CALL, A_CALL, FORBIDDEN], [True, False, False, False], [], [0, 3], 0)
+@example([A_CALL, ("odd frame", (6, 1, 0, 8)), *TABLE_TWICE], [False, False, False, True], [], [0], 0)
+@example(
+    [A_CALL, ("initial window", 0), TABLE_TWICE[0], A_CALL, *TABLE_TWICE[1:]], [False, False, False, True], [], [0], 0
+)
 @example([A_CALL, ("initial window", 0), A_CALL, ("wrong length", 40)], [False], [10**6], [0], 0)
 @example(
     [("ping", 0), *OLD_STREAM, ("window", 1), A_CALL, A_CALL, ("with windows", A_CALL[1], 1, False)],

@@ -36,6 +36,7 @@ from h2.events import DataReceived
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from h2.utilities import SizeLimitDict
+from hpack import Encoder
 from hyperframe.frame import GoAwayFrame
 
 from criimage.logs import SparingLog
@@ -62,6 +63,25 @@ STREAM_WINDOW = 4 * 2**20
 """Bytes of a request that a client may send before any of it is taken."""
 
 Headers = list[tuple[str, str]]
+
+
+class _Encoder(Encoder):
+    """hpack's, which tells no change of its table's size if the same size is set once more before it could (4.2.0).
+
+    The client would go on with a table that is not ours, and read one header for another (RFC 7541, 4.2).
+    """
+
+    @property
+    def header_table_size(self) -> int:
+        """Bytes that the table may have."""
+        return int(self.header_table.maxsize)
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        if value != self.header_table.maxsize:
+            self.table_size_changes.append(value)
+        self.header_table.maxsize = value
+        self.header_table.resized = bool(self.table_size_changes)
 
 
 class _Connection(H2Connection):
@@ -126,6 +146,8 @@ class HardenedProtocol(H2Protocol):
         decoder = BlockDecoder()
         decoder.max_header_list_size = h2.decoder.max_header_list_size
         h2.decoder = decoder
+        # Nothing has been encoded yet.
+        h2.encoder.__class__ = _Encoder
         h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self._streams})
         # In force now, not when the client says so: it may open its streams before it has read this. What is above the
         # number is refused call by call; only a client that goes on is cut off.
