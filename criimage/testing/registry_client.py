@@ -105,7 +105,12 @@ class RegistryClient:
         if kind.lower() != "bearer":
             return self._basic()
         asked = dict(_PARAMETER.findall(rest))
-        realm = urllib.parse.urlsplit(asked.get("realm", ""))
+        try:
+            realm = urllib.parse.urlsplit(asked.get("realm", ""))
+        except ValueError:
+            raise RegistryError(
+                "GET", "", http.HTTPStatus.UNAUTHORIZED, b"a token service without an address"
+            ) from None
         query = urllib.parse.urlencode({"service": asked.get("service", ""), "scope": f"repository:{repository}:pull"})
         # A realm elsewhere would get the password.
         if realm.netloc != self.address:
@@ -114,13 +119,22 @@ class RegistryClient:
             path = f"{realm.path}?{query}"
             status, _, body = self._ask(connection, "GET", path, authorization=self._basic())
             _expect("GET", realm.path, status, body, http.HTTPStatus.OK)
-        answer = foreign_json.parse_object(body)
-        return f"Bearer {answer.get('token') or answer.get('access_token')}"
+        try:
+            answer = foreign_json.parse_object(body)
+        except ValueError:
+            answer = {}
+        token = answer.get("token") or answer.get("access_token")
+        # In a header other characters would be an error of its sender.
+        if not (isinstance(token, str) and token.isascii() and token.isprintable()):
+            raise RegistryError("GET", realm.path, http.HTTPStatus.UNAUTHORIZED, b"a token service that sends no token")
+        return f"Bearer {token}"
 
     def _basic(self) -> str:
         if not self.username:
             return ""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        return (
+            "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode("utf-8", "surrogateescape")).decode()
+        )
 
     def push(self, item: Image | Index, repository: str, *tags: str) -> str:
         """Pushes an image or an index, whatever it refers to first.

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import http
+import re
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +38,8 @@ __all__ = ["FetchedImage", "RemoteRegistry", "Source", "read_image"]
 _UNAVAILABLE = frozenset(
     {http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.GATEWAY_TIMEOUT}
 )
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_SIZE_LIMIT = 2**63 - 1
 _DENIED = frozenset({http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN})
 
 
@@ -205,6 +208,8 @@ def read_image(
         annotations = {str(key): str(value) for key, value in manifest.get("annotations", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ContentInvalid(f"the manifest is not one: {reference}") from None
+    if not all(map(_is_digest, (config_digest, *layers))) or sum(sizes) > _SIZE_LIMIT:
+        raise ContentInvalid(f"the manifest names no digests, or no sizes: {reference}")
     config_bytes = client.blob(repository, config_digest)
     _same(_digest(config_bytes), config_digest, reference)
     config = _parsed(config_bytes, reference)
@@ -235,6 +240,8 @@ def _instance(client: Source, repository: str, top: Blob, reference: Reference) 
     for entry in entries if isinstance(entries, list) else ():
         if _inside(entry, "platform", "architecture") == machine_architecture():
             wanted = str(_inside(entry, "digest"))
+            if not _is_digest(wanted):
+                raise ContentInvalid(f"the index is not one: {reference}")
             instance = client.manifest(repository, wanted)
             _same(instance.digest, wanted, reference)
             return _parsed(instance.data, reference), instance
@@ -274,6 +281,11 @@ def _user(text: str) -> User | None:
     if not name:
         return None
     return User(uid=int(name)) if name.isdecimal() and name.isascii() and len(name) < 19 else User(name=name)
+
+
+def _is_digest(value: object) -> bool:
+    # It becomes a part of a URL or of a file's name.
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def _digest(data: bytes) -> str:

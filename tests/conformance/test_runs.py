@@ -11,14 +11,16 @@ import pytest
 
 from conformance.planted.fault import Sound
 from conformance.tried import behaviour, passes
+from criimage.backend import Image
 from criimage.conformance import run as conformance_run
-from criimage.conformance.behaviour import selected
+from criimage.conformance.behaviour import Need, selected
 from criimage.conformance.outcome import Failed, Outcome
 from criimage.conformance.report.document import document
 from criimage.conformance.report.page import page
 from criimage.conformance.report.text import summary_lines
 from criimage.conformance.run import CannotRun, Plan, run
 from criimage.errors import OperationFailed
+from criimage.reference import ImageID, Reference
 from criimage.testing.scripted_registry import scripted_registry
 from parts.serving import serving
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from criimage.conformance.trial import Trial
-    from criimage.reference import Lookup
+    from criimage.reference import Lookup, Pattern
 
 
 async def test_nothing_is_left_and_others_stay(tmp_path: Path) -> None:
@@ -35,6 +37,52 @@ async def test_nothing_is_left_and_others_stay(tmp_path: Path) -> None:
     async with serving(tmp_path, backend) as server:
         await run(Plan(server.path, "here", selected(["removal", "pull"], ())))
         assert await backend.images() == ()
+
+
+async def test_hostile_input_is_for_criimage_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end another service: only `--hostile` sends it there."""
+    sent: list[str] = []
+
+    async def hostile(t: Trial) -> None:
+        sent.append(t.number)
+
+    async def foreign(*_: object) -> tuple[str, bool]:
+        return "foreign 1.0", False
+
+    tried = (behaviour("L1", hostile, Need.HOSTILE),)
+    async with serving(tmp_path, Sound()) as server:
+        await run(Plan(server.path, "here", tried))
+        assert sent == ["L1"]
+        monkeypatch.setattr("criimage.conformance.run._server", foreign)
+        (left_out,) = (await run(Plan(server.path, "here", tried))).results
+        assert (left_out.outcome, sent) == (Outcome.NOT_APPLICABLE, ["L1"])
+        assert left_out.text == "it may end a service that is not criimage: --hostile"
+        await run(Plan(server.path, "here", tried, hostile=True))
+        assert sent == ["L1", "L1"]
+
+
+async def test_others_come_and_go_meanwhile(tmp_path: Path) -> None:
+    """On a node in use every list differs from the last by images of others: nothing fails for it, and they stay."""
+
+    class InUse(Sound):
+        def __init__(self) -> None:
+            super().__init__()
+            self.others = 0
+
+        async def images(self, pattern: Pattern | None = None) -> tuple[Image, ...]:
+            self.others += 1
+            new = ImageID(f"{self.others:064x}")
+            name = Reference.parse(f"elsewhere.example/other:{self.others}")
+            other = Image(new, (name,), (name.with_digest(f"sha256:{new.hex}"),), 1)
+            return (*await super().images(), other) if pattern is None else await super().images(pattern)
+
+    backend = InUse()
+    async with serving(tmp_path, backend) as server:
+        summary = await run(Plan(server.path, "here", selected(["list", "removal", "usage"], ())))
+
+    assert [(one.behaviour.number, one.text) for one in summary.results if one.outcome is not Outcome.PASSED] == []
+    assert backend.others > 10
+    assert summary.left == ()
 
 
 async def test_what_was_pulled_is_removed_after_each(tmp_path: Path) -> None:

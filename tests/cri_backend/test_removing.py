@@ -25,6 +25,7 @@ from criimage.errors import (
 )
 from criimage.testing.scripted_runtime import Script, ServedCall
 from parts.cri_backend import cri_backend, remove
+from parts.serving import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,3 +127,19 @@ async def test_removals_at_once_all_succeed_where_the_runtime_lets_some_fail(soc
         await asyncio.gather(*(remove(backend, text) for text in (ONE, ONE[:12], "reg.example/a:1", "reg.example/a:2")))
         assert runtime.images == []
         assert len(runtime.server.called("RemoveImage")) == 1
+
+
+async def test_a_removal_that_is_cut_off_is_cancelled_at_the_runtime(socket: Path) -> None:
+    """The call is reset there, and the image can be removed by the next one (issue 8, item 2)."""
+    async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
+        runtime.images = [an_image("containerd")]
+        runtime.server.on("/runtime.v1.ImageService/RemoveImage", Script(stall_after=0))
+        removing = asyncio.create_task(remove(backend, "reg.example/a:1"))
+        await until(lambda: runtime.server.called("RemoveImage"))
+        removing.cancel()
+        await until(lambda: runtime.server.called("RemoveImage")[0].cancelled)
+        with pytest.raises(asyncio.CancelledError):
+            await removing
+        runtime.server.on("/runtime.v1.ImageService/RemoveImage", runtime._remove)
+        await remove(backend, "reg.example/a:1")
+        assert runtime.images == []

@@ -44,3 +44,8 @@ def test_what_others_use_is_named() -> None:
     }
     assert len(offered) > 200
     assert unnamed == set()
+
+
+def test_every_package_is_typed() -> None:
+    """PEP 561: type checkers of those who use it look at its annotations only beside this file."""
+    assert [str(package) for package in PACKAGES if not (package / "py.typed").is_file()] == []

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from prometheus_client import generate_latest
 
-from criimage import errors
+from criimage import errors, logs
 from criimage.cli import main
 from criimage.metrics import PrometheusMetrics, error_kinds
 from criimage.metrics.page import CLIENTS_LIMIT, serve_metrics
@@ -156,6 +156,13 @@ def test_the_names_of_others_have_the_same_figures() -> None:
 def test_a_kind_that_is_not_known_beforehand_does_not_exist() -> None:
     """Design section 7: every error class has its series; the list is made from the classes themselves."""
     assert {getattr(errors, name).kind for name in errors.__all__} <= set(error_kinds())
+
+
+def test_dropped_log_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 8, item 3: the figure is the queue's."""
+    monkeypatch.setattr(logs, "dropped", lambda: 7)
+    page_text = generate_latest(_metrics().registry).decode()
+    assert f"{sample('criimage_log_lines_dropped_total')} 7.0" in page_text.splitlines()
 
 
 def test_a_pull_under_way_is_counted(until: Until) -> None:

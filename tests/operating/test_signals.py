@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -186,6 +187,17 @@ def test_no_core_dump_can_hold_a_secret() -> None:
 
     (core,) = (line for line in limits if line.startswith("Max core file size"))
     assert core.split()[4:6] == ["0", "0"]
+
+
+def test_as_many_descriptors_as_the_machine_gives_are_taken() -> None:
+    """Issue 8, item 6: the soft limit is raised to the hard one at the start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    try:
+        with staged_server() as server:
+            assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_socket_is_for_its_group_only() -> None:
