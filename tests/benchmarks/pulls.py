@@ -35,6 +35,11 @@ def new(kind: str, backend: str) -> str:
     return f"new {kind}, {backend}"
 
 
+def removal(pulled: str) -> str:
+    """What the removal of images that were pulled so is called in the results."""
+    return f"removal of {pulled}"
+
+
 def burst(count: int) -> str:
     """What many pulls at once are called in the results."""
     return f"{count} new tiny ones at {BURST_AT_ONCE} in flight, {STORAGE}"
@@ -118,11 +123,15 @@ def _new(run: Run, kind: str, names: Sequence[str]) -> None:
 def _round(run: Run, number: int, what: str, names: Sequence[str], sides: dict[str, Pulling], remove: str = "") -> None:
     for side in in_turn(list(sides), number):
         seconds = sides[side](names)
-        if remove:
-            # By criimage whoever has pulled, so that it knows the store as it is when its own turn comes.
-            run.client.each(run.node.servers[remove].endpoint, REMOVE, names)
         if number >= 0:  # the round before the first one warms up
             run.results.add(Key("pulls", what, side), "ms", seconds * 1000)
+        if remove:
+            # By criimage whoever has pulled, so that it knows the store as it is when its own turn comes; on cri it
+            # asks each time, and the runtime may remove what was pulled by itself.
+            by = PEER if (remove, side) == (CRI, TOOL) else remove
+            _, removed = run.client.each(run.node.servers[by].endpoint, REMOVE, names)
+            if number >= 0 and (by == PEER or side == OURS):
+                run.results.add(Key("pulls", removal(what), side), "ms", removed * 1000)
 
 
 def _burst(run: Run) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import __main__ as benchmark
+from benchmarks.node import CRI, DOCKER, STORAGE
 from benchmarks.plot import svg
+from benchmarks.pulls import new, removal
 from benchmarks.report import BEGIN, END, markdown, placed
 from benchmarks.results import Key, Results, Spread
 from benchmarks.run import Options
@@ -88,7 +90,7 @@ def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_part_measures_every_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One short round of everything: each target has a number.
+    """One short round of everything: each target has a number, and so has each call, a removal too (issue 12, 3).
 
     The numbers survive their file, and the picture is XML with a dot for each target.
     """
@@ -108,6 +110,9 @@ def test_every_part_measures_every_target(
     assert not results.missing
     unknown = [target.text for target in targets(options) if target.verdict(results) is Verdict.UNKNOWN]
     assert not unknown
+    assert {what for what in results.kinds("pulls") if what.startswith("removal")} == {
+        removal(new(kind, backend)) for kind in ("tiny", "1 x 1 MiB") for backend in (STORAGE, CRI, DOCKER)
+    }
     file = tmp_path / "results.json"
     file.write_text(results.json())
     page, picture, numbers = tmp_path / "page.md", tmp_path / "picture.svg", tmp_path / "numbers.json"
