@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +48,34 @@ async def test_what_cannot_be_run_is_told(tmp_path: Path, arguments: tuple[str, 
     assert process.returncode == 2
     assert re.search(told, error.decode())
     assert b"Traceback" not in error
+
+
+async def test_a_plain_install_is_enough(tmp_path: Path) -> None:
+    """Nothing of an extra is needed, though the registry that it brings stands beside the suite for pytest."""
+    program = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"pytest", "pytest_asyncio", "aiodocker", "aiohttp", "opentelemetry"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from criimage.cli import main
+main()
+"""
+    async with serving(tmp_path, Sound()) as server:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program),
+            *("conformance", "--endpoint", f"unix://{server.path}", "--only", "P1", "--only", "L1"),
+            *("--html", str(tmp_path / "a.html"), "--junit", str(tmp_path / "a.xml")),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await process.communicate()
+
+    assert told.decode().splitlines()[-1] == "2 passed, 0 failed, 0 known, 0 not applicable"
+    assert process.returncode == 0
 
 
 async def test_the_command(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from criimage.credentials import Credentials
-from criimage.errors import AccessDenied, ContentInvalid
+from criimage.errors import AccessDenied, ContentInvalid, CriimageError
 from criimage.reference import Reference
 from criimage.testing.oci import OCI_INDEX, OCI_MANIFEST, image, layer, machine_architecture
 from criimage.testing.remote import RemoteRegistry
@@ -87,3 +87,18 @@ async def test_a_password_that_is_no_text() -> None:
         with pytest.raises(AccessDenied):
             await RemoteRegistry(hub.address).fetch(reference, Credentials("bob", password), ())
         assert len(hub.requests) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
+async def test_what_a_registry_sends_back_is_told_to_nobody(status: int) -> None:
+    """Issue 8, item 5: it sends back what it got, and its words are in no error of this backend."""
+    credentials = Credentials("bob", "swordfish-4711")
+    echoed = "bob:swordfish-4711 Ym9iOnN3b3JkZmlzaC00NzEx"
+    body = json.dumps({"errors": [{"code": "DENIED", "message": echoed}]}).encode()
+    with scripted_registry(auth=Auth.BASIC, accounts={"bob": "swordfish-4711"}) as hub:
+        reference = Reference.parse(hub.put(MADE, "team/app", "1"))
+        hub.script(Stage.CONFIG, Answer(status, body, {"Content-Type": "application/json", "X-Echo": echoed}))
+        with pytest.raises(CriimageError) as caught:
+            await RemoteRegistry(hub.address).fetch(reference, credentials, ())
+        assert hub.asked(Stage.CONFIG)[-1].user == "bob"
+    assert not [part for part in ("swordfish", "Ym9i", "bob") if part in caught.value.text]
