@@ -92,6 +92,7 @@ TABLE: dict[str, Callable[[str], object]] = {
     "reference.Pattern": reference.Pattern.parse,
     "reference.Reference": reference.Reference.parse,
     "reference.registry_host": reference.registry_host,
+    "reference.shown": reference.shown,
     "skopeo_failures.last_words": lambda text: skopeo_failures.last_words(fatal(text)),
     "skopeo_failures.last_words: no last words": lambda text: skopeo_failures.last_words(plain(text)),
     "skopeo_failures.pull_failure": lambda text: skopeo_failures.pull_failure(fatal(text), "x", secrets=SECRETS),
