@@ -13,6 +13,7 @@ from containers_storage.hostile import DEEP
 from containers_storage.opened import texts
 from containers_storage.written_store import WrittenStore, layer
 from criimage.reference import Reference
+from criimage_containers_storage.store import reader
 from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.records import big_data_file
 
@@ -99,8 +100,11 @@ async def test_a_damaged_image_is_listed_with_what_is_known(tmp_path: Path, dama
 
 
 @pytest.mark.parametrize("damage", ["manifest", "config", "folder", "no digests"])
-async def test_files_that_are_missing_for_a_moment_mean_no_damage(tmp_path: Path, damage: str) -> None:
+async def test_files_that_are_missing_for_a_moment_mean_no_damage(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What may be being written or removed right now is left out without a word, the others are listed (L10, S18)."""
+    monkeypatch.setattr(reader, "_WRITING_SECONDS", 600.0)
     written = damaged_store(tmp_path, damage)
     os.utime(written.images_folder / "images.json")
     with structlog.testing.capture_logs() as logs:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from criimage.errors import InvalidRequest, OperationFailed
-from parts.docker_backend import docker_backend, following, listed, status
+from parts.docker_backend import docker_backend, following, listed, mended, status
 from parts.replayed_engine import Replay, Stream, replayed
 from parts.serving import until
 
@@ -76,6 +76,7 @@ async def test_an_event_ends_the_listing(tmp_path: Path, event: dict[str, object
         asked = engine.asked.count(INSPECT)
         events.say({"Action": "pull", "Actor": {"ID": TAG}})
         await until(lambda: engine.asked.count(INSPECT) > asked)
+        await mended(backend)
         assert await listed(backend) == {ID}
 
         assert engine.asked.count(LIST) == before + listings
@@ -89,7 +90,8 @@ async def test_somebody_elses_pull_costs_one_inspect(tmp_path: Path) -> None:
         engine.answers = {**engine.answers, "GET /v1.51/images/reg.example/new:1/json": (200, newer)}
         events.say({"Action": "pull", "Actor": {"ID": "reg.example/new:1"}})
         await until(lambda: "GET /v1.51/images/reg.example/new:1/json" in engine.asked)
-        await shown(backend, {ID, OTHER})
+        await mended(backend)
+        assert await listed(backend) == {ID, OTHER}
 
         assert engine.asked.count(LIST) == before
 

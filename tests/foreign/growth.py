@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 TIMES = 5
 ALLOWED = 8.0
 """n and 4n: linear is 4, quadratic is 16."""
-LOOKS = 4
-"""Others on the same core make a call cost more now and then; what grows too fast does so at every look."""
+LOOKS = 6
+"""Others on the same core make a call cost more now and then; what grows too fast does so at every look, and each look
+takes the least of more calls than the one before."""
 CERTAIN = 0.1
 """Seconds from which on nothing but the function itself makes a ratio that is nearly quadratic."""
 PLAIN = 12.0
@@ -31,7 +32,7 @@ UNNOTICED = 0.002
 """Seconds below which a ratio would be one of the clock's own unevenness."""
 
 
-def seconds(call: Callable[[], object], times: int = TIMES) -> float:
+def seconds(call: Callable[[], object], times: int) -> float:
     """Return the least CPU time of a few calls."""
     best = float("inf")
     gc.disable()
@@ -66,9 +67,10 @@ def growth(function: Callable[[str], object], pattern: str, size: int) -> float:
     if first < UNNOTICED or first < SURE * seconds(lambda: once(short), 1):
         return 0.0
     found = 0.0
-    for _ in range(LOOKS):
-        much = seconds(lambda: once(long))
-        found = 0.0 if much < UNNOTICED else much / max(seconds(lambda: once(short)), UNNOTICED / ALLOWED)
+    for look in range(1, LOOKS + 1):
+        much = seconds(lambda: once(long), look * TIMES)
+        few = seconds(lambda: once(short), look * TIMES)
+        found = 0.0 if much < UNNOTICED else much / max(few, UNNOTICED / ALLOWED)
         if found < ALLOWED or (much > CERTAIN and found > PLAIN):
             break
     return found
@@ -87,7 +89,7 @@ def weight(function: Callable[[str], object], pattern: str, size: int) -> float:
 
     found = 0.0
     for _ in range(LOOKS):
-        found = seconds(once, 1) / seconds(lambda: _EACH.findall(text))
+        found = seconds(once, 1) / seconds(lambda: _EACH.findall(text), TIMES)
         if found <= HEAVY:
             break
     return found

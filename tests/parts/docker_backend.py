@@ -51,6 +51,11 @@ async def following(backend: DockerBackend) -> None:
         await asyncio.sleep(0.2)
 
 
+async def mended(backend: DockerBackend) -> None:
+    """Waits until what somebody else's pull did is known; a list that comes while the engine is asked asks as well."""
+    await until(lambda: not backend._view._mending)
+
+
 async def counted(
     backend: DockerBackend, count: Callable[[], Awaitable[T]], fits: Callable[[T], bool], times: int = 5
 ) -> T:
