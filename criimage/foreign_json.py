@@ -19,7 +19,7 @@ from criimage.foreign_text import repaired
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BOUNDS", "Bounds", "check", "dump", "parse", "parse_next", "parse_object", "plain_or_json"]
+__all__ = ["BOUNDS", "Bounds", "check", "dump", "parse", "parse_object", "plain_or_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +93,6 @@ def plain_or_json(text: str) -> bool:
         # What is too much for a reader here is perhaps for theirs; Go refuses NaN, Infinity and 1e999.
         return False
     return True
-
-
-def parse_next(text: str, position: int, bounds: Bounds = BOUNDS) -> tuple[Any, int]:
-    """Read the one value that begins at `position`, and return it with the position behind it.
-
-    Raises:
-        json.JSONDecodeError: it is none, or not complete.
-        ValueError: more than `bounds` allow.
-    """
-    try:
-        found, end = _decoder(bounds).raw_decode(text, position)
-    except RecursionError:
-        raise ValueError(_too_deep(bounds)) from None
-    return _finished(found, text[position:end], bounds), end
 
 
 def check(value: object, bounds: Bounds = BOUNDS) -> None:

@@ -41,12 +41,39 @@ def test_however_it_is_cut(cuts: list[int], between: str, ascii_only: bool) -> N
     assert read(*(data[start:end] for start, end in itertools.pairwise(edges))) == MESSAGES
 
 
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text('"\\\\{}[]a\u00e4\n', max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('"\\\\{}', max_size=3), inner, max_size=3),
+)
+
+
+@given(st.lists(st.dictionaries(st.text('"\\\\{}', max_size=3), VALUES, max_size=3)), st.integers(1, 9))
+def test_whatever_texts_hold(messages: list[dict[str, object]], size: int) -> None:
+    """A4: quotation marks, backslashes and braces in keys and texts, cut anywhere, are no ends of objects."""
+    data = "".join(map(json.dumps, messages)).encode()
+    assert read(*(data[start : start + size] for start in range(0, len(data), size))) == messages
+
+
 def test_a_long_line() -> None:
     """A4: longer than any line limit, and in small pieces."""
     message = {"status": "x" * 2_000_000}
     data = json.dumps(message).encode()
 
     assert read(*(data[start : start + 65536] for start in range(0, len(data), 65536))) == [message]
+
+
+def test_each_character_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text of a registry's that is full of ends, in small pieces: what is read as JSON is the whole object, once."""
+    told: list[str] = []
+
+    def parse(text: str) -> object:
+        told.append(text)
+        return json.loads(text)
+
+    monkeypatch.setattr(json_stream, "parse_object", parse)
+    data = json.dumps({"error": '}"{\\' * 5_000}).encode()
+    assert read(*(data[start : start + 7] for start in range(0, len(data), 7))) == [json.loads(data)]
+    assert told == [data.decode()]
 
 
 @pytest.mark.parametrize("data", [b"[1]", b'"text"', b"HTTP/1.1", b'{"a": 1}}', b"null"])
@@ -72,6 +99,8 @@ def test_an_object_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         read(b'{"a": "' + b"x" * 2000)
     with pytest.raises(ValueError, match="cut off"):
         read(b'{"a": 1')
+    with pytest.raises(ValueError, match="no JSON"):
+        read(b'{"a": oops}')
 
 
 def test_bytes_that_are_no_text() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from criimage import foreign_json
-from criimage.foreign_json import Bounds, check, dump, parse, parse_next, parse_object, plain_or_json
+from criimage.foreign_json import Bounds, check, dump, parse, parse_object, plain_or_json
 
 SMALL = Bounds(size=10_000, depth=5, members=100, digits=20)
 
@@ -166,19 +166,6 @@ def test_objects_only() -> None:
     for wrong in ("[]", "null", "1", '"{}"'):
         with pytest.raises(ValueError, match="no JSON object"):
             parse_object(wrong)
-
-
-def test_one_value_after_another() -> None:
-    """Out of a stream each value is read with the same bounds."""
-    text = '{"a": 1} [2] ' + "[" * 100 + "]" * 100
-    first, end = parse_next(text, 0)
-    second, end = parse_next(text, end + 1)
-
-    assert (first, second) == ({"a": 1}, [2])
-    with pytest.raises(ValueError, match="nested"):
-        parse_next(text, end + 1)
-    with pytest.raises(json.JSONDecodeError):
-        parse_next("{", 0)
 
 
 def deep(levels: int) -> object:

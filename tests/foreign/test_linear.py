@@ -79,7 +79,6 @@ TABLE: dict[str, Callable[[str], object]] = {
     "foreign_json.parse: a text without an end": lambda text: foreign_json.parse('"' + text),
     "foreign_json.parse: a list without an end": lambda text: foreign_json.parse("[" + text),
     "foreign_json.plain_or_json": foreign_json.plain_or_json,
-    "foreign_json.parse_next": lambda text: foreign_json.parse_next(text, 0),
     "foreign_json.parse_object": foreign_json.parse_object,
     "masking.mask_forms": masking.mask_forms,
     "masking.Secrets": SECRETS.mask,
