@@ -49,9 +49,11 @@ def seconds(call: Callable[[], object], times: int) -> float:
 def growth(function: Callable[[str], object], pattern: str, size: int) -> float:
     """Return how much more four times the text costs; 0 if that is next to nothing.
 
-    A function that answers such a text with a ValueError or an error of ours has done its work.
+    In doubt it is the lesser of two such steps: what grows too fast does so at both, and a function that does something
+    once more for a text that is longer than it looks at costs more at one of them only. One that answers such a text
+    with a ValueError or an error of ours has done its work.
     """
-    short, long = (pattern * (length // len(pattern) + 1) for length in (size, 4 * size))
+    short, long, longest = (pattern * (length // len(pattern) + 1) for length in (size, 4 * size, 16 * size))
 
     def once(text: str) -> None:
         try:
@@ -71,6 +73,8 @@ def growth(function: Callable[[str], object], pattern: str, size: int) -> float:
         much = seconds(lambda: once(long), look * TIMES)
         few = seconds(lambda: once(short), look * TIMES)
         found = 0.0 if much < UNNOTICED else much / max(few, UNNOTICED / ALLOWED)
+        if found >= ALLOWED:
+            found = min(found, seconds(lambda: once(longest), 1) / much)
         if found < ALLOWED or (much > CERTAIN and found > PLAIN):
             break
     return found
