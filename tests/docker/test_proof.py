@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from criimage.backend import PullContext
 from criimage.credentials import Credentials
 from criimage.errors import (
     AccessDenied,
     CriimageError,
     PullError,
+    PullTimeout,
     RateLimited,
     RegistryUnavailable,
     RemoteImageMissing,
 )
+from criimage.pulls.policy import PullPolicy, RegistryPolicy
+from criimage.pulls.sharing import Pulls
+from criimage.reference import Name
 from criimage.testing.oci import image, layer
 from criimage.testing.scripted_registry import Answer, Auth, Close, Hang, Stage
+from criimage.work import Work
 from parts.docker_backend import docker_backend, following, pull
 from parts.engine import Kind
 
@@ -151,5 +157,21 @@ async def test_the_question_can_be_cancelled(docker: Engine, scripted: Scripted)
             if docker.kind.containerd_store:
                 # The graph drivers' client keeps a hung registry's connection until its next byte (P20).
                 await hub.until(lambda: not hub.open(Stage.MANIFEST))
+            hub.release()
+            await pull(backend, name)
+
+
+async def test_the_question_has_the_pulls_deadline(docker: Engine, scripted: Scripted) -> None:
+    """Issue 10.1: a registry that never answers the question ends the pull when it would end any other, as no proof."""
+    made = image(layer({"for": b"deadlines"}))
+    async with docker_backend(docker.host) as backend, Work() as work:
+        with scripted() as hub:
+            name = hub.put(made, "proof/deadlines", "1").removesuffix(":1") + f"@{made.digest}"
+            await pull(backend, name)
+            pulls = Pulls(backend, work, PullPolicy(RegistryPolicy(progress_timeout=2.0)))
+            hang = hub.script(Stage.MANIFEST, Hang())
+            with pytest.raises(PullTimeout, match="no progress for 2s"):
+                await pulls.pull(Name.parse(name), None, PullContext())
+            assert hang.reached
             hub.release()
             await pull(backend, name)
