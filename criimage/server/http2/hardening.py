@@ -147,7 +147,7 @@ class HardenedProtocol(H2Protocol):
         decoder.max_header_list_size = h2.decoder.max_header_list_size
         h2.decoder = decoder
         # Nothing has been encoded yet.
-        h2.encoder.__class__ = _Encoder
+        h2.encoder = _Encoder()
         h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self._streams})
         # In force now, not when the client says so: it may open its streams before it has read this. What is above the
         # number is refused call by call; only a client that goes on is cut off.
