@@ -78,6 +78,35 @@ async def test_whoever_asks_without_a_watch_is_the_only_one_told() -> None:
     assert problems.standing() == {}
 
 
+async def test_a_look_that_takes_long_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the watch saw before a problem came, and has to tell after it: what health found meanwhile stands."""
+    monkeypatch.setattr(readiness, "WATCH_SECONDS", 0.001)
+    backend = WatchedBackend()
+    ready = Readiness(backend)
+    check, begun, done = backend.check, asyncio.Event(), asyncio.Event()
+
+    async def slow() -> tuple[Problem, ...]:
+        monkeypatch.setattr(backend, "check", check)
+        found = await check()
+        begun.set()
+        await done.wait()
+        return found
+
+    monkeypatch.setattr(backend, "check", slow)
+    with structlog.testing.capture_logs() as logged:
+        watching = asyncio.create_task(ready.watch())
+        await begun.wait()
+        backend._problems = (DOWN,)
+        assert await ready.problems() == [("backend", DOWN)]
+        looks = backend.calls["check"]
+        done.set()
+        await until(lambda: backend.calls["check"] > looks)  # the next look of the watch: this one has been told
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    assert [line["event"] for line in logged] == ["a problem stands"]
+
+
 async def test_a_check_that_fails_or_hangs_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """Health always gets an answer, and no text of a fault that nobody has cleaned."""
     monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.01)

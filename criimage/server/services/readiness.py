@@ -33,15 +33,15 @@ class Readiness:
         self._backend = backend
         self._told: set[str] = set()
         self._watching = False
+        self._looks = 0
+        self._newest_told = 0
 
     async def problems(self) -> list[tuple[str, Problem]]:
         """Return what is wrong now, each with its source; those of the backend have the source `backend`.
 
         Never fails and always ends: a check that raises or hangs is a problem itself.
         """
-        found = await self._checked()
-        if self._watching:
-            self._tell(found)
+        found = await self._look()
         own = {source: problem for source, problem in problems.standing().items() if source not in self._told}
         return [*((_BACKEND, problem) for problem in found), *own.items()]
 
@@ -50,13 +50,26 @@ class Readiness:
         self._watching = True
         try:
             while True:
-                self._tell(await self._checked())
+                await self._look()
                 await asyncio.sleep(WATCH_SECONDS)
         finally:
             self._watching = False
             for source in self._told:
                 problems.forget(source)
             self._told = set()
+
+    async def _look(self) -> tuple[Problem, ...]:
+        """What a check finds now; told while somebody watches, unless a look that began later has been told already.
+
+        One that takes long has seen what was, not what is: it must not take back what a later one has found.
+        """
+        self._looks += 1
+        number = self._looks
+        found = await self._checked()
+        if self._watching and number > self._newest_told:
+            self._newest_told = number
+            self._tell(found)
+        return found
 
     def _tell(self, found: tuple[Problem, ...]) -> None:
         # By its text: one that comes or goes leaves the others what they are.
