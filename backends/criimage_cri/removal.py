@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from criimage.backend import waiting_for
 from criimage.errors import ImageInUse, OperationFailed
 from criimage.keyed_locks import KeyedLocks
 from criimage.reference import ImageID
@@ -37,13 +38,19 @@ class Remover:
 
     async def remove(self, lookup: Lookup) -> None:
         """Remove what the lookup finds; see the contract."""
-        details = await self._view.find(lookup)
-        if details is None:
-            return
-        identity = details.image.id
+        with waiting_for("the container runtime"):
+            details = await self._view.find(lookup)
+            if details is not None:
+                await self._remove_alone(details.image.id)
+
+    async def _remove_alone(self, identity: ImageID) -> None:
         with self._removals.of(identity) as lock:
-            async with lock:
+            with waiting_for("another removal of the image"):
+                await lock.acquire()
+            try:
                 await self._remove(identity)
+            finally:
+                lock.release()
 
     async def _remove(self, identity: ImageID) -> None:
         """Ask for the ID, which takes all names along on every runtime known; where some are left, for each of them."""

@@ -131,7 +131,7 @@ def in_any_order(found: Outcome) -> Outcome:
 
 def between(relayed: grpc.Channel, direct: grpc.Channel, path: str, request: bytes) -> tuple[Outcome, Outcome]:
     """What a call comes to relayed, and direct before and after it: at a time at which nothing changed there."""
-    found, before, after = (outcome(channel, path, request) for channel in (relayed, direct, direct))
+    before, found, after = (outcome(channel, path, request) for channel in (direct, relayed, direct))
     for _ in range(20):
         if found == after or before == after:
             break
