@@ -121,15 +121,22 @@ SERVICES = {
 
 TESTS = Path(__file__).parents[1]
 
+MOST_SECONDS = 240.0
+"""What a run against any service is promised to take at most; one that takes longer is ended, and is no report."""
+
 
 def report(name: str, folder: Path) -> str:
-    """Write the report of one service into a folder, and return where it stands on the scale, if it is ours."""
+    """Write the report of one service into a folder, and return where it stands on the scale, if it is ours.
+
+    Raises:
+        subprocess.TimeoutExpired: the command took longer than it may.
+    """
     service = SERVICES[name]
     page, wire, contract = (folder / f"{name}.{form}" for form in ("html", "json", "xml"))
     with service.running() as running:
         command = [sys.executable, "-m", "criimage", "conformance", "--endpoint", running.endpoint, *service.arguments]
         command += ["--restart", running.restart] if running.restart else []
-        subprocess.run([*command, "--html", str(page), "--json", str(wire)], check=False)
+        subprocess.run([*command, "--html", str(page), "--json", str(wire)], check=False, timeout=MOST_SECONDS)
     # Where it lay says nothing to anybody.
     place = str(Path(running.endpoint.removeprefix("unix://")).parent)
     page.write_text(page.read_text("utf-8").replace(place, "/FOLDER"), "utf-8")

@@ -31,7 +31,7 @@ async def test_another_tools_lock_is_waited_for_no_longer_than_it_may_take() -> 
         first, second = (hub.push(image(layer({name: b"x"})), name) for name in ("first", "second"))
         async with opened(local) as under_test, Work() as work:
             await under_test.pull(first)
-            removals, pulls = Removals(under_test.backend, work, 4.0), Pulls(under_test.backend, work)
+            removals, pulls = Removals(under_test.backend, work, 8.0), Pulls(under_test.backend, work)
             with locked(local.root / "overlay-images" / "images.lock"):
                 removing = asyncio.create_task(removals.remove(Lookup.parse(first)))
                 await until(lambda: any("->" in lock for lock in locks(local)))
@@ -39,7 +39,7 @@ async def test_another_tools_lock_is_waited_for_no_longer_than_it_may_take() -> 
                 await until(lambda: [one.progress.phase for one in pulls.running()] == [Phase.WAITING_FOR_STORE])
                 with pytest.raises(RemovalTimeout) as caught:
                     await removing
-                waited = "removal cut off: waited for skopeo and the store's locks, not complete within 4s"
+                waited = "removal cut off: waited for skopeo and the store's locks, not complete within 8s"
                 assert caught.value.text == f"{waited}: {first}; the image is still there"
                 await until(lambda: [one.progress.phase for one in pulls.running()] != [Phase.WAITING_FOR_STORE])
             await pulling

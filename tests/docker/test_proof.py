@@ -9,6 +9,7 @@ import pytest
 
 from criimage.backend import PullContext
 from criimage.credentials import Credentials
+from criimage.duration import duration_text
 from criimage.errors import (
     AccessDenied,
     CriimageError,
@@ -26,6 +27,7 @@ from criimage.testing.scripted_registry import Answer, Auth, Close, Hang, Stage
 from criimage.work import Work
 from parts.docker_backend import docker_backend, following, pull
 from parts.engine import Kind
+from pulls.standing import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,14 +166,18 @@ async def test_the_question_can_be_cancelled(docker: Engine, scripted: Scripted)
 async def test_the_question_has_the_pulls_deadline(docker: Engine, scripted: Scripted) -> None:
     """Issue 10.1: a registry that never answers the question ends the pull when it would end any other, as no proof."""
     made = image(layer({"for": b"deadlines"}))
-    async with docker_backend(docker.host) as backend, Work() as work:
-        with scripted() as hub:
-            name = hub.put(made, "proof/deadlines", "1").removesuffix(":1") + f"@{made.digest}"
-            await pull(backend, name)
-            pulls = Pulls(backend, work, PullPolicy(RegistryPolicy(progress_timeout=2.0)))
-            hang = hub.script(Stage.MANIFEST, Hang())
-            with pytest.raises(PullTimeout, match="no progress for 2s"):
-                await pulls.pull(Name.parse(name), None, PullContext())
-            assert hang.reached
-            hub.release()
-            await pull(backend, name)
+
+    async def scene(still: float) -> None:
+        async with docker_backend(docker.host) as backend, Work() as work:
+            with scripted() as hub:
+                name = hub.put(made, "proof/deadlines", "1").removesuffix(":1") + f"@{made.digest}"
+                await pull(backend, name)
+                pulls = Pulls(backend, work, PullPolicy(RegistryPolicy(progress_timeout=still)))
+                hang = hub.script(Stage.MANIFEST, Hang())
+                with pytest.raises(PullTimeout, match=f"no progress for {duration_text(still)}"):
+                    await pulls.pull(Name.parse(name), None, PullContext())
+                assert hang.reached
+                hub.release()
+                await pull(backend, name)
+
+    await patiently(scene)
