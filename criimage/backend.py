@@ -60,7 +60,7 @@ class Image:
         id: unique in the store.
         tags: every `repository:tag` of the image, sorted.
         digests: every `repository@digest`: each stored manifest digest (index and instance) with each repository that
-            names it, the one that the registry answered for first, then the instance (design section 4).
+            names it, the one that the registry answered for first, then the instance.
         size: bytes, at least 1: clients reject 0.
         pinned: the store itself wants the image kept. The operator's pins are the core's.
     """

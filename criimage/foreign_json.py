@@ -40,6 +40,7 @@ class Bounds:
 
 
 BOUNDS = Bounds()
+"""What is read and written unless something else is said."""
 
 # Both take the whole text in one go, whatever it holds: a string without an end goes on to the end.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 GROUP = "criimage.backends"
+"""Of the entry points that are backends."""
 
 CONTRACT = 1
 """Version of `criimage.backend`; a plugin states the one it was written for, and only the same one is opened."""

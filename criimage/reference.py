@@ -3,10 +3,10 @@
 Text from a client becomes one of these before anything else sees it, so no tool, URL or file name ever meets a text
 that the grammar did not accept.
 
-    Name       what a person typed: `busybox`, `host:5000/a/b:tag@sha256:…`; its registry may be missing
+    Name       what a person typed: busybox, host:5000/a/b:tag@sha256:…; its registry may be missing
     Reference  complete: registry, repository, and either a tag or a digest
     ImageID    the node-local ID of a stored image
-    Lookup     text that asks for a stored image: an ID, the beginning of an ID, or a name; `cafe` may be two of them
+    Lookup     text that asks for a stored image: an ID, the beginning of an ID, or a name; cafe may be two of them
     Pattern    text that filters a list
 
 The grammar is that of distribution/reference (cri-o N1-N5), checked against docker-image-py in the tests.
@@ -36,7 +36,9 @@ __all__ = [
 ]
 
 DEFAULT_DOMAIN = "docker.io"
+"""The registry of names without one, where the store knows no other."""
 DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.docker.io"})
+"""What Docker Hub is called."""
 _DEFAULT_TAG = "latest"
 _NAME_LENGTH_LIMIT = 255
 _PREFIX_MINIMUM = 3
@@ -266,9 +268,9 @@ class Lookup:
     """What a client asks a store for, with every way in which the text can be read.
 
     A full ID stands alone. In which order a store tries the other two is that of the runtime beside it, so that both
-    mean the same image by one text: CRI-O the prefix, then the name (cri-o N6, S16); docker the name, then the prefix
-    (docker, Corrections). All three may be None: the text is hexadecimal in upper case, which can be no ID and no name,
-    and matches nothing (N7).
+    mean the same image by one text: CRI-O the prefix, then the name (cri-o N6, S16); docker the name, then the prefix.
+    All three may be None: the text is hexadecimal in upper case, which can be no ID and no name, and matches nothing
+    (N7).
 
     Attributes:
         text: as the client wrote it.

@@ -186,7 +186,7 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
     plugin = plugins.load(settings.backend)
     backend_settings = layers.backend_settings(plugin)
     shown = in_force(settings, plugin.name, backend_settings)
-    # The one backend that is a runtime too (design section 7).
+    # The one backend that is a runtime too.
     runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
     access = access_of(settings.socket)
     stopped, hung_up = asyncio.Event(), asyncio.Event()

@@ -260,3 +260,4 @@ async def _open(settings: MemorySettings) -> AsyncIterator[MemoryBackend]:
 
 
 plugin = Plugin("memory", CONTRACT, MemorySettings, _open)
+"""What the entry point `memory` leads to."""

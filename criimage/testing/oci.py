@@ -1,6 +1,6 @@
 r"""Small container images made in plain Python.
 
-Every value is complete and frozen: an [Image][] carries the bytes of its config, its layers and its manifest, so the
+Every value is complete and frozen: an `Image` carries the bytes of its config, its layers and its manifest, so the
 digests are known before anything is pushed, and a test can say which image ID or digest a server has to answer. The
 same input gives the same bytes, and so the same digests, in every run on one machine.
 

@@ -1,4 +1,4 @@
-"""Pushes images of [criimage.testing.oci][] to a registry and reads from one, with the standard library only."""
+"""Pushes images of `criimage.testing.oci` to a registry and reads from one, with the standard library only."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class RegistryClient:
     password: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = None
     timeout: float = 30.0
-    _live: set[http.client.HTTPConnection] = field(default_factory=set, repr=False, compare=False)
-    _tokens: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _live: set[http.client.HTTPConnection] = field(init=False, default_factory=set, repr=False, compare=False)
+    _tokens: dict[str, str] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __hash__(self) -> int:
         return hash(self.address)

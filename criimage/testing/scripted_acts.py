@@ -134,6 +134,7 @@ class Change:
 
 
 Act = Hang | Trickle | Answer | Close | Change
+"""What a script can do."""
 
 
 def corrupted(data: bytes) -> bytes:

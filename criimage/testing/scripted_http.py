@@ -1,4 +1,4 @@
-"""The HTTP half of [criimage.testing.scripted_registry][]: a thread for each connection, which does as scripts say."""
+"""The HTTP half of `criimage.testing.scripted_registry`: a thread for each connection, which does as scripts say."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """A registry that misbehaves on demand: real ones do not hang, trickle or lie when a test needs it.
 
-It serves images of [criimage.testing.oci][] over HTTP or HTTPS on 127.0.0.1, keeps a record of every request, and does
+It serves images of `criimage.testing.oci` over HTTP or HTTPS on 127.0.0.1, keeps a record of every request, and does
 to them what scripts say. With the standard library only, in threads of this process.
 
     with scripted_registry() as hub:
         name = hub.put(image(noise_layer(1_000_000)), "team/app", "1")
         hang = hub.script(Stage.LAYER, Hang(after=1000), repository="team/app")
-        ...                                       # somebody pulls `name`
+        ...                                       # somebody pulls name
         await hub.until(lambda: hang.reached)     # a request has come as far as the script
         assert hub.open(Stage.LAYER)              # and is still there
         hang.release()                            # the rest of it goes out

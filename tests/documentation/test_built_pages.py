@@ -54,6 +54,9 @@ def test_pages_that_are_right_have_no_fault(built: Path) -> None:
     [
         ("<p>| Docker Engine | <code>docker</code> | works |</p>", "a table fell apart"),
         ("<p>| a | b |\n| --- | --- |</p>", "a table fell apart"),
+        ("<ul><li>see ``Image`` and `Index`</li></ul>", "markup was left"),
+        ("<dd>of [criimage.testing.oci][] images</dd>", "markup was left"),
+        ("<h2>a **bold** word, and [a link](other.md)</h2>", "markup was left"),
         ('<a href="gone.html">x</a>', "leads nowhere: gone.html"),
         ('<a href="other.html#gone">x</a>', "leads nowhere: other.html#gone"),
         ('<a href="#gone">x</a>', "leads nowhere: #gone"),
@@ -66,6 +69,32 @@ def test_what_fell_apart_or_leads_nowhere_is_told(built: Path, html: str, fault:
     faults = LOOK_OVER.pages_faults(built)
     assert faults
     assert all(told.startswith(f"fine.html: {fault}") for told in faults)
+
+
+def test_public_names_that_are_not_told(tmp_path: Path) -> None:
+    """A name counts as told where its module is or where the module is that defines it; private ones need not be."""
+    written = {
+        "backend": "from criimage.values import Image\n__all__ = ['Backend', 'Image', 'Gone']\nclass Other: ...",
+        "errors": "class Fault: ...\nclass _Private: ...",
+        "reference": "__all__ = []",
+        "testing/oci": "def image(): ...",
+        "testing/suite/__init__": "class Suite: ...",
+        "testing/scripted_acts": "class Hang: ...",
+    }
+    for name, source in written.items():
+        file = tmp_path / "criimage" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source)
+    told = ("backend.Backend", "values.Image", "testing.oci.image")
+    page = tmp_path / "html" / "reference" / "api.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("".join(f'<dt id="criimage.{name}"></dt>' for name in told))
+
+    assert LOOK_OVER.api_faults(tmp_path / "html", tmp_path) == [
+        "reference/api.html: criimage.backend.Gone is not told",
+        "reference/api.html: criimage.errors.Fault is not told",
+        "reference/api.html: criimage.testing.suite.Suite is not told",
+    ]
 
 
 def test_references_of_manual_pages(tmp_path: Path) -> None:

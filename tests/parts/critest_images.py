@@ -4,7 +4,7 @@ critest names its images by the hosts of public registries. A registries.conf en
 registry; critest's own `-registry-prefix` does not do it for the image specs.
 
 One image of the list cannot be made here, because critest asks for it by the digest of the original:
-`test-image-digest`. Leave that spec out by its name ([UNREACHABLE][]).
+`test-image-digest`. Leave that spec out by its name (`UNREACHABLE`).
 """
 
 from __future__ import annotations

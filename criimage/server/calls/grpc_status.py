@@ -1,7 +1,7 @@
 """The one table from a failure's kind to what a client sees.
 
-Codes follow design section 4: a pull fails with UNKNOWN whatever the reason, because kubelet strips only that code from
-the text it shows, and looks for two reasons at its very start (cri-protocol 2.4).
+A pull fails with UNKNOWN whatever the reason, because kubelet strips only that code from the text it shows, and looks
+for two reasons at its very start (cri-protocol 2.4).
 """
 
 from __future__ import annotations

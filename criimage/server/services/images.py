@@ -27,7 +27,7 @@ _SHORT = 512
 
 
 class ImageRef(enum.Enum):
-    """What a pull answers with, as the setting `image_ref` says (design section 4)."""
+    """What a pull answers with, as the setting `image_ref` says."""
 
     AUTO = "auto"
     ID = "id"

@@ -1,8 +1,8 @@
 """Turns what backends return into the bytes of answers, each image once.
 
 An image's bytes are kept by its ID and used again while the value is equal; a whole list's bytes while the backend
-returns the same tuple (design section 3). The operator's pins are OR'ed in: `pinned` is the last field of an Image, so
-it is appended.
+returns the same tuple. The operator's pins are OR'ed in: `pinned` is the last field of an Image, so it is
+appended.
 """
 
 from __future__ import annotations

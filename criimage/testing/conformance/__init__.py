@@ -4,7 +4,7 @@
         capabilities = Capability.EXPECTED | Capability.IN_USE
 
         @pytest.fixture
-        def open_backend(self, tmp_path): ...   # a function that opens the backend, `async with`, on one store
+        def open_backend(self, tmp_path): ...   # a function that opens the backend, async with, on one store
 
         @pytest.fixture
         def registry(self): ...                 # a ConformanceRegistry, see criimage.testing.stand
