@@ -36,6 +36,8 @@ highlight_language = "none"
 html_theme = "furo"
 html_title = f"criimage {release}"
 html_show_copyright = False
+html_static_path = ["style"]
+html_css_files = ["site.css"]
 
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # Numbers of the notes that a behaviour was copied from: for readers of the source.
