@@ -200,6 +200,12 @@ def test_whether_a_policy_looks_at_an_image(scopes: dict[str, object], accepted:
     assert accepts_anything(policy, Reference.parse("h.io/a/x:1")) is accepted
 
 
+def test_scopes_that_are_no_table_accept_nothing() -> None:
+    """What nobody can read is judged by skopeo, whatever stands in `default`."""
+    policy = {"default": ANYTHING, "transports": {"docker": []}}
+    assert not accepts_anything(policy, Reference.parse("h.io/a/x:1"))
+
+
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"default": []}', '{"default": [{}], "transports": []}'])
 def test_an_unusable_policy_is_named(tmp_path: Path, text: str | None) -> None:
     """A missing or broken policy.json is a configuration error with its name (section 8, table)."""

@@ -67,6 +67,12 @@ class Copy:
             self._watch._see(progress._look(self.layout, self.folder, SKOPEO, ask=False))
         return [report.phase for report in self._reports[before:]]
 
+    def says(self, said: str) -> list[int | None]:
+        """The seconds that the registry asks for, as they are told when skopeo has said so much."""
+        before = len(self._reports)
+        self._watch.hear(said)
+        return [report.retry_after for report in self._reports[before:]]
+
     def arrives(self, size: int) -> None:
         """Lets a layer come in."""
         (self.folder / "storage1" / "1").write_bytes(b"x" * size)
@@ -167,3 +173,13 @@ def test_a_kernel_that_tells_nothing(copy: Copy) -> None:
     assert copy.looks(2)[-1] is Phase.WAITING_FOR_STORE
     (copy.folder.parent / "proc").rename(copy.folder.parent / "gone")
     assert copy.looks(2) == [Phase.RESOLVING] * 2
+
+
+def test_a_registry_that_asks_to_wait_is_told_once_and_its_end_too(copy: Copy) -> None:
+    """What is new in skopeo's words is a report, and nothing else is (T15)."""
+    asked = 'level=debug msg="Detected \'Retry-After\' header \\"120\\""\n'
+    sleeps = 'level=debug msg="Too many requests to h.io: sleeping for 60.000000 seconds before next attempt"\n'
+    assert copy.says("level=debug\n") == []
+    assert copy.says(asked + sleeps) == [120]
+    assert copy.says(asked + sleeps) == []
+    assert copy.says(f"{asked}{sleeps}GET https://h.io/v2/\n") == [None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -310,3 +311,14 @@ async def test_a_time_of_the_store_is_one_of_the_clock() -> None:
     content = ContentService(Listing(wire.length_delimited(1, info)))  # type: ignore[arg-type]
     (blob,) = await content.among(["sha256:a"])
     assert (blob.size, blob.created, blob.updated) == (5, 5_000_000_007, 6_000_000_008)
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"), [(0, True), (2**63 - 1, True), (2**63, False), (-1, False), (True, False), ("1", False)]
+)
+def test_a_size_that_no_field_can_have_is_none(size: object, counts: bool) -> None:
+    """What a manifest says of a layer goes into sums and out in a message: an int64, and nothing below nothing."""
+    document = json.dumps({"layers": [{"digest": "sha256:x", "size": size}]}).encode()
+    found = read_manifest("sha256:m", document)
+    assert found is not None
+    assert bool(found.layers) == counts

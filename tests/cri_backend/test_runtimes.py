@@ -104,6 +104,22 @@ async def test_a_runtime_is_looked_at_when_it_is_another(socket: Path) -> None:
             assert len(runtime.server.called("ImageFsInfo")) == count
 
 
+async def test_an_answer_is_no_reason_to_ask_who_it_is(socket: Path) -> None:
+    """An error of the runtime's leaves what is known of it; a lost connection does not: another may come back."""
+    async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
+        assert await backend.check() == ()
+        upstream = backend._upstream
+        assert upstream._runtime is not None
+        runtime.server.on("/runtime.v1.ImageService/ImageStatus", refusing("not now"))
+        with pytest.raises(OperationFailed):
+            await status(backend, "reg.example/a:1")
+        assert upstream._runtime is not None
+        await runtime.server.stop()
+        with pytest.raises(BackendUnavailable):
+            await status(backend, "reg.example/a:1")
+        assert upstream._runtime is None
+
+
 async def test_a_runtime_without_an_image_service_is_a_problem(socket: Path) -> None:
     """As containerd with its CRI plugin off."""
     async with written_runtime(socket, versions=()), cri_backend(f"unix://{socket}") as backend:

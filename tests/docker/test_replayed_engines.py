@@ -211,3 +211,19 @@ async def test_an_engine_that_became_another_meanwhile(tmp_path: Path) -> None:
     async with replayed(tmp_path, answers), docker_backend(f"unix://{tmp_path}/docker.sock", cache=False) as backend:
         with pytest.raises(AccessDenied):
             await pull(backend, name)
+
+
+async def test_why_there_is_no_connection_is_told(tmp_path: Path) -> None:
+    """The system's reason where it has one, such as a missing file; of an engine that hangs up, that it did."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")  # what is not read makes a reset of it
+        writer.close()
+
+    place = tmp_path / "docker.sock"
+    async with docker_backend(f"unix://{place}", cache=False) as backend:
+        (problem,) = await backend.check()
+        assert "no such file or directory; is it running?" in problem.text
+        async with await asyncio.start_unix_server(hang_up, place):
+            (problem,) = await backend.check()
+        assert "the connection was closed; is it running?" in problem.text

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,6 +81,8 @@ async def test_an_event_ends_the_listing(tmp_path: Path, event: dict[str, object
         assert await listed(backend) == {ID}
 
         assert engine.asked.count(LIST) == before + listings
+        assert engine.asked.count(INSPECT) == asked + 1
+        assert [one for one in engine.asked if "/reg.example/" in one and one != INSPECT] == []
 
 
 async def test_somebody_elses_pull_costs_one_inspect(tmp_path: Path) -> None:
@@ -109,6 +112,52 @@ async def test_events_are_followed_again_after_their_end(tmp_path: Path) -> None
         before = len(engine.asked)
         assert await listed(backend) == set()
         assert len(engine.asked) == before
+
+
+async def test_an_engine_that_stays_away_is_asked_less_and_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A6: a pause before each new stream, twice as long each time up to two seconds, and short again after a stream."""
+    pauses: list[float] = []
+    seven, goes_on = asyncio.Event(), asyncio.Event()
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 7:
+            seven.set()
+            await goes_on.wait()
+        await sleep(0)
+
+    async with followed(tmp_path) as (engine, events, backend):
+        answers = engine.answers
+        engine.answers = {key: answer for key, answer in answers.items() if not key.endswith("/events")}
+        monkeypatch.setattr("criimage_docker.view.following.asyncio", SimpleNamespace(sleep=noted))
+        events.end()
+        await seven.wait()
+        assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+        again = Stream()
+        engine.answers = {**answers, "GET /v1.51/events": (200, again)}
+        goes_on.set()
+        await until(lambda: again.begun)
+        await following(backend)
+        pauses.clear()
+        again.end()
+        await until(lambda: pauses)
+        assert pauses[0] == 0.05
+
+
+async def test_a_pattern_that_the_engine_cannot_read_is_the_callers_fault(tmp_path: Path) -> None:
+    """INVALID_ARGUMENT with the pattern for its syntax; whatever else the engine refuses is a failure of its own."""
+    async with followed(tmp_path) as (engine, _, backend):
+        await listed(backend)
+        for message, error, told in (
+            ("syntax error in pattern", InvalidRequest, r"no valid pattern: a\["),
+            ("disk on fire", OperationFailed, "cannot list its images: disk on fire"),
+        ):
+            engine.answers = {**engine.answers, LIST: (500, {"message": message})}
+            with pytest.raises(error, match=told):
+                await listed(backend, "a[")
 
 
 async def test_a_status_is_asked_for_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from criimage.errors import ConfigurationError
 from criimage.plugins import load
+from criimage.testing.certificates import Certificates
 from criimage_docker.engine.address import Address, find_address
 from criimage_docker.settings import Settings
 
@@ -126,3 +128,17 @@ def test_the_plugin() -> None:
 
     assert (plugin.name, plugin.settings_model) == ("docker", Settings)
     assert Address("x", "y").local is False
+
+
+def test_certificates_of_ones_own_are_shown_to_the_engine(tmp_path: Path) -> None:
+    """cert.pem and key.pem, each for what it is; one without the other is not used, as with docker's client."""
+    made = Certificates.make(tmp_path)
+    settings = Settings(host="tcp://h", cert_path=str(tmp_path))
+    shutil.copy(made.ca_folder / "ca.crt", tmp_path / "ca.pem")
+    shutil.copy(made.certificate, tmp_path / "cert.pem")
+    assert find_address(settings, {}).tls is not None
+    shutil.copy(made.key, tmp_path / "key.pem")
+    assert find_address(settings, {}).tls is not None
+    shutil.copy(made.certificate, tmp_path / "key.pem")
+    with pytest.raises(ConfigurationError, match=f"cannot use the certificates .* in {tmp_path}"):
+        find_address(settings, {})

@@ -26,6 +26,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "server/test_hardening.py",
         "server/test_calls.py",
         "server/test_limits.py",
+        "server/test_stopping.py::test_a_stopping_server_says_goodbye_and_ends_what_it_has_begun",
     ),
     "criimage/server/http2/stream_taker.py": (
         "relay/test_relay.py::test_all_four_kinds_of_call",

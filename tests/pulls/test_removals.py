@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
@@ -12,6 +13,9 @@ from criimage.removals import LOOK_SECONDS, STOP_SECONDS
 from criimage.work import Work
 from pulls.clock import on_a_clock, settle
 from pulls.removing import NAME, OTHER, REMOTE, At, SlowBackend, failure, now, setting
+
+if TYPE_CHECKING:
+    from criimage.reference import Lookup
 
 
 @on_a_clock
@@ -26,6 +30,28 @@ async def test_one_that_takes_too_long_is_stopped_and_told() -> None:
         await settle()
         assert at.removals.running() == ()
         assert (at.ended, at.most) == (["removal_timeout"], 1)
+
+
+class SilentBackend(SlowBackend):
+    """Does not say what it waits for."""
+
+    async def remove(self, lookup: Lookup) -> None:
+        """Waits."""
+        self.begun += 1
+        await self.go.wait()
+
+
+@on_a_clock
+async def test_what_a_backend_does_not_tell_is_the_store() -> None:
+    """First it is looked for, then removed: an operator can tell which of them hangs."""
+    async with Work() as work:
+        at = At(SilentBackend(), work)
+        await at.pull(NAME)
+        task = await at.call()
+        (seen,) = at.removals.running()
+        assert seen.waiting_for == "the store to remove the image"
+        at.backend.go.set()
+        await task
 
 
 @on_a_clock

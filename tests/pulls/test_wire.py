@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from grpclib.const import Status
 
+from criimage import wire
 from criimage.cri.criimage.v1 import (
     CancelPullRequest,
     ListPullsResponse,
@@ -266,3 +268,10 @@ async def test_googles_own_client(tmp_path: Path) -> None:
         assert await asyncio.to_thread(talk) == ("example.com/a:1", grpc.StatusCode.NOT_FOUND, [1])
         await pulling.finished()
         assert pulling.message.startswith("cancelled by the operator")
+
+
+async def test_the_end_of_a_removal_that_is_not_there(tmp_path: Path) -> None:
+    """NOT_FOUND with a sentence, as for pulls."""
+    async with talking(tmp_path) as (_, client):
+        answer = await client.call("/criimage.v1.RemovalService/CancelRemoval", wire.text_field(1, "7"))
+    assert (answer.status, answer.message) == (Status.NOT_FOUND.value, "no such removal is running")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
 
@@ -91,3 +92,19 @@ async def test_leaving_does_not_wait_for_ever() -> None:
     assert not task.done()
     may_end.set()
     await task
+
+
+async def test_what_ends_unheard_is_no_fault_of_the_loop() -> None:
+    """Neither an error nor a cancel that nobody waited for is told to the loop's handler of exceptions."""
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    async def faulty() -> None:
+        raise ValueError("fault")
+
+    async with Work() as work:
+        work.start(faulty(), "one")
+        work.start(asyncio.Event().wait(), "two").cancel()
+        await work.drain()
+        gc.collect()
+    assert told == []

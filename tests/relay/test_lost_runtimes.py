@@ -14,7 +14,7 @@ from criimage.channel import links
 from criimage.testing.scripted_runtime import Script, ScriptedRuntime
 from parts.raw_client import framed, grpc_headers, raw_client
 from parts.serving import serving, until
-from relay.between import STATUS, relayed
+from relay.between import SERVICE, STATUS, relayed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +132,14 @@ async def test_a_version_that_the_runtime_lacks_goes_up_in_the_other(tmp_path: P
         assert {call.path for call in there.runtime.called("Status")} == {f"/runtime.{had}.RuntimeService/Status"}
         assert {tuple(call.messages) for call in there.runtime.called("Status")} == {(b"\x08\x01",)}
         assert len(there.runtime.called("Version")) <= 2
+
+
+async def test_a_runtime_that_does_not_say_its_version_is_asked_in_the_callers(tmp_path: Path) -> None:
+    """Whatever error it answers Version with, UNAVAILABLE too: it has that service, and the call goes up as it came."""
+    async with relayed(tmp_path) as there:
+        there.runtime.on(f"{SERVICE}/Version", Script(status=Status.UNAVAILABLE.value, text="not yet"))
+        there.runtime.on(STATUS, Script(messages=(b"ready",)))
+        assert (await there.client.call(STATUS)).messages == [b"ready"]
 
 
 async def test_a_runtime_that_comes_back_with_another_version(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,10 +21,11 @@ from server.methods import LIST, PULL, spec
 from server.raw_calls import NAME, answers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from criimage.server.calls.call import Call
+    from parts.raw_client import RawClient
 
 
 @pytest.mark.parametrize("value", ["!", "YQ=", "a", "YQ==YQ==", "\xff", "YWI=,?"])
@@ -150,6 +152,45 @@ class _Quiet:
         pass
 
 
+@asynccontextmanager
+async def serving_one(folder: Path, method: Method, limits: LimitSettings | None = None) -> AsyncIterator[RawClient]:
+    """A server that has one method, and a client of it."""
+    bound = await asyncio.to_thread(BoundSocket.open, f"unix://{folder}/s")
+    server = Server([method], _Quiet(), limits or LimitSettings())
+    server.start(bound.socket)
+    try:
+        async with raw_client(folder / "s") as client:
+            yield client
+    finally:
+        server.stop_accepting()
+        await server.finish(0)
+        await asyncio.to_thread(bound.close)
+
+
+async def test_what_a_client_says_to_a_stream_is_not_held_against_it(tmp_path: Path) -> None:
+    """Pings and window updates come with each message of a long answer: they are free, as with a short one."""
+    heard = asyncio.Event()
+
+    async def handle(call: Call) -> None:
+        await call.receive()
+        for _ in range(100):
+            await call.send(b"x")
+            await heard.wait()
+            heard.clear()
+        await call.finish()
+
+    async with serving_one(tmp_path, Method("/a.B/C", handle), LimitSettings(frames=100)) as client:
+        answer = await client.send(grpc_headers("/a.B/C"), framed(b""))
+        for number in range(1, 101):
+            await until(lambda: len(answer.messages) == number or client.closed.is_set())  # noqa: B023 - waited for
+            assert not client.closed.is_set()
+            for _ in range(4):
+                client.h2.ping(b"12345678")
+            await client.flush()
+            heard.set()
+        assert (await answer.finished()).status == Status.OK.value
+
+
 @pytest.mark.parametrize("fault", [ValueError("secret"), asyncio.CancelledError("secret"), TimeoutError("secret")])
 async def test_a_fault_in_a_handler_is_an_answer_without_its_text(tmp_path: Path, fault: BaseException) -> None:
     """No call stays unanswered, even if a library lets a CancelledError escape that nobody asked for."""
@@ -158,13 +199,7 @@ async def test_a_fault_in_a_handler_is_an_answer_without_its_text(tmp_path: Path
         await call.receive()
         raise fault
 
-    bound = await asyncio.to_thread(BoundSocket.open, f"unix://{tmp_path}/s")
-    server = Server([Method("/a.B/C", handle)], _Quiet(), LimitSettings())
-    server.start(bound.socket)
-    async with raw_client(tmp_path / "s") as client:
+    async with serving_one(tmp_path, Method("/a.B/C", handle)) as client:
         answer = await client.call("/a.B/C")
         assert answer.status == Status.INTERNAL.value
         assert "secret" not in answer.message
-    server.stop_accepting()
-    await server.finish(0)
-    await asyncio.to_thread(bound.close)
