@@ -38,6 +38,8 @@ html_title = f"criimage {release}"
 html_show_copyright = False
 html_static_path = ["style"]
 html_css_files = ["site.css"]
+# A browser lets no page that is a file fetch others for their summaries.
+html_show_search_summary = False
 
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # Numbers of the notes that a behaviour was copied from: for readers of the source.

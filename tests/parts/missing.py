@@ -27,6 +27,7 @@ _PACKAGES = {
     "newuidmap": "uidmap",
     "man": "man-db",
     "systemd-analyze": "systemd",
+    "chromium": "chromium",
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }

@@ -8,7 +8,7 @@ import sys
 from setup.clients import build_clients
 from setup.deb import build_debs
 from setup.environments import PROJECT, project, tools
-from setup.packages import DEMO, ROOTLESS, TESTS, install
+from setup.packages import DEMO, LONG, ROOTLESS, TESTS, install
 from setup.say import SetupError
 
 _QUICK = "lint,types,layers,wire,quick"
@@ -45,7 +45,7 @@ def _prepare(target: str) -> list[str]:
         case "docs":
             return [str(tools() / "tox"), "run", "-e", "docs"]
         case "long" | "attack":
-            install(TESTS)
+            install(LONG if target == "long" else TESTS)
             build_clients()
             return [str(tools() / "tox"), "run", "-e", target]
         case "bench" | "soak":

@@ -71,6 +71,9 @@ TESTS = (
 )
 """What the whole test suite needs."""
 
+LONG = (*TESTS, Part("chromium", "chromium"))
+"""What the long runs need: the pages are looked at in a browser."""
+
 
 def install(parts: Sequence[Part]) -> None:
     """Installs the parts that are missing; asks nothing and starts no service.
