@@ -119,7 +119,7 @@ class Assembly:
         methods += self._status_service.methods()
         services = sorted({method.service for method in methods})
         methods += HealthService(readiness, services, self._stopping).methods()
-        methods += ReflectionService(services).methods()
+        methods += ReflectionService({method.service for method in methods}).methods()
         operations = sorted({method.operation for method in methods} | {"unknown"})
         measured = figures(operations)
         self.pulls.measure_with(measured)

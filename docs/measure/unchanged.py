@@ -8,6 +8,7 @@ own and the runtime pull it in turn, so that whatever else the machine does hits
 
 from __future__ import annotations
 
+import socket
 import statistics
 import subprocess
 import sys
@@ -48,12 +49,18 @@ def _criimage(registries: str, kept_up: str) -> Iterator[str]:
         process = subprocess.Popen([*command, "--log-level", "error"])  # noqa: S603 - our own program
         try:
             end = time.monotonic() + _START_SECONDS
-            while not Path(folder, "criimage.sock").exists() and time.monotonic() < end:
+            while not _answers(f"{folder}/criimage.sock") and time.monotonic() < end:
                 time.sleep(0.01)
             yield endpoint
         finally:
             process.terminate()
             process.wait()
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens; the socket's file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 def _field(data: bytes) -> bytes:

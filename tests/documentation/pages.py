@@ -9,6 +9,9 @@ PROJECT = Path(__file__).parent.parent.parent
 DOCS = PROJECT / "docs"
 
 _TERM = re.compile(r"^`[^`\n]+`(?:, `[^`\n]+`)*$", re.MULTILINE)
+_FENCED = re.compile(
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[^`\n]*)\n(?P<body>.*?)^ *(?P=fence)$", re.DOTALL | re.MULTILINE
+)
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
@@ -46,5 +49,16 @@ def code(text: str) -> list[str]:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The blocks of code in a language, as they stand there."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    """The blocks of code in a language, as they stand there; those of a list without its indentation.
+
+    Args:
+        text: of a page.
+        language: a regular expression for all of it.
+    """
+    return [body for written, body in fenced(text) if re.fullmatch(language, written)]
+
+
+def fenced(text: str) -> list[tuple[str, str]]:
+    """Every block between fences: what stands behind the first fence, and the block."""
+    found = _FENCED.finditer(text)
+    return [(one["language"], re.sub(rf"^{one['indent']}", "", one["body"], flags=re.MULTILINE)) for one in found]

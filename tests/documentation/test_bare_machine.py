@@ -17,9 +17,11 @@ from criimage.cli import main
 from criimage.testing.certificates import Certificates
 from criimage.testing.oci import image
 from criimage.testing.scripted_registry import scripted_registry
-from documentation.pages import DOCS, PROJECT, blocks
+from documentation.pages import PROJECT, blocks
+from documentation.typed_blocks import SERVING, blocks_for, command_blocks, every_page
+from documentation.unit_pages import appended_settings, typed_units
 from parts.bare_machine import BareMachine, bare_machine
-from parts.clients import crictl
+from parts.clients import crictl, grpcurl
 from parts.forwarder import forwarder
 from parts.missing import need
 
@@ -27,52 +29,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-README = PROJECT / "README.md"
-FIRST_STEPS = DOCS / "tutorials" / "first-steps.md"
-FIRST_KUBELET = DOCS / "tutorials" / "first-kubelet.md"
-PAGES = [README, *sorted(DOCS.rglob("*.md"))]
-
-_ELSEWHERE = frozenset({"make test"})
-"""What CI itself is: `.ci/run` runs it, and nothing else."""
+PAGES = every_page()
 
 _REGISTRY = "registry.k8s.io"
 # Of this run alone: others may be at the same pages.
 _ADDRESS = f"127.83.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}"
 
-_SERVING = """
-criimage serve &
-for _ in $(seq 100); do criimage status && break; sleep 0.2; done
-criimage status
-"""
-"""A server that a page leaves running in one terminal while the rest is typed in another."""
-
-_SYSTEMCTL = """#!/bin/sh
-# Stands in for systemd, which is process 1 of a real machine: starts and ends what its units would.
-socket=/run/criimage/criimage.sock
-end() { test ! -e /run/pid || { kill "$(cat /run/pid)"; while test -S $socket; do sleep 0.2; done; rm /run/pid; }; }
-case "$*" in
-"restart containerd")
-    containerd >/var/log/containerd.log 2>&1 &
-    socket=/run/containerd/containerd.sock ;;
-"restart criimage")
-    end
-    mkdir -p /run/criimage
-    criimage serve >/var/log/criimage.log 2>&1 &
-    echo $! >/run/pid ;;
-"disable --now criimage.socket criimage.service") end; exit 0 ;;
-daemon-reload) exit 0 ;;
-*) exit 1 ;;
-esac
-for _ in $(seq 100); do test -S $socket && exit 0; sleep 0.2; done
-exit 1
-"""
+_SYSTEMD = "apt-get install -y systemd systemd-sysv"
+"""What a Debian from an installer has, and one from debootstrap has not."""
 
 
-def commands_of(file: Path) -> list[str]:
-    """The lines that a page tells to type, in its order."""
-    lines = "".join(blocks(file.read_text("utf-8"), "sh")).splitlines()
-    typed = [line for line in lines if line.split("#")[0].strip() not in _ELSEWHERE]
-    return [_SERVING if line.split("#")[0].strip() == "criimage serve" else line for line in typed]
+def commands(test: str, *pages: str) -> list[str]:
+    """The lines of these pages that a test types, page after page."""
+    lines = "".join(block for page in pages for block in blocks_for(test, page)).splitlines()
+    typed = [line for line in lines if line.split("#")[0].strip() != "make test"]
+    return [SERVING if line.split("#")[0].strip() == "criimage serve" else line for line in typed]
+
+
+def installing() -> list[str]:
+    """The lines of the first steps that install criimage."""
+    lines = command_blocks("docs/tutorials/first-steps")[1].splitlines()
+    return ["apt-get update", *lines]
 
 
 @pytest.fixture
@@ -87,17 +64,28 @@ def machine(tmp_path: Path) -> Iterator[BareMachine]:
         machine = stack.enter_context(bare_machine())
         machine.write("/etc/hosts", f"127.0.0.1 localhost\n{_ADDRESS} {_REGISTRY}\n")
         machine.trust(certificates.ca_folder / "ca.crt")
-        machine.write("/usr/local/bin/systemctl", _SYSTEMCTL, mode=0o755)
         subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(machine.root / "root" / "criimage")], check=True)
         yield machine
 
 
-def typed_on(machine: BareMachine, *pages: Path) -> str:
-    """Types all that these pages tell to, one page after the other; returns what was shown."""
-    typed = [line for file in pages for line in commands_of(file)]
-    ended = machine.run("\n".join(typed), folder="/root/criimage")
+def typed_on(machine: BareMachine, *lines: str) -> str:
+    """Types this in the clone; returns what was shown."""
+    ended = machine.run("\n".join(lines), folder="/root/criimage")
     assert ended.returncode == 0, ended.stdout[-4000:]
     return ended.stdout
+
+
+def typed_under_systemd(machine: BareMachine, *lines: str) -> str:
+    """The same where systemd is process 1."""
+    code, shown = machine.boot("\n".join(lines), folder="/root/criimage")
+    assert code == 0, shown[-4000:]
+    return shown
+
+
+def give(machine: BareMachine, *programs: Path) -> None:
+    """Lets the machine have programs that Debian 12 has no packages of."""
+    for program in programs:
+        shutil.copy(program, machine.root / "usr" / "local" / "bin" / program.name)
 
 
 @pytest.mark.long
@@ -105,7 +93,7 @@ def typed_on(machine: BareMachine, *pages: Path) -> str:
 @pytest.mark.timeout(1800)
 def test_the_readme(machine: BareMachine) -> None:
     """The demo, an installation and the first commands; README's other command is what CI runs."""
-    shown = typed_on(machine, README)
+    shown = typed_on(machine, *commands("test_the_readme", "README"))
 
     assert "Done; the registry, the server and the store are gone again." in shown
     assert "ok: containers-storage can work here" in shown
@@ -117,9 +105,9 @@ def test_the_readme(machine: BareMachine) -> None:
 @pytest.mark.timeout(1800)
 def test_the_first_steps(machine: BareMachine) -> None:
     """From nothing to an image, with criimage's own commands and with crictl."""
-    shutil.copy(crictl(), machine.root / "usr" / "local" / "bin" / "crictl")
+    give(machine, crictl())
 
-    shown = typed_on(machine, FIRST_STEPS)
+    shown = typed_on(machine, *commands("test_the_first_steps", "docs/tutorials/first-steps"))
 
     assert "ok: containers-storage can work here" in shown
     assert "aiodocker and aiohttp not installed" in shown
@@ -131,14 +119,11 @@ def test_the_first_steps(machine: BareMachine) -> None:
 @pytest.mark.engine
 @pytest.mark.timeout(1800)
 def test_a_kubelet_on_one_socket(machine: BareMachine) -> None:
-    """A containerd behind criimage's one socket; criimage itself is installed as the first steps say."""
-    shutil.copy(crictl(), machine.root / "usr" / "local" / "bin" / "crictl")
-    first = commands_of(FIRST_STEPS)
-    installing = first[first.index("make demo") + 1 : first.index("criimage config check")]
-    begun = machine.run("\n".join(["apt-get update", *installing]), folder="/root/criimage")
-    assert begun.returncode == 0, begun.stdout[-3000:]
+    """A containerd of systemd's behind criimage's one socket; criimage itself is installed as the first steps say."""
+    give(machine, crictl())
+    typed_on(machine, *installing(), _SYSTEMD)
 
-    shown = typed_on(machine, FIRST_KUBELET)
+    shown = typed_under_systemd(machine, *commands("test_a_kubelet_on_one_socket", "docs/tutorials/first-kubelet"))
 
     assert "ok: cri can work here" in shown
     assert "RuntimeName:  containerd" in shown
@@ -149,27 +134,68 @@ def test_a_kubelet_on_one_socket(machine: BareMachine) -> None:
 @pytest.mark.engine
 @pytest.mark.timeout(1800)
 def test_an_upgrade_and_the_end(machine: BareMachine) -> None:
-    """Upgraded it serves, uninstalled nothing of it is left but settings that were changed and the images."""
-    first = commands_of(FIRST_STEPS)
-    installing = first[first.index("make demo") + 1 : first.index("criimage config check")]
-    before = [
-        "apt-get update",
-        *installing,
-        "criimage install",
-        "criimage --version",
-        "systemctl restart criimage",
-        f"criimage pull {_REGISTRY}/pause:3.9",
-        "echo '# mine' >>/etc/criimage/config.toml",
-    ]
-    upgrade, uninstall = (commands_of(DOCS / "guide" / f"{name}.md") for name in ("upgrade", "uninstall"))
-    ended = machine.run("\n".join((*before, *upgrade, "criimage images", *uninstall)), folder="/root/criimage")
+    """A unit from its installation to its end, as the pages have it, watched and upgraded meanwhile.
 
-    assert ended.returncode == 0, ended.stdout[-4000:]
-    assert re.search(rf"^{_REGISTRY}/pause +3\.9 ", ended.stdout, re.MULTILINE), ended.stdout[-3000:]
+    Uninstalled nothing of it is left but settings that were changed and the images.
+    """
+    give(machine, crictl(), grpcurl())
+    typed_on(machine, *installing(), "apt-get install -y curl", _SYSTEMD)
+    demo = typed_on(machine, *commands("test_an_upgrade_and_the_end", "docs/index"))
+    assert "Done; the registry, the server and the store are gone again." in demo
+    installed = blocks_for("test_an_upgrade_and_the_end", "docs/guide/install")
+    units = blocks_for("test_an_upgrade_and_the_end", "docs/guide/systemd")
+    figures, tracing, health = blocks_for("test_an_upgrade_and_the_end", "docs/guide/metrics-and-logs")
+    (upgrade,) = blocks_for("test_an_upgrade_and_the_end", "docs/guide/upgrade")
+    (end,) = blocks_for("test_an_upgrade_and_the_end", "docs/guide/uninstall")
+    look, start = installed
+
+    shown = typed_under_systemd(
+        machine,
+        look,
+        start,
+        f"criimage pull {_REGISTRY}/pause:3.9",
+        *typed_units(units),
+        *appended_settings(),
+        tracing,
+        "systemctl restart criimage",
+        figures,
+        health,
+        upgrade,
+        "criimage images",
+        end,
+    )
+
+    assert re.search(r"^criimage_problems\{.*\} 0\.0$", shown, re.MULTILINE)
+    assert '"status": "SERVING"' in shown
+    assert re.search(rf"^{_REGISTRY}/pause +3\.9 ", shown, re.MULTILINE), shown[-3000:]
     left = [path for path in machine.root.rglob("*criimage*") if "root/criimage" not in str(path)]
-    assert {str(path.relative_to(machine.root)) for path in left} == {"etc/criimage", "var/log/criimage.log"}
+    assert {str(path.relative_to(machine.root)) for path in left} == {"etc/criimage"}
     assert [path.name for path in (machine.root / "etc/criimage").iterdir()] == ["config.toml"]
     assert list((machine.root / "var/lib/containers/storage").glob("*-images/images.json"))
+
+
+@pytest.mark.long
+@pytest.mark.engine
+@pytest.mark.timeout(3000)
+def test_a_package_of_ones_own(machine: BareMachine) -> None:
+    """Built in the clone for both Debians, installed by apt, and started: the service answers."""
+    build, install = blocks_for("test_a_package_of_ones_own", "docs/guide/install")
+    typed_on(machine, "apt-get update && apt-get install -y git make python3", _SYSTEMD, build)
+
+    shown = typed_under_systemd(machine, install, "criimage version", "systemctl is-enabled criimage")
+
+    assert re.search("^RuntimeName: +criimage$|^criimage", shown, re.MULTILINE), shown[-3000:]
+
+
+@pytest.mark.long
+@pytest.mark.engine
+@pytest.mark.timeout(3000)
+def test_what_a_contributor_types(machine: BareMachine) -> None:
+    """Checks and pages from a clone on a machine with nothing on it; the page's other command is what CI runs."""
+    lines = commands("test_what_a_contributor_types", "CONTRIBUTING")
+    shown = typed_on(machine, "apt-get update && apt-get install -y git make python3", *lines)
+
+    assert re.search(r"\d+ pages, no faults", shown), shown[-3000:]
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(PROJECT)))

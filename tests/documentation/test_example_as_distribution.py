@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from documentation.pages import DOCS, PROJECT, page
+from documentation.typed_blocks import blocks_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,15 +33,16 @@ def test_the_commands_of_the_page(tmp_path: Path) -> None:
     shutil.copytree(DOCS / "examples" / "criimage_folder", tmp_path / "criimage_folder")
     (tmp_path / "pyproject.toml").write_text(block("toml", "# pyproject.toml"))
     (tmp_path / "test_contract.py").write_text(block("python", "# test_contract.py"))
-    for script in ("serve.sh", "restart.sh"):
-        (tmp_path / script).write_text(block("sh", f"# {script}"))
+    serve, restart, commands = blocks_for("test_the_commands_of_the_page", "docs/writing-a-backend")
+    (tmp_path / "serve.sh").write_text(serve)
+    (tmp_path / "restart.sh").write_text(restart)
     # A copy of what git has, for a build leaves files behind.
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
 
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "VIRTUAL_ENV"))}
     ended = subprocess.run(
-        ["bash", "-eux", "-c", block("sh", "python3 -m venv env")],
+        ["bash", "-eux", "-c", commands],
         cwd=tmp_path,
         env=environment | {"CLONE": str(clone)},
         capture_output=True,

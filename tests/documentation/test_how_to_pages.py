@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from criimage.testing.certificates import Certificates
 from criimage.testing.oci import image, noise_layer
-from criimage.testing.scripted_acts import Auth, Stage
+from criimage.testing.scripted_acts import Auth, Hang, Stage
 from criimage.testing.scripted_registry import scripted_registry
 from documentation.pages import blocks, page
-from parts.clients import crictl
+from documentation.typed_blocks import blocks_for, watched
+from parts.clients import crictl, grpcurl
+from parts.containerd import containerd
 from parts.forwarder import forwarder
 from parts.missing import need
 from parts.own_etc import typed
@@ -95,7 +98,7 @@ def shown(folder: Path, host: str, authority: Path, *commands: str, trusted: boo
 def test_private_registries(tmp_path: Path) -> None:
     """A pull with a password, one with the machine's, and one that needs the authority's certificate first."""
     host = "registry.example.com"
-    by_hand, of_the_machine, certificate = blocks(page("guide/private-registries"), "sh")
+    by_hand, of_the_machine, certificate = blocks_for("test_private_registries", "docs/guide/private-registries")
     with reached(tmp_path, host, Auth.BASIC) as (hub, authority):
         made = image(noise_layer(10_000))
         hub.put(made, "team/app", "1")
@@ -113,7 +116,7 @@ def test_private_registries(tmp_path: Path) -> None:
 def test_mirrors(tmp_path: Path) -> None:
     """The mirror answers for a registry that cannot be reached, and for one that is blocked."""
     host = "mirror.example.com"
-    first, only = blocks(page("guide/mirrors"), "sh")
+    first, only = blocks_for("test_mirrors", "docs/guide/mirrors")
     with reached(tmp_path, host, Auth.NONE) as (hub, authority):
         made = image(noise_layer(10_000))
         hub.put(made, "docker/library/busybox", "1.36")
@@ -127,7 +130,7 @@ def test_mirrors(tmp_path: Path) -> None:
 
 def test_limits(tmp_path: Path) -> None:
     """The limits are in force without a restart: the log has the keys."""
-    (commands,) = blocks(page("guide/limits"), "sh")
+    (commands,) = blocks_for("test_limits", "docs/guide/limits")
     seen = shown(tmp_path, "registry.example.com", tmp_path, commands, "cat /run/log", trusted=False)
     assert "'pulls.max_parallel'" in seen
     assert "needs_restart=[]" in seen
@@ -136,7 +139,7 @@ def test_limits(tmp_path: Path) -> None:
 def test_pinning(tmp_path: Path) -> None:
     """With the page's own list, which a reload puts in force, the column says yes and said nothing before."""
     host = "registry.k8s.io"
-    (setting,), (commands,) = (blocks(page("guide/pinning"), language) for language in ("toml", "sh"))
+    (setting,), (commands,) = blocks(page("guide/pinning"), "toml"), blocks_for("test_pinning", "docs/guide/pinning")
     with reached(tmp_path, host, Auth.NONE) as (hub, authority):
         hub.put(image(noise_layer(10_000)), "pause", "3.9")
         seen = shown(
@@ -157,10 +160,127 @@ def test_pinning(tmp_path: Path) -> None:
 def test_a_look_at_a_server(tmp_path: Path) -> None:
     """With crictl as its page tells, and with what the pages on trouble and on moving have one look at."""
     client = crictl()
-    looks = [blocks(page(f"guide/{name}"), "sh") for name in ("crictl", "troubleshooting", "moving")]
-    commands = (f"export PATH={client.parent}:$PATH", *(command for look in looks for command in look))
+    looks = [
+        *blocks_for("test_a_look_at_a_server", "docs/guide/crictl"),
+        *blocks_for("test_a_look_at_a_server", "docs/guide/troubleshooting"),
+        *blocks_for("test_a_look_at_a_server", "docs/guide/moving"),
+    ]
+    # Another socket of the same store, as CRI-O's is.
+    other = "mkdir -p /run/crio; ln -s /run/criimage/criimage.sock /run/crio/crio.sock"
+    commands = (f"export PATH={client.parent}:$PATH", other, *looks)
     seen = shown(tmp_path, "registry.example.com", tmp_path, *commands, trusted=False)
     assert "RuntimeName:  criimage" in seen
     assert '"type": "RuntimeReady"' in seen
     assert "No pulls are running." in seen
     assert seen.count("ok: containers-storage can work here") == 2
+
+
+# The numbers of the page: the seventh pull that this server makes, and its third removal.
+_SEVEN_PULLS = """
+for number in 1 2 3 4; do criimage pull {host}/team/app:1; done
+criimage pull {host}/team/other:1
+criimage pull {host}/team/third:1
+criimage pull {host}/shop/db:2.7 2>ended & pulling=$!
+until criimage pulls | grep '^7 .*downloading'; do kill -0 $pulling; sleep 0.1; done
+"""
+_ENDED = """
+! wait $pulling
+cat ended
+"""
+_THREE_REMOVALS = """
+criimage rmi {host}/team/app:1
+criimage rmi {host}/team/other:1
+lock=$(echo /var/lib/containers/storage/*-images/images.lock)
+mkfifo held let-go
+python -c 'import fcntl, sys
+with open(sys.argv[1], "r+") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    open("held", "w").close()
+    open("let-go").close()' "$lock" & holding=$!
+: <held
+criimage rmi {host}/team/third:1 2>kept & removing=$!
+until criimage removals | grep '^3 .*lock'; do kill -0 $removing; sleep 0.1; done
+"""
+_KEPT = """
+! wait $removing
+cat kept
+: >let-go
+wait $holding
+criimage images
+"""
+
+
+def test_pulls_and_removals(tmp_path: Path) -> None:
+    """A pull that hangs is seen and ended, and so is a removal that another tool's lock keeps waiting."""
+    host = "registry.example.com"
+    watch, end, removals = blocks_for("test_pulls_and_removals", "docs/guide/pulls")
+    with reached(tmp_path, host, Auth.NONE) as (hub, authority):
+        for number, repository in enumerate(("team/app", "team/other", "team/third")):
+            hub.put(image(noise_layer(10_000 + number)), repository, "1")
+        hub.put(image(noise_layer(1_000_000)), "shop/db", "2.7")
+        hub.script(Stage.LAYER, Hang(after=1000), repository="shop/db")
+        seen = shown(
+            tmp_path,
+            host,
+            authority,
+            _SEVEN_PULLS.format(host=host),
+            watched(watch, "criimage pulls --watch", "shop/db"),
+            end,
+            _ENDED,
+            _THREE_REMOVALS.format(host=host),
+            removals,
+            _KEPT,
+        )
+    _, after = seen.split("+ cat ended\n")
+    ended, after = after.split("+ criimage rmi", 1)
+    assert "cancelled by the operator" in ended, ended
+    _, after = after.split("+ cat kept\n")
+    assert "the image is still there" in after.splitlines()[0]
+    assert f"{host}/team/third" in after
+
+
+def test_metrics_and_health(tmp_path: Path) -> None:
+    """With the page's own settings the metrics are there, and health is asked for with either client."""
+    settings, _ = blocks(page("guide/metrics-and-logs"), "toml")
+    figures, health = blocks_for("test_metrics_and_health", "docs/guide/metrics-and-logs")
+    need("curl")
+    seen = shown(
+        tmp_path,
+        "registry.example.com",
+        tmp_path,
+        f"export PATH={crictl().parent}:{grpcurl().parent}:$PATH",
+        # Beside other tests: each has a network of its own, but for this port.
+        f"mkdir -p /etc/criimage\ncat >/etc/criimage/config.toml <<'END'\n{settings}END",
+        "systemctl restart criimage",
+        figures,
+        health,
+        trusted=False,
+    )
+    assert re.search(r"^criimage_problems\{.*\} 0\.0$", seen, re.MULTILINE)
+    assert '"status": "SERVING"' in seen
+    assert '"type": "RuntimeReady"' in seen
+
+
+def test_what_is_missing_is_told_as_the_page_has_it(tmp_path: Path) -> None:
+    """On a machine without skopeo the command says what the page shows, line by line, and fails."""
+    (told,) = blocks_for("test_what_is_missing_is_told_as_the_page_has_it", "docs/tutorials/first-steps")
+    first, *lines = told.splitlines()
+    command = first.removeprefix("$ ")
+    hidden = 'mount --bind /dev/null "$(command -v skopeo)"'
+    (tmp_path / "machine").mkdir()
+    ended = typed(tmp_path / "machine", f"rm -rf /etc/criimage\n{hidden}\n! {command}")
+    assert ended.returncode == 0, ended.stdout
+    assert "\n".join(lines) in ended.stdout
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_runtime_is_judged(tmp_path: Path) -> None:
+    """The command of the page finds nothing in containerd but the known differences, and writes its report."""
+    (command,) = blocks_for("test_a_runtime_is_judged", "docs/conformance")
+    with containerd() as runtime:
+        beside = f"mkdir -p /run/containerd\nln -s {runtime.socket} /run/containerd/containerd.sock"
+        (tmp_path / "machine").mkdir()
+        ended = typed(tmp_path / "machine", f"{beside}\n{command}\ngrep -c '<html' report.html", timeout=800)
+    assert ended.returncode == 0, ended.stdout[-4000:]
+    assert re.search(r"^\d+ passed, 0 failed, \d+ known, \d+ not applicable$", ended.stdout, re.MULTILINE)

@@ -6,11 +6,11 @@ import subprocess
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def run_apart(
-    enter: str, *arguments: str, environment: Mapping[str, str], timeout: float
+    enter: str, *arguments: str, environment: Mapping[str, str], timeout: float, more: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script by sh as root in mount and process namespaces of its own. Blocks.
 
@@ -19,6 +19,7 @@ def run_apart(
         arguments: its `$1` and so on.
         environment: all of it.
         timeout: seconds.
+        more: what else is its own, as options of `unshare`.
 
     Returns:
         its exit code, and what it has written to either output, as text.
@@ -27,7 +28,7 @@ def run_apart(
         subprocess.TimeoutExpired: it took longer, and is gone with all it started.
     """
     # The first process of a PID namespace takes all others with it.
-    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", *more]
     return subprocess.run(
         [*alone, "sh", "-euc", enter, "sh", *arguments],
         env=dict(environment),

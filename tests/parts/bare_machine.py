@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parts.apart import run_apart
+from parts.booted import run_booted
 from parts.debian13 import bare_debian12
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _PASSED = (
     "https_proxy",
 )
 _CERTIFICATE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+_NO_SERVICES = "usr/sbin/policy-rc.d"
 
 _ENTER = """
 mount --bind "$1" "$1"
@@ -71,16 +74,32 @@ class BareMachine:
             folder: where.
             timeout: seconds.
         """
-        environment = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/root",
-            "LC_ALL": "C.UTF-8",
-            "DEBIAN_FRONTEND": "noninteractive",
-            **{name: os.environ[name] for name in _PASSED if name in os.environ},
-            **dict.fromkeys(_CERTIFICATE_VARIABLES, _THERE),
-        }
         whole = f"set -eux\ncd {folder}\n{script}"
-        return run_apart(_ENTER, str(self.root), whole, environment=environment, timeout=timeout)
+        return run_apart(_ENTER, str(self.root), whole, environment=_environment(), timeout=timeout)
+
+    def boot(self, script: str, *, folder: str = "/root", timeout: float = 1200) -> tuple[int, str]:
+        """Runs a script in the same way with a systemd as process 1, which it must have by then.
+
+        Returns:
+            the exit code, and what was shown.
+        """
+        # Services start with their packages here, as they do on any machine.
+        (self.root / _NO_SERVICES).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as probe:
+            files = Path(probe) / "files"
+            files.mkdir()
+            return run_booted(files, script, environment=_environment(), root=self.root, inside=folder, timeout=timeout)
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+        **{name: os.environ[name] for name in _PASSED if name in os.environ},
+        **dict.fromkeys(_CERTIFICATE_VARIABLES, _THERE),
+    }
 
 
 @contextmanager
@@ -99,8 +118,8 @@ def bare_machine() -> Iterator[BareMachine]:
                 shutil.copy(path, target)
         shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
         (root / _THERE.lstrip("/")).write_bytes(CERTIFICATES.read_bytes() if CERTIFICATES.is_file() else b"")
-        # No service is started by a package's installation: nothing here is process 1.
-        policy = root / "usr" / "sbin" / "policy-rc.d"
+        # No service is started by a package's installation while nothing here is process 1.
+        policy = root / _NO_SERVICES
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
         yield BareMachine(root)

@@ -1,4 +1,4 @@
-"""crictl, critest and a kubelet, where the set-up has built them."""
+"""crictl, critest, grpcurl and a kubelet, where the set-up has built them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from parts.missing import lacking
-from setup.clients import CLIENTS, CRICTL, CRITEST, KUBELET
+from setup.clients import CLIENTS, CRICTL, CRITEST, GRPCURL, KUBELET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,11 @@ def crictl() -> Path:
 def critest() -> Path:
     """The path of critest; skips or fails the running test where it is not there."""
     return _client(CRITEST)
+
+
+def grpcurl() -> Path:
+    """The path of grpcurl; skips or fails the running test where it is not there."""
+    return _client(GRPCURL)
 
 
 def kubelet() -> Path:

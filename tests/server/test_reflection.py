@@ -24,11 +24,12 @@ REFLECTIONS = [f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInf
 
 @pytest.mark.parametrize("path", REFLECTIONS)
 async def test_reflection(tmp_path: Path, path: str) -> None:
-    """It lists every service, and from a symbol a client comes to all descriptors it needs."""
+    """It lists every service, health and itself too, and from a symbol a client comes to all descriptors it needs."""
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
     from google.protobuf.descriptor_pool import DescriptorPool
     from grpclib.reflection.v1.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
+    every = [*SERVICES, "grpc.health.v1.Health", *(path.split("/")[1] for path in REFLECTIONS)]
     async with serving(tmp_path) as running, raw_client(running.path) as client:
 
         async def ask(question: ServerReflectionRequest) -> ServerReflectionResponse:
@@ -38,8 +39,8 @@ async def test_reflection(tmp_path: Path, path: str) -> None:
             return ServerReflectionResponse.FromString(data)
 
         listed = (await ask(ServerReflectionRequest(list_services=""))).list_services_response.service
-        assert [service.name for service in listed] == sorted(SERVICES)
-        for service in SERVICES:
+        assert [service.name for service in listed] == sorted(every)
+        for service in every:
             pool = DescriptorPool()
             found = await ask(ServerReflectionRequest(file_containing_symbol=service))
             (data,) = found.file_descriptor_response.file_descriptor_proto

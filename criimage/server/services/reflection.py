@@ -15,27 +15,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ReflectionService"]
 
-_PATHS = (
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-)
+_NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
 class ReflectionService:
     """Tells clients such as grpcurl which services there are and what their messages look like.
 
     Args:
-        services: full names to list.
+        services: full names of those to list besides itself; ours, and that of health.
     """
 
     def __init__(self, services: Iterable[str]) -> None:
-        self._services = tuple(sorted(services))
+        self._services = tuple(sorted({*services, *_NAMES}))
         self._handlers: dict[str, Any] | None = None
         self._loading = asyncio.Lock()
 
     def methods(self) -> list[Method]:
         """Return the method under both of its names."""
-        return [Method(path, self._info) for path in _PATHS]
+        return [Method(f"/{name}/ServerReflectionInfo", self._info) for name in _NAMES]
 
     async def _info(self, call: Call) -> None:
         async with self._loading:
@@ -49,13 +46,19 @@ class ReflectionService:
 def _handlers(services: tuple[str, ...]) -> dict[str, Any]:
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
     from google.protobuf.descriptor_pool import DescriptorPool
+    from grpclib.health.v1 import health_pb2
     from grpclib.reflection.service import ServerReflection
+    from grpclib.reflection.v1 import reflection_pb2
+    from grpclib.reflection.v1alpha import reflection_pb2 as reflection_alpha_pb2
 
     from criimage.cri.descriptors import FILE_DESCRIPTOR_SET
 
     pool = DescriptorPool()
     for file in FileDescriptorSet.FromString(FILE_DESCRIPTOR_SET).file:
         pool.Add(file)
+    # The standard's own services: a client such as grpcurl calls none whose messages it is not told.
+    for module in (health_pb2, reflection_pb2, reflection_alpha_pb2):
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     named = [_Named(service) for service in services]
     found: dict[str, Any] = {}
     for servable in ServerReflection.extend(named, pool=pool):
