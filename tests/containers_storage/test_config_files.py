@@ -320,3 +320,10 @@ def test_skopeo_reads_the_same_files(tmp_path: Path, own_main: bool) -> None:
     ours = [str(file) for file in (files.main, *files.drop_ins())]
     assert [name for name in said if Path(name).exists()] == [name for name in ours if Path(name).exists()]
     assert Judge(environment).verdict(files, None) == ""
+
+
+@pytest.mark.parametrize(("uid", "place"), [(0, "/var/cache"), (1, "/h/.cache"), (1000, "/h/.cache")])
+def test_where_chosen_aliases_are_remembered(uid: int, place: str) -> None:
+    """Root's are the machine's own, anybody else's are in his home (N10, X1)."""
+    found = config_files.alias_cache({"HOME": "/h"}, uid=uid)
+    assert str(found) == f"{place}/containers/short-name-aliases.conf"

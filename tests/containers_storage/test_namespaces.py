@@ -154,5 +154,6 @@ def test_a_kill_between_taking_and_reading(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert list((tmp_path / "in-use").iterdir()), "the kill came in between"
+    assert (tmp_path / "in-use").stat().st_mode & 0o777 == 0o700
     assert take(str(tmp_path), "team", Reference.parse("a.io/x:1")) is None
     assert not list((tmp_path / "in-use").iterdir())

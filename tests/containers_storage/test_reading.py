@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from containers_storage.opened import texts, until
 from containers_storage.written_store import WrittenStore
@@ -62,9 +63,11 @@ async def test_what_cannot_be_read_keeps_what_was_known(
     written.write()
     with monkeypatch.context() as patch:
         fails(patch, file, number)
-        assert await store.snapshot() is before
-        with pytest.raises(errors.OperationFailed, match=f"{file}: {os.strerror(number)}"):
-            await store.now()
+        with capture_logs() as logged:
+            assert await store.snapshot() is before
+            with pytest.raises(errors.OperationFailed, match=f"{file}: {os.strerror(number)}"):
+                await store.now()
+        assert [file in line["error"] for line in logged] == [True], "told once"
         with pytest.raises(errors.OperationFailed, match=file):
             await Store(written.layout).snapshot()
     now = await store.now()

@@ -206,6 +206,8 @@ def storage_conf(folder: Path, text: str) -> dict[str, str]:
 def test_the_tools_are_told_the_whole_store() -> None:
     """The storage.conf that skopeo gets has every place; variables that would change it are gone (V4, T2)."""
     layout = Layout(Path('/g"'), Path("/r"), "overlay", ("overlay.size=1G",), (Path("/more"),), Path("/i"))
+    store = ["-g", '/g"', "-R", "/r", "-s", "overlay"]
+    assert layout.flags == [*store, "--storage-opt", "overlay.size=1G", "--storage-opt", "overlay.imagestore=/more"]
     with tools_environment(layout, {"STORAGE_DRIVER": "vfs", "HOME": "/h"}) as told:
         read_back = tomllib.loads(Path(told.pop("CONTAINERS_STORAGE_CONF")).read_text())
         assert told == {"HOME": "/h", "STORAGE_OPTS": "overlay.size=1G,overlay.imagestore=/more"}

@@ -15,6 +15,7 @@ from criimage.errors import (
     BackendUnavailable,
     ContentInvalid,
     CriimageError,
+    OperationFailed,
     PlatformMissing,
     PullError,
     RateLimited,
@@ -27,6 +28,7 @@ from criimage.reference import Reference
 from criimage.testing.oci import Config, image, noise_layer
 from criimage.testing.scripted_registry import Answer, Auth, Change, Close, Stage, corrupted, scripted_registry
 from criimage_cri.failures import pull_failure
+from criimage_cri.upstream import failure
 from parts.cri_backend import cri_backend, pull
 
 if TYPE_CHECKING:
@@ -216,3 +218,11 @@ def test_a_long_text_costs_no_more_than_its_length(piece: str) -> None:
 
     cost(100)
     assert cost(16_000) < 30 * max(cost(1600), 0.0003)
+
+
+def test_a_disk_that_is_full_is_told_as_that() -> None:
+    """Whatever was asked of the runtime: that its store has no room is said in our words, with where it stands."""
+    error = CallError(Status.UNKNOWN, "write /var/lib/x/content/ingest/1/data: no space left on device")
+    found = failure(error)
+    assert isinstance(found, OperationFailed)
+    assert found.text == "the container runtime: no space left on device"

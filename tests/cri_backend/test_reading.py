@@ -98,6 +98,8 @@ async def test_the_same_bytes_are_the_same_values(socket: Path) -> None:
         details = await status(backend, ONE)
         assert details is not None
         assert details.image == next(image for image in after if image.id.hex == ONE)
+        runtime.images[0].tags.pop()
+        assert [len(image.tags) for image in await backend.images() if image.id.hex == ONE] == [1]
 
 
 async def test_odd_images_hide_no_other(socket: Path) -> None:

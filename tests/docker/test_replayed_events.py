@@ -160,6 +160,22 @@ async def test_a_pattern_that_the_engine_cannot_read_is_the_callers_fault(tmp_pa
                 await listed(backend, "a[")
 
 
+async def test_a_pattern_is_asked_for_once_until_something_changes(tmp_path: Path) -> None:
+    """L2: what matched is kept with the list that it was taken from, and no longer."""
+    async with followed(tmp_path) as (engine, events, backend):
+        before = await backend.images()
+        assert await listed(backend, "*/lib/*") == {ID}
+        asked = len(engine.asked)
+        assert await listed(backend, "*/lib/*") == {ID}
+        assert len(engine.asked) == asked
+        newer = IMAGE | {"Id": OTHER, "RepoTags": ["reg.example/lib/new:1"]}
+        engine.answers = {**engine.answers, LIST: (200, [IMAGE, newer])}
+        events.say({"Action": "tag"})
+        await shown(backend, {ID, OTHER})
+        assert await listed(backend, "*/lib/*") == {ID, OTHER}
+        assert await backend.images() is not before
+
+
 async def test_a_status_is_asked_for_once(tmp_path: Path) -> None:
     """S5: the user of a graph driver's image cannot change: the second status asks the engine nothing."""
     async with followed(tmp_path) as (engine, _, backend):

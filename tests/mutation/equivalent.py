@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _SIZE = "how much at a time or how long at most: a round number that nothing but its order of size depends on"
+_FROZEN = "nobody changes one, and the type checker would see it"
 
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("criimage/files.py", "_PIECE = 1024 * 1024", "1024 -> 1025"): _SIZE,
@@ -11,7 +12,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "backends/criimage_containers_storage/registries/registries_conf.py",
         "@dataclass(frozen=True, slots=True)",
         "True -> False",
-    ): "nobody changes one, and the type checker would see it",
+    ): _FROZEN,
     ("backends/criimage_docker/engine/json_stream.py", "_LONG = 64 * 1024", "Mult -> FloorDiv"): _SIZE,
     ("backends/criimage_containers_storage/store/reader.py", "_RETRY_SECONDS = 0.5", "0.5 -> 1.5"): _SIZE,
     (
@@ -50,5 +51,31 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "a listing that has not begun is ended by `close` alone, and nobody asks after that"
     ),
     ("criimage/server/relay/versions.py", "PROBE_SECONDS = 10.0", "10.0 -> 11.0"): _SIZE,
+    ("criimage/server/http2/limits.py", "if position < size:", "Lt -> LtE"): "an empty rest is kept as none is",
+    (
+        "criimage/server/http2/hardening.py",
+        "normalize_inbound_headers=False,",
+        "False -> True",
+    ): "puts cookies together, which no call has",
+    ("criimage/server/http2/hardening.py", "_CONNECTION_WINDOW = 64 * 2**20", "20 -> 21"): _SIZE,
+    (
+        "criimage/server/http2/stream_taker.py",
+        "if self._unopened >= STREAM_WINDOW // 4 and state.state is StreamState.OPEN:",
+        "GtE -> Gt",
+    ): _SIZE,
+    (
+        "criimage/server/services/requests.py",
+        "verbose: bool = False",
+        "False -> True",
+    ): "a request without that field is about a removal, which does not ask for it",
+    ("criimage/pulls/running.py", "@dataclass(frozen=True, slots=True)", "True -> False"): _FROZEN,
+    ("criimage/pulls/policy.py", "@dataclass(frozen=True, slots=True)", "True -> False"): _FROZEN,
+    ("criimage/files.py", "SIZE_LIMIT = 16 * 1024 * 1024", "1024 -> 1025"): _SIZE,
+    ("backends/criimage_containers_storage/store/reader.py", "_DAMAGED_SECONDS = 5.0", "5.0 -> 6.0"): _SIZE,
+    (
+        "backends/criimage_cri/view.py",
+        "return self._images",
+        "statement removed",
+    ): "the same answer has the same elements, for which the same images are returned a little later",
 }
 """By module, the line that is changed, and the change in words."""

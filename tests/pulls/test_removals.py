@@ -221,6 +221,22 @@ async def test_a_failure_is_everybodys() -> None:
         assert text == "internal error, the log of the image service says more"
 
 
+def test_the_log_tells_how_many_asked() -> None:
+    """Each caller counts, also one that has left since."""
+
+    @on_a_clock
+    async def run() -> None:
+        async with setting() as at:
+            first, other = await at.call(), await at.call()
+            other.cancel()
+            at.backend.go.set()
+            await first
+
+    with structlog.testing.capture_logs() as logged:
+        run()
+    assert [line["callers"] for line in logged if line["event"] == "removal finished"] == [2]
+
+
 @on_a_clock
 async def test_the_servers_end_reaches_every_caller() -> None:
     """Nobody waits for ever for what is not done any more."""

@@ -27,9 +27,13 @@ from criimage.cri.runtime.v1 import (
     PullImageResponse,
 )
 from criimage.server.services import pull_service
+from criimage.server.services.pull_service import PullService
+from criimage.server.services.stopping import Stopping
 from criimage.testing.memory import RemoteImage
 from parts.raw_client import framed, grpc_headers, raw_client
 from parts.serving import PATIENCE, serving, until
+from pulls.clock import on_a_clock
+from pulls.fake_backend import setting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -275,3 +279,36 @@ async def test_the_end_of_a_removal_that_is_not_there(tmp_path: Path) -> None:
     async with talking(tmp_path) as (_, client):
         answer = await client.call("/criimage.v1.RemovalService/CancelRemoval", wire.text_field(1, "7"))
     assert (answer.status, answer.message) == (Status.NOT_FOUND.value, "no such removal is running")
+
+
+@on_a_clock
+async def test_a_watch_looks_as_often_as_it_says() -> None:
+    """While nothing changes it looks each WATCH_SECONDS, and a pull that ended as it paused is told at once."""
+    async with setting() as at:
+        stopping = Stopping()
+        service = PullService(at.pulls, stopping)
+        looks: list[float] = []
+        ended_since, loop = at.pulls.ended_since, asyncio.get_running_loop()
+
+        def counted(mark: int) -> tuple[PullView, ...]:
+            looks.append(loop.time())
+            return ended_since(mark)
+
+        at.pulls.ended_since = counted  # type: ignore[method-assign]
+        watch = service._watch(b"")
+        assert await anext(watch) == b""
+        following = asyncio.ensure_future(anext(watch))
+        began = loop.time()
+        await asyncio.sleep(10)
+        assert len(looks) == pytest.approx(10 / pull_service.WATCH_SECONDS, abs=2)
+
+        task = await at.call("a.example/x:1")
+        assert b"a.example/x:1" in await following
+        following = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(pull_service.PAUSE_SECONDS / 2)
+        at.attempts[0].succeed()
+        await task
+        began = loop.time()
+        await following
+        assert loop.time() - began < pull_service.PAUSE_SECONDS
+        stopping.begin()

@@ -142,21 +142,28 @@ async def test_an_answer_nobody_reads_is_given_up(tmp_path: Path, monkeypatch: p
             await running.quiet()
 
 
-class _Quiet:
+class _Observer:
+    """Notes how calls ended."""
+
     reads_headers: frozenset[bytes] = frozenset()
+
+    def __init__(self) -> None:
+        self.ends: list[Status] = []
 
     def began(self, operation: str, path: str, header: Callable[[str], str]) -> None:
         pass
 
     def ended(self, operation: str, status: Status, error: BaseException | None, seconds: float) -> None:
-        pass
+        self.ends.append(status)
 
 
 @asynccontextmanager
-async def serving_one(folder: Path, method: Method, limits: LimitSettings | None = None) -> AsyncIterator[RawClient]:
+async def serving_one(
+    folder: Path, method: Method, limits: LimitSettings | None = None, observer: _Observer | None = None
+) -> AsyncIterator[RawClient]:
     """A server that has one method, and a client of it."""
     bound = await asyncio.to_thread(BoundSocket.open, f"unix://{folder}/s")
-    server = Server([method], _Quiet(), limits or LimitSettings())
+    server = Server([method], observer or _Observer(), limits or LimitSettings())
     server.start(bound.socket)
     try:
         async with raw_client(folder / "s") as client:
@@ -189,6 +196,24 @@ async def test_what_a_client_says_to_a_stream_is_not_held_against_it(tmp_path: P
             await client.flush()
             heard.set()
         assert (await answer.finished()).status == Status.OK.value
+
+
+async def test_a_call_that_is_cancelled_has_no_fault(tmp_path: Path) -> None:
+    """Whoever resets his call ends its handler, and it counts as cancelled, not as an error of the server's."""
+    waits, observer = asyncio.Event(), _Observer()
+
+    async def handle(call: Call) -> None:
+        await call.receive()
+        waits.set()
+        await asyncio.Event().wait()
+
+    async with serving_one(tmp_path, Method("/a.B/C", handle), observer=observer) as client:
+        answer = await client.send(grpc_headers("/a.B/C"), framed(b""))
+        await waits.wait()
+        client.cancel(answer)
+        await client.flush()
+        await until(lambda: observer.ends)
+    assert observer.ends == [Status.CANCELLED]
 
 
 @pytest.mark.parametrize("fault", [ValueError("secret"), asyncio.CancelledError("secret"), TimeoutError("secret")])
