@@ -17,7 +17,7 @@ __all__ = ["Key", "Table", "pages"]
 
 _SUMMARY = "serve the images of a Kubernetes node over CRI"
 
-_ENVIRONMENT = (
+_CALLERS_ENVIRONMENT = (
     ("CRIIMAGE_CONFIG", "the settings file, as `--config`"),
     ("CRIIMAGE_ENDPOINT", "the socket that client commands talk to, as `--endpoint`"),
     (
@@ -25,6 +25,8 @@ _ENVIRONMENT = (
         "any setting: its dotted key in capitals, two underscores for a dot, one for a hyphen; wins over files",
     ),
     ("NO_COLOR", "no colours, whatever the output is"),
+)
+_SYSTEMDS_ENVIRONMENT = (
     (
         "NOTIFY_SOCKET, WATCHDOG_USEC",
         "set by systemd, which is told when the service is ready, reloads, stops, and works",
@@ -32,19 +34,43 @@ _ENVIRONMENT = (
     ("LISTEN_FDS, LISTEN_PID", "set by systemd, where it opened the socket"),
     ("JOURNAL_STREAM", "set by systemd: log lines then have their priority and no time of their own"),
 )
-_FILES = (
+_ENVIRONMENT = (*_CALLERS_ENVIRONMENT, *_SYSTEMDS_ENVIRONMENT)
+_SETTINGS_FILES = (
     ("/etc/criimage/config.toml", "settings, see `criimage.toml`(5)"),
     ("/etc/criimage/conf.d/*.toml", "settings that are read after it, in the order of their names"),
-    ("/run/criimage/criimage.sock", "the socket; `criimage.sock.lock` beside it says whose it is"),
+)
+_SOCKETS = (("/run/criimage/criimage.sock", "the socket; `criimage.sock.lock` beside it says whose it is"),)
+_INSTALLED = (
     ("PREFIX/share/criimage/installed.json", "what `criimage install` wrote, for `criimage uninstall`"),
     ("PREFIX/share/criimage/criimage.rules.yml", "alerting rules for Prometheus"),
     ("PREFIX/share/criimage/grafana-dashboard.json", "a dashboard for Grafana"),
 )
+_FILES = {
+    "criimage": (*_SETTINGS_FILES, *_SOCKETS, *_INSTALLED),
+    "criimage-serve": (*_SETTINGS_FILES, *_SOCKETS),
+    "criimage-install": _INSTALLED,
+    "criimage-uninstall": _INSTALLED,
+}
+"""By page; of any other command that reads settings only these."""
 _STATUS = (
-    ("0", "done; of the server: ended by SIGTERM or SIGINT"),
+    ("0", "done"),
     ("1", "what was asked failed; the reason is on standard error"),
     ("2", "wrong usage, or settings that cannot be used"),
 )
+_STATUS_OF = {
+    "criimage": (("0", "done; of the server: ended by SIGTERM or SIGINT"), *_STATUS[1:]),
+    "criimage-serve": (
+        ("0", "ended by SIGTERM or SIGINT"),
+        ("1", "it cannot serve; the reason is on standard error"),
+        _STATUS[2],
+    ),
+    "criimage-conformance": (
+        ("0", "all is well, or a known difference"),
+        ("1", "something failed"),
+        ("2", "it could not be tried; the reason is on standard error"),
+    ),
+}
+"""By page, where a status means something else than elsewhere."""
 _SIGNALS = (
     ("SIGTERM, SIGINT", "end within 5 seconds: running pulls are cancelled, other calls get a short time to finish"),
     ("SIGHUP", "read the settings again; what is invalid is reported and changes nothing"),
@@ -118,16 +144,13 @@ def _main_page(known: list[_Known]) -> Page:
     page.heading("COMMANDS")
     for one in known[1:]:
         page.term(" ".join(one.path[1:]), one.command.get_short_help_str(200))
-    page.heading("SIGNALS")
-    for term, meaning in _SIGNALS:
-        page.term(term, meaning)
-    _common(page, [name for name, _ in _ENVIRONMENT], files=True)
+    _common(page, [name for name, _ in _ENVIRONMENT], signals=True, files=_FILES[page.name])
     page.see_also([*((one.page, 8) for one in known[1:]), ("criimage.toml", 5)])
     return page
 
 
 def _command_page(one: _Known, known: list[_Known]) -> Page:
-    page = Page(one.page, 8, one.command.get_short_help_str(200).rstrip(".").lower(), __version__)
+    page = Page(one.page, 8, _begun_small(one.command.get_short_help_str(200).rstrip(".")), __version__)
     page.heading("SYNOPSIS")
     page.synopsis(" ".join(one.path), " ".join(one.command.collect_usage_pieces(one.context)))
     page.heading("DESCRIPTION")
@@ -139,29 +162,37 @@ def _command_page(one: _Known, known: list[_Known]) -> Page:
         page.heading("COMMANDS")
         for other in below:
             page.term(other.path[-1], other.command.get_short_help_str(200))
-    variables = [str(option.envvar) for option in _shown(one) if option.envvar]
+    serves = one.path[1:] == ("serve",)
     reads_settings = any(option.name == "config" for option in _shown(one))
-    _common(
-        page, [*variables, *(["CRIIMAGE_KEY, CRIIMAGE_TABLE__KEY"] if reads_settings else [])], files=reads_settings
-    )
+    variables = [str(option.envvar) for option in _shown(one) if option.envvar]
+    if reads_settings:
+        variables.append("CRIIMAGE_KEY, CRIIMAGE_TABLE__KEY")
+    if serves:
+        variables += ["NO_COLOR", *(name for name, _ in _SYSTEMDS_ENVIRONMENT)]
+    _common(page, variables, signals=serves, files=_FILES.get(page.name, _SETTINGS_FILES if reads_settings else ()))
     above = [("-".join(one.path[:-1]), 8)]
     page.see_also([*above, *((other.page, 8) for other in below), ("criimage.toml", 5)])
     return page
 
 
-def _common(page: Page, variables: list[str], *, files: bool) -> None:
-    if variables:
-        page.heading("ENVIRONMENT")
-        for name, meaning in _ENVIRONMENT:
-            if name in variables:
-                page.term(name, meaning)
-    if files:
-        page.heading("FILES")
-        for name, meaning in _FILES:
-            page.term(name, meaning)
-    page.heading("EXIT STATUS")
-    for code, meaning in _STATUS:
-        page.term(code, meaning)
+def _common(page: Page, variables: list[str], *, signals: bool, files: Iterable[tuple[str, str]]) -> None:
+    _terms(page, "SIGNALS", _SIGNALS if signals else ())
+    _terms(page, "ENVIRONMENT", [(name, meaning) for name, meaning in _ENVIRONMENT if name in variables])
+    _terms(page, "FILES", files)
+    _terms(page, "EXIT STATUS", _STATUS_OF.get(page.name, _STATUS))
+
+
+def _terms(page: Page, heading: str, entries: Iterable[tuple[str, str]]) -> None:
+    entries = tuple(entries)
+    if entries:
+        page.heading(heading)
+    for term, meaning in entries:
+        page.term(term, meaning)
+
+
+def _begun_small(text: str) -> str:
+    """A sentence without its capital; names, acronyms and arguments in it keep theirs."""
+    return text[:1].lower() + text[1:]
 
 
 def _help(one: _Known) -> str:
@@ -206,7 +237,7 @@ def _settings_page(tables: Iterable[Table]) -> Page:
         ]
     )
     page.heading("FILES")
-    for name, meaning in _FILES[:2]:
+    for name, meaning in _SETTINGS_FILES:
         page.term(name, meaning.replace(", see `criimage.toml`(5)", ""))
     page.see_also([("criimage", 8), ("criimage-config-check", 8), ("criimage-config-default", 8)])
     return page

@@ -74,6 +74,29 @@ def test_a_commands_page_has_every_option(manual: Path, name: str) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("name", COMMANDS)
+def test_names_in_a_pages_first_line_are_as_everywhere(manual: Path, name: str) -> None:
+    """CRI, SIGTERM and the command's arguments are not written small, which `apropos` would show."""
+    need("man")
+    text = shown(manual / "man8" / f"{name.replace(' ', '-')}.8")
+    first = text.partition("\nNAME\n")[2].splitlines()[0].partition(" - ")[2]
+    assert first
+    assert first[1:] in " ".join(text.partition("\nDESCRIPTION\n")[2].split())
+    assert first[0].islower()
+
+
+@pytest.mark.engine
+def test_the_servers_page_has_what_the_server_takes(manual: Path) -> None:
+    """A page that is opened alone has signals, what systemd sets, the socket and what a status means there."""
+    need("man")
+    serve, judge = (shown(manual / "man8" / f"criimage-{name}.8") for name in ("serve", "conformance"))
+    assert all(name in serve for name in ("SIGHUP", "NOTIFY_SOCKET", "JOURNAL_STREAM", "/run/criimage/criimage.sock"))
+    assert "grafana" not in serve
+    assert "known difference" in judge.partition("EXIT STATUS")[2]
+    assert "settings" not in judge.partition("EXIT STATUS")[2]
+
+
+@pytest.mark.engine
 def test_the_first_page_leads_to_all_others(manual: Path) -> None:
     """criimage(8) has all sections, names every variable that it reads, and every page that there is."""
     need("man")
