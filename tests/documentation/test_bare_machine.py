@@ -178,13 +178,17 @@ def test_an_upgrade_and_the_end(machine: BareMachine) -> None:
 @pytest.mark.engine
 @pytest.mark.timeout(3000)
 def test_a_package_of_ones_own(machine: BareMachine) -> None:
-    """Built in the clone for both Debians, installed by apt, and started: the service answers."""
+    """Built in the clone for both Debians, installed by apt, started, and purged: it answers, and then nothing is left."""
     build, install = blocks_for("test_a_package_of_ones_own", "docs/guide/install")
     typed_on(machine, "apt-get update && apt-get install -y git make python3", _SYSTEMD, build)
 
-    shown = typed_under_systemd(machine, install, "criimage version", "systemctl is-enabled criimage")
+    (end,) = blocks_for("test_a_package_of_ones_own", "docs/guide/uninstall")
+    gone = "! systemctl is-active criimage"
+    shown = typed_under_systemd(machine, install, "systemctl is-active criimage", "criimage version", end, gone)
 
-    assert re.search("^RuntimeName: +criimage$|^criimage", shown, re.MULTILINE), shown[-3000:]
+    assert re.search("^runtime_name +criimage$", shown, re.MULTILINE), shown[-3000:]
+    left = [path for path in machine.root.rglob("*criimage*") if "root/" not in str(path.relative_to(machine.root))]
+    assert left == []
 
 
 @pytest.mark.long

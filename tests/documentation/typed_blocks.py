@@ -68,7 +68,7 @@ TYPED: Mapping[str, tuple[By, ...]] = {
     "docs/guide/systemd": ((_UNITS, _WHOLE),) * 4,
     "docs/guide/metrics-and-logs": ((_METRICS, _WHOLE), _WHOLE, (_METRICS, _WHOLE)),
     "docs/guide/upgrade": (_WHOLE,),
-    "docs/guide/uninstall": ((_UNITS, _WHOLE),),
+    "docs/guide/uninstall": ((_UNITS, _WHOLE), "test_a_package_of_ones_own"),
     "docs/guide/pulls": (_PULLS, _PULLS, _PULLS),
     "docs/guide/limits": ("test_limits",),
     "docs/guide/pinning": ("test_pinning",),
