@@ -178,7 +178,7 @@ def test_an_upgrade_and_the_end(machine: BareMachine) -> None:
 @pytest.mark.engine
 @pytest.mark.timeout(3000)
 def test_a_package_of_ones_own(machine: BareMachine) -> None:
-    """Built in the clone for both Debians, installed by apt, started, and purged: it answers, and then nothing is left."""
+    """Built in the clone for both Debians, installed by apt, started and purged: it answers, and nothing is left."""
     build, install = blocks_for("test_a_package_of_ones_own", "docs/guide/install")
     typed_on(machine, "apt-get update && apt-get install -y git make python3", _SYSTEMD, build)
 

@@ -83,14 +83,14 @@ def reached(folder: Path, host: str, auth: Auth) -> Iterator[tuple[ScriptedRegis
         yield hub, certificates.ca_folder / "ca.crt"
 
 
-def shown(folder: Path, host: str, authority: Path, *commands: str, trusted: bool = True) -> str:
+def shown(folder: Path, host: str, authority: Path, *commands: str, trusted: bool = True, alone: bool = False) -> str:
     """Types these commands beside a server that runs, and returns what was shown."""
     known = _KNOWN.format(host=host) if trusted else ""
     prepared = _PREPARE.format(
         systemctl=_SYSTEMCTL, address=_ADDRESS, host=host, password=_PASSWORD, ca=authority, trusted=known
     )
     (folder / "machine").mkdir()
-    ended = typed(folder / "machine", "\n".join((prepared, *commands)))
+    ended = typed(folder / "machine", "\n".join((prepared, *commands)), alone=alone)
     assert ended.returncode == 0, ended.stdout[-6000:]
     return ended.stdout
 
@@ -249,12 +249,13 @@ def test_metrics_and_health(tmp_path: Path) -> None:
         "registry.example.com",
         tmp_path,
         f"export PATH={crictl().parent}:{grpcurl().parent}:$PATH",
-        # Beside other tests: each has a network of its own, but for this port.
         f"mkdir -p /etc/criimage\ncat >/etc/criimage/config.toml <<'END'\n{settings}END",
         "systemctl restart criimage",
         figures,
         health,
         trusted=False,
+        # The page's port is one that another run may have.
+        alone=True,
     )
     assert re.search(r"^criimage_problems\{.*\} 0\.0$", seen, re.MULTILINE)
     assert '"status": "SERVING"' in seen

@@ -21,6 +21,7 @@ _PACKAGES = {
     "buildah": "buildah",
     "docker-registry": "docker-registry",
     "containerd": "containerd",
+    "ip": "iproute2",
     "dockerd": "docker.io",
     "openssl": "openssl",
     "busybox": "busybox-static",

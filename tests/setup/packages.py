@@ -57,6 +57,8 @@ TESTS = (
     # podman makes no container without a runtime, though it starts none here.
     Part("runc", "runc"),
     Part("containerd", "containerd"),
+    Part("curl", "curl"),
+    Part("ip", "iproute2"),
     Part("dockerd", "docker.io"),
     # Makes the Debian 13 whose newer engine the tests use besides.
     Part("debootstrap", "debootstrap"),
