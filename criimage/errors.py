@@ -30,7 +30,6 @@ HTML, and never a secret.
 
 from __future__ import annotations
 
-import copy
 from typing import ClassVar, Self
 
 __all__ = [
@@ -76,7 +75,9 @@ class CriimageError(Exception):
 
         One exception object raised in several tasks would collect all their tracebacks.
         """
-        twin = copy.copy(self)
+        # Not by `copy`: a class may be made of something else than its text.
+        twin = type(self).__new__(type(self), *self.args)
+        vars(twin).update(vars(self))
         twin.__cause__ = self.__cause__
         twin.__traceback__ = None
         return twin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_a_record_being_written_is_not_shown(tmp_path: Path) -> None:
+async def test_a_record_being_written_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull writes the record, then its files, then its name: in between it is not an image yet (L10)."""
+    monkeypatch.setattr(reader, "_NAMELESS_SECONDS", 600.0)
     written = WrittenStore(tmp_path)
     fresh = written.add(seed="fresh")
     old = written.add(seed="old")
@@ -162,3 +164,18 @@ async def test_a_broken_file_keeps_what_was_known(tmp_path: Path) -> None:
     assert len((await store.snapshot()).images) == 1
     (written.images_folder / "images.json").write_text("[{")
     assert len((await store.snapshot()).images) == 1
+
+
+async def test_a_record_without_a_name_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown when it is old enough, though no file of the store has changed since (L10)."""
+    monkeypatch.setattr(reader, "_NAMELESS_SECONDS", 600.0)
+    written = WrittenStore(tmp_path)
+    identity = written.add(seed="fresh")
+    written.write()
+    store = Store(written.layout)
+    assert (await store.snapshot()).images == ()
+    monkeypatch.setattr(reader, "_NAMELESS_SECONDS", 0.0)
+    async with asyncio.timeout(30):
+        while not (shown := (await store.snapshot()).images):  # noqa: ASYNC110 - no event tells what a list would show
+            await asyncio.sleep(0.05)
+    assert [image.id.hex for image in shown] == [identity]

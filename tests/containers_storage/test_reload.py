@@ -11,16 +11,20 @@ from cli.command import at_once
 from containers_storage.opened import opened
 from containers_storage.test_names import Trusting
 from criimage import errors
+from criimage.files import UnreadableFile
 from criimage.reference import Name, Reference
 from criimage.testing.oci import image, layer
 from criimage_containers_storage.config_files import ConfigFiles, RuleSet, registries_files
 from criimage_containers_storage.registries.current import CurrentRegistries
+from criimage_containers_storage.registries.registries_conf import read_registries
 from parts.criimage_process import criimage, store_config
 from parts.registry import registry
 from parts.store import insecure_registries, store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from criimage_containers_storage.registries.registries_conf import Registries
 
 SMALL = image(layer({"a": b"a"}))
 BROKEN = "[[registry"
@@ -84,6 +88,30 @@ def test_a_broken_drop_in_stops_pulls_alone(tmp_path: Path) -> None:
         with pytest.raises(errors.ConfigurationError, match=r"broken\.conf"):
             current.for_pull()
     assert current.fault()[1] is False
+
+
+def test_what_cannot_be_read_for_a_moment_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files: the next name is looked up well, though no file has changed; what is broken stays so."""
+    files, current = three(tmp_path, 'unqualified-search-registries = ["a.io"]')
+    reads: list[ConfigFiles] = []
+
+    def read(files: ConfigFiles, cache: Path, main: bytes | None = None) -> Registries:
+        if main is None:
+            reads.append(files)
+        if len(reads) == 1:
+            raise UnreadableFile(files.main, "Too many open files")
+        return read_registries(files, cache, main)
+
+    monkeypatch.setattr("criimage_containers_storage.registries.current.read_registries", read)
+    with pytest.raises(errors.ConfigurationError, match="Too many open files"):
+        current.for_names()
+    assert current.for_names().search == ("a.io",)
+    assert current.for_names().search == ("a.io",)
+    assert len(reads) == 2
+    files.main.write_text(BROKEN)
+    for _ in range(2):
+        current.for_names()
+    assert len(reads) == 3
 
 
 @pytest.mark.parametrize("main", [BROKEN, None])

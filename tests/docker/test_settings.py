@@ -58,8 +58,9 @@ def test_addresses(host: str, environment: dict[str, str], base: str, socket: st
 )
 def test_addresses_that_cannot_be_used(text: str) -> None:
     """What this backend cannot speak is told at the start."""
-    with pytest.raises(ConfigurationError, match="Docker engine"):
+    with pytest.raises(ConfigurationError, match="Docker engine") as caught:
         find_address(Settings(), {"DOCKER_HOST": text})
+    assert caught.value.setting == ()  # nothing that the file of settings has
 
 
 @pytest.mark.parametrize(

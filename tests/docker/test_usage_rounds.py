@@ -6,6 +6,10 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from criimage.errors import OperationFailed
+from criimage_docker.engine.answers import Refusal
 from criimage_docker.view.snapshot import Snapshot
 from criimage_docker.view.usage import UsageMeter
 from parts.serving import until
@@ -47,3 +51,24 @@ async def test_a_caller_who_is_late_forgets_no_later_round() -> None:
     await meter.close()
     assert engine.rounds[1].cancelled()
     await asyncio.wait(third)
+
+
+async def test_an_engine_that_is_asked_by_somebody_else_keeps_what_was_measured() -> None:
+    """Before API 1.42 only one may ask: the figures of before count for a while, and without any it is told (F5)."""
+    engine = SlowAccount()
+    meter = UsageMeter(cast("Any", engine), cast("Any", engine), "/")
+    busy = Refusal(500, "a disk usage operation is already running")
+    asking = asyncio.create_task(meter.usage())
+    await until(lambda: engine.rounds)
+    engine.rounds[0].set_exception(busy)
+    with pytest.raises(OperationFailed, match="cannot tell its disk usage: a disk usage operation is already running"):
+        await asking
+    for answer, rounds in ((7, 2), (busy, 3)):
+        asking = asyncio.create_task(meter.usage())
+        await until(lambda: len(engine.rounds) == rounds)  # noqa: B023 - waited for at once
+        if isinstance(answer, int):
+            engine.rounds[-1].set_result(answer)
+        else:
+            engine.rounds[-1].set_exception(answer)
+        assert (await asking).images[0].used_bytes == 7
+    await meter.close()

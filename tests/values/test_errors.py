@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from criimage import errors
-from criimage.errors import CriimageError, PullError
+from criimage.errors import ConfigurationError, CriimageError, PullError
+from criimage.files import UnreadableFile
 
 KINDS = [getattr(errors, name) for name in errors.__all__]
 
@@ -42,6 +44,17 @@ def test_a_twin_is_equal_but_another_object(kind: type[CriimageError]) -> None:
     assert twin.__cause__ is cause
     assert twin.__traceback__ is None
     assert caught.value.__traceback__ is not None
+
+
+def test_a_twin_of_an_error_with_more_than_a_text() -> None:
+    """Where it was set, or which file it is about, stays; a file that cannot be read ends a pull for all who wait."""
+    unset = ConfigurationError("no such key", ("pulls", "x"))
+    assert unset.for_another_waiter().setting == ("pulls", "x")
+    file = UnreadableFile(Path("/etc/policy.json"), "Permission denied", absent=True)
+    for twin in (file.for_another_waiter(), file.with_text("other")):
+        assert type(twin) is UnreadableFile
+        assert (twin.path, twin.absent, twin.setting) == (file.path, True, ())
+    assert file.for_another_waiter().text == "cannot read /etc/policy.json: Permission denied"
 
 
 @pytest.mark.parametrize("kind", KINDS)
