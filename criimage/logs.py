@@ -25,7 +25,17 @@ from criimage.log_queue import LineQueue
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
-__all__ = ["LEVELS", "SparingLog", "begin_call", "dropped", "finish", "new_request_id", "set_level", "set_up"]
+__all__ = [
+    "LEVELS",
+    "SparingLog",
+    "begin_call",
+    "drop_all",
+    "dropped",
+    "finish",
+    "new_request_id",
+    "set_level",
+    "set_up",
+]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -74,6 +84,15 @@ def _add_call(_logger: object, _method: str, event: EventDict) -> EventDict:
         event.setdefault("request", mark.request)
         event.setdefault("operation", mark.operation)
     return event
+
+
+def drop_all() -> None:
+    """Show no event until `set_up`: what a command that is no service has to tell, it tells in its own words."""
+    structlog.configure(processors=[_drop])
+
+
+def _drop(_logger: object, _method: str, _event: EventDict) -> EventDict:
+    raise structlog.DropEvent
 
 
 def set_level(level: str) -> None:

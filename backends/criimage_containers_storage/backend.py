@@ -104,7 +104,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
         )
         readiness = Readiness(settings, layout, environment, registries, work.path, rules)
         meter = UsageMeter(layout, store)
-        warn = functools.partial(limits, layout, version)
+        warn = functools.partial(limits, version)
         remover = Remover(layout, changes, access)
         examine = functools.partial(_examine, settings, layout, environment, rules, version)
         try:
@@ -178,7 +178,7 @@ class ContainersStorageBackend:
 
     async def limits(self) -> tuple[Problem, ...]:
         """Tell what cannot be safe with the tools that are here, see `criimage.backend.Limited`."""
-        return await anyio.to_thread.run_sync(self._limits_here)
+        return self._limits_here()
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return what a name may mean, by the machine's registries.conf and aliases."""

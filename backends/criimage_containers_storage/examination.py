@@ -1,7 +1,8 @@
 """What `config check` finds out over and above `check`: which files are read, and whether skopeo works with all of it.
 
 skopeo copies a tiny image into a store in a folder of its own, on the file system of the real one and gone afterwards:
-same driver, same options, no network. The policy, the registries and the auth files are read by it as well.
+same driver, same options, no network. The policy and the registries are read by it as well. What reading a file shows
+is told by `check` (`readiness`), and not again here.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from criimage.backend import Examination, Problem
-from criimage.errors import ConfigurationError, CriimageError
-from criimage.files import is_there, read_if_there, unfit_place
-from criimage.foreign_json import parse_object
+from criimage.errors import ConfigurationError
+from criimage.files import UnreadableFile, is_there, unfit_place
 from criimage_containers_storage.config_files import alias_cache, policy_file, registries_files, storage_files
 from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.pulling.failures import USER_NAMESPACE, last_words, tidy
@@ -108,26 +108,17 @@ class Examiner:
             place = getattr(self.settings, key)
             if place and not os.path.isdir(place):  # noqa: PTH112 - an unsearchable one is as good as none
                 yield Problem(f"{key} is {place}, which is no folder", f"make it, or leave {key} empty")
-        yield from self._of_auth_files()
         for place in self.layout.additional:
-            if not (place / f"{self.layout.driver}-images").is_dir():
+            try:
+                there = is_there(place / f"{self.layout.driver}-images")
+            except UnreadableFile as error:
+                yield Problem(f"the additional store {place} cannot be used: {error.text}", "mend its rights")
+                continue
+            if not there:
                 yield Problem(
                     f"the additional store {place} holds no {self.layout.driver} store",
                     "mount it, or take it out of additionalimagestores",
                 )
-
-    def _of_auth_files(self) -> Iterator[Problem]:
-        for file in self._auth_files():
-            try:
-                content = read_if_there(file)
-                if content is not None and file.name != ".dockercfg":
-                    parse_object(content)
-            except CriimageError as error:
-                yield Problem(error.text, "every pull that looks for credentials fails; let the service read it")
-            except ValueError as error:
-                yield Problem(f"the auth file {file} cannot be used: {error}", "mend or delete it")
-        if self.settings.auth_file and not os.path.exists(self.settings.auth_file):  # noqa: PTH110 - told above
-            yield Problem(f"there is no auth file {self.settings.auth_file}", "write it, or leave auth_file empty")
 
     async def _try_out(self) -> tuple[Problem, ...]:
         place = self._place()
@@ -153,7 +144,8 @@ class Examiner:
         return place
 
     async def _store(self, folder: Path) -> tuple[Problem, ...]:
-        there = tuple(place for place in self.layout.additional if place.is_dir())
+        # One that cannot be looked at has been told.
+        there = tuple(place for place in self.layout.additional if os.path.isdir(place))  # noqa: ASYNC240, PTH112
         # Without a mount of its own, which would outlive the run.
         options = self.layout.options + (("overlay.skip_mount_home=true",) if self.layout.driver == "overlay" else ())
         options = tuple(dict.fromkeys(options))

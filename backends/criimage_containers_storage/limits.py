@@ -1,4 +1,4 @@
-"""What cannot be safe, or is left out, with the tools and stores that are here (`config check` prints it)."""
+"""What cannot be safe with the tools that are here (`config check` prints it)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ from criimage.backend import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from criimage_containers_storage.store.storage_conf import Layout
-
 __all__ = ["limits"]
 
 _SEES_VOLATILE_FROM = (1, 11)
 _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 
 
-def limits(layout: Layout, version: str) -> tuple[Problem, ...]:
-    """Return what an operator should know although everything works. Blocks on a stat for each additional store.
+def limits(version: str) -> tuple[Problem, ...]:
+    """Return what an operator should know although everything works.
 
     Args:
-        layout: the stores.
         version: of skopeo; empty if it is not known.
     """
-    return (*_of_skopeo(version), *_of_stores(layout))
+    return tuple(_of_skopeo(version))
 
 
 def _of_skopeo(version: str) -> Iterator[Problem]:
@@ -43,20 +40,3 @@ def _of_skopeo(version: str) -> Iterator[Problem]:
         "may lack a layer then",
         "use skopeo 1.11 or later where several tools fill one store",
     )
-
-
-def _of_stores(layout: Layout) -> Iterator[Problem]:
-    for root in layout.additional:
-        folder = root / f"{layout.driver}-images"
-        try:
-            there = folder.is_dir()
-        except OSError as error:
-            yield Problem(
-                f"the additional store {root} cannot be read: {error.strerror}", "mount it, or mend its rights"
-            )
-            continue
-        if not there:
-            yield Problem(
-                f"the additional store {root} has no {folder.name}: its images are not here",
-                "mount it, or take it out of additionalimagestores",
-            )

@@ -57,6 +57,11 @@ class _Commands(click.Group):
             return None
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
+        if cmd_name != "serve" and "structlog" in sys.modules:
+            # Events of a backend or of what it uses would stand, as they are, among what the command prints.
+            from criimage.logs import drop_all
+
+            drop_all()
         return command
 
     def resolve_command(

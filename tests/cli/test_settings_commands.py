@@ -212,6 +212,13 @@ def test_check_tells_what_keeps_a_backend_from_working(config: Path) -> None:
     assert (ended.returncode, ended.stdout) == (1, "staged: no disk\n  do something\n")
 
 
+def test_what_a_backend_logs_is_not_printed(config: Path) -> None:
+    """Its events are for the log of a service; a command, which has none, would show them among its own lines."""
+    config.write_text('backend = "staged"\n[backends.staged]\nsays = "something"\n')
+
+    assert succeed("config", "check", "--config", str(config)) == "ok: staged can work here\n"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cli.command import run
 from containers_storage.opened import Opened, opened
 from containers_storage.small_disk import enlarge, fill, small_disk
-from criimage.backend import Examination, Examined
+from criimage.backend import Examination, Examined, Limited
 from parts.store import Store, store
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ async def test_what_works_leaves_nothing_and_names_its_files(local: Store) -> No
         ({"options": ["overlay.nosuch=1"]}, "nosuch"),
         ({"options": ["overlay.imagestore=/no/such/store"]}, "/no/such/store"),
         ({"certs_dir": "/no/such/folder"}, "certs_dir is /no/such/folder"),
-        ({"auth_file": "/no/such/file"}, "there is no auth file /no/such/file"),
     ],
 )
 async def test_what_cannot_work_is_told_once(local: Store, settings: dict[str, object], told: str) -> None:
@@ -107,33 +107,63 @@ async def test_a_store_with_a_file_system_of_its_own_is_tried_there(local: Store
         assert list(root.iterdir()) == []
 
 
+LOOP = "leads to itself"
+"""Content of a file that is there and cannot be read, by root neither."""
+
+
 @pytest.mark.parametrize(
     ("key", "content"),
-    [("policy", None), ("policy", "{"), ("auth_file", None)],
-    ids=["no policy", "torn policy", "no auth file"],
+    [
+        *((key, content) for key in ("policy", "auth_file", "registries_conf") for content in (None, "{", LOOP)),
+        ("auth_file", "[]"),
+        ("options", None),
+        ("certs_dir", None),
+        ("policy_dir", None),
+    ],
+    ids=lambda value: {None: "none", "{": "torn", "[]": "a list"}.get(value, value),
 )
-async def test_check_and_a_try_do_not_tell_the_same(
-    local: Store, tmp_path: Path, key: str, content: str | None
-) -> None:
-    """What reading the files shows is not told again in skopeo's words: `config check` joins both (issue 14, A3)."""
+async def test_what_is_wrong_is_told_once(local: Store, tmp_path: Path, key: str, content: str | None) -> None:
+    """Check, a try and what is worth knowing, which `config check` joins: one of them tells it (issue 14, A3)."""
     file = tmp_path / "file.json"
-    if content is not None:
+    if content == LOOP:
+        file.symlink_to(file)
+    elif content is not None:
         file.write_text(content)
-    async with opened(local, **{key: str(file)}) as under_test:
-        problems = {*await under_test.backend.check(), *(await examined(under_test)).problems}
-    assert len({problem.text for problem in problems if str(file) in problem.text}) == 1, problems
+    value = [f"overlay.imagestore={file}"] if key == "options" else str(file)
+    driver = {"driver": "overlay"} if key == "options" else {}
+    async with opened(local, **{key: value}, **driver) as under_test:
+        found = await examined(under_test)
+        assert isinstance(under_test.backend, Limited)
+        told = [*await under_test.backend.check(), *found.problems, *await under_test.backend.limits()]
+    assert len([one.text for one in told if str(file) in one.text]) == 1, told
+    assert not [fact for fact in found.facts if str(file) in fact and content is None]
 
 
-async def test_files_that_skopeo_would_stumble_over(local: Store, tmp_path: Path) -> None:
-    """A torn auth file and a policy of an unknown kind; the kind of policy that rejects is no fault (C6, A9)."""
-    torn = tmp_path / "auth.json"
-    torn.write_text("{")
+def test_a_command_tells_nothing_but_its_own_lines(local: Store, tmp_path: Path) -> None:
+    """No line of a log stands among the problems, and each is told once where several things are wrong at once."""
+    wrong = {key: tmp_path / key for key in ("auth_file", "registries_conf", "policy")}
+    for file in wrong.values():
+        file.write_text("{")
+    settings = tmp_path / "config.toml"
+    table = {"root": local.root, "run_root": local.run_root, "tmp_dir": local.tmp, **wrong}
+    lines = [f'{key} = "{value}"' for key, value in table.items()]
+    settings.write_text("\n".join(["[backends.containers-storage]", 'driver = "vfs"', *lines]))
+
+    ended = run("config", "check", "--config", str(settings))
+
+    assert (ended.returncode, ended.stderr) == (1, "")
+    lines = [line for line in ended.stdout.splitlines() if not line.startswith("note: ")]
+    for file in wrong.values():
+        assert len([line for line in lines if str(file) in line]) == 1, ended.stdout
+    assert all(line.startswith(("containers-storage: ", "  ")) for line in lines), ended.stdout
+
+
+async def test_a_policy_that_skopeo_would_stumble_over(local: Store) -> None:
+    """A policy of an unknown kind; the kind that rejects is no fault (C6)."""
     local.policy.write_text(json.dumps({"default": [{"type": "nosuch"}]}))
-    async with opened(local, auth_file=str(torn)) as under_test:
-        texts = [problem.text for problem in (await examined(under_test)).problems]
-    assert len(texts) == 2
-    assert str(torn) in texts[0]
-    assert "nosuch" in texts[1]
+    async with opened(local) as under_test:
+        (problem,) = (await examined(under_test)).problems
+    assert "nosuch" in problem.text
     local.policy.write_text(json.dumps({"default": [{"type": "reject"}]}))
     async with opened(local) as under_test:
         assert (await examined(under_test)).problems == ()

@@ -236,10 +236,6 @@ async def test_an_image_of_both_stores_stays(how: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "warned"), [("1.9.3", 2), ("1.10.0", 2), ("1.11.0", 0), ("1.18.0", 0), ("", 2)])
-def test_what_cannot_be_safe_is_told(tmp_path: Path, version: str, warned: int) -> None:
-    """An old skopeo, and an additional store that is not there, are what `config check` tells (A1, E18)."""
-    (tmp_path / "there/overlay-images").mkdir(parents=True)
-    layout = Layout(tmp_path, tmp_path, "overlay", (), (tmp_path / "there", tmp_path / "gone"))
-    told = limits(layout, version)
-    assert len(told) == warned + 1
-    assert str(tmp_path / "gone") in told[-1].text
+def test_what_cannot_be_safe_is_told(version: str, warned: int) -> None:
+    """An old skopeo is what `config check` tells although everything works (A1, E18)."""
+    assert len(limits(version)) == warned

@@ -56,6 +56,7 @@ class StagedSettings(BaseModel):
 
     token: SecretStr = Field(default=SecretStr(""), description="a secret\nthat takes two lines to explain")
     problem: str = Field(default="", description="what `check` complains of")
+    says: str = Field(default="", description="an event to log at the start")
 
 
 class StagedBackend(MemoryBackend):
@@ -94,6 +95,8 @@ def _forever() -> None:
 
 @asynccontextmanager
 async def _open(settings: StagedSettings) -> AsyncIterator[StagedBackend]:
+    if settings.says:
+        _log.error(settings.says)
     registry = Registry()
     for name, image in {
         "example.com/demo:latest": DEMO,
