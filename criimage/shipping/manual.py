@@ -67,7 +67,7 @@ _STATUS_OF = {
     "criimage-conformance": (
         ("0", "all is well, or a known difference"),
         ("1", "something failed"),
-        ("2", "it could not be tried; the reason is on standard error"),
+        ("2", "it could not be tried, or not to its end; the reason is on standard error"),
     ),
 }
 """By page, where a status means something else than elsewhere."""

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from criimage.cli import main
-from documentation.pages import DOCS, code, definitions, page, sections
+from documentation.pages import DOCS, PROJECT, code, definitions, page, sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,3 +86,10 @@ def test_every_command_in_the_guides_exists() -> None:
             words = typed.split()
             if words[:1] == ["criimage"] and len(words) > 1 and not words[1].startswith("-"):
                 assert words[1] in names, typed
+
+
+def test_every_file_of_known_differences_is_named() -> None:
+    """Those that come with criimage are told where the option is."""
+    there = {file.stem for file in (PROJECT / "criimage" / "conformance" / "known").glob("*.toml")}
+    text = definitions(sections(page("reference/command-line"))["criimage conformance"])["--known FILE"]
+    assert set(code(text)) == there
