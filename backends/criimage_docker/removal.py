@@ -13,7 +13,7 @@ from criimage.disk_failures import disk_failure
 from criimage.errors import CriimageError, ImageInUse, OperationFailed
 from criimage.keyed_locks import KeyedLocks
 from criimage.masking import mask_forms
-from criimage.reference import ImageID
+from criimage.reference import ImageID, shown
 from criimage_docker.engine.answers import CONFLICT, NOT_FOUND, Refusal
 from criimage_docker.engine.records import convert, unreadable_names
 from criimage_docker.engine.words import STORE, tidy
@@ -74,14 +74,28 @@ class Remover:
         if found is None:
             return
         async with self._alone(found.image.id):
-            for _ in range(_ROUNDS):
-                # Whoever was first may have removed it, or given it other names.
-                inspected = await self._inspect(found.image.id)
-                if inspected is None:
-                    return
-                await self._remove(found.image.id, inspected)
-            if await self._inspect(found.image.id) is not None:
-                raise OperationFailed(f"image {found.image.id} was given new names each time it was removed")
+            removed: list[Reference] = []
+            try:
+                await self._remove_in_rounds(found.image.id, removed)
+            except (ImageInUse, OperationFailed):
+                await self._give_back(found.image.id, removed)
+                raise
+            except BaseException:
+                # It took too long, the operator has ended it, or the engine does not answer: no name is lost for that,
+                # as soon as the engine answers again.
+                await self._give_back(found.image.id, removed, timeout=RESTORE_SECONDS)
+                raise
+
+    async def _remove_in_rounds(self, image: ImageID, removed: list[Reference]) -> None:
+        """Remove an image, again where others name it meanwhile; the names that were taken are added to `removed`."""
+        for _ in range(_ROUNDS):
+            # Whoever was first may have removed it, or given it other names.
+            inspected = await self._inspect(image)
+            if inspected is None:
+                return
+            await self._remove(image, inspected, removed)
+        if await self._inspect(image) is not None:
+            raise OperationFailed(f"image {image} was given new names each time it was removed")
 
     async def finish(self) -> None:
         """Wait until names that a stopped removal had taken are given back, seconds at most."""
@@ -109,12 +123,13 @@ class Remover:
             self._view.changed()
             return None
 
-    async def _remove(self, found: ImageID, inspected: Mapping[str, Any]) -> None:
+    async def _remove(self, found: ImageID, inspected: Mapping[str, Any], removed: list[Reference]) -> None:
         # All that the engine could refuse for is looked at before anything changes: a graph driver's engine takes the
         # repository's digests away with its last tag, and nothing but a pull can give those back.
         unreadable = unreadable_names(inspected)
         if unreadable:
-            raise OperationFailed(f"image {found} has names that cannot be read, nothing was removed: {unreadable[0]}")
+            name = shown(unreadable[0])
+            raise OperationFailed(f"image {found} has names that cannot be read, nothing was removed: {name}")
         try:
             image = convert(inspected)
             users = await self._engine.containers_of(found)
@@ -129,10 +144,9 @@ class Remover:
             raise ImageInUse(f"image {found} is used by container {', '.join(users)}")
         if children:
             raise ImageInUse(f"image {found} is the parent of image {', '.join(children)}")
-        await self._remove_names(image)
+        await self._remove_names(image, removed)
 
-    async def _remove_names(self, image: Image) -> None:
-        removed: list[Reference] = []
+    async def _remove_names(self, image: Image, removed: list[Reference]) -> None:
         try:
             # Tag by tag, because the engine refuses an ID with several names unless it is forced, and force would take
             # the image away under a stopped container (R3, R7, R9). The last repository goes with the ID: then the
@@ -146,22 +160,21 @@ class Remover:
         except Refusal as refusal:
             if refusal.status == CONFLICT and _NAMED_AGAIN in refusal.message:
                 return  # by somebody else, meanwhile: the next round
-            await asyncio.wait({self._give_back(image, removed)})
             raise _failure(refusal) from refusal
-        except BaseException:
-            # It took too long, the operator has ended it, or the engine does not answer: no name is lost for that, as
-            # soon as the engine answers again.
-            await asyncio.wait({self._give_back(image, removed)}, timeout=RESTORE_SECONDS)
-            raise
         finally:
             self._view.changed()
 
-    def _give_back(self, image: Image, removed: list[Reference]) -> asyncio.Task[None]:
-        """Give back the tags: a container can be made between the look at the containers and the last removal (R9)."""
-        restoring = asyncio.create_task(self._restore(image, removed), name=f"give back the tags of {image.id}")
+    async def _give_back(self, image: ImageID, removed: list[Reference], *, timeout: float | None = None) -> None:
+        """Give back the tags: a container can be made between the look at the containers and the last removal (R9).
+
+        In a task of its own, which goes on when nobody waits for it any more.
+        """
+        if not removed:
+            return
+        restoring = asyncio.create_task(self._restore(image, removed), name=f"give back the tags of {image}")
         self._restoring.add(restoring)
         restoring.add_done_callback(self._restoring.discard)
-        return restoring
+        await asyncio.wait({restoring}, timeout=timeout)
 
     async def _children(self, image: ImageID) -> tuple[str, ...]:
         """Return the images that were built on this one, where the engine would not remove it for them.
@@ -190,14 +203,14 @@ class Remover:
                 raise
             return ""
 
-    async def _restore(self, image: Image, removed: list[Reference]) -> None:
-        for name in removed:
+    async def _restore(self, image: ImageID, removed: list[Reference]) -> None:
+        for name in dict.fromkeys(removed):
             if name.tag is not None:
                 try:
                     # Somebody may have pulled or built another image under it since: the engine would move it back. One
                     # that is still there may be about to go: a deletion that was given up may come yet.
-                    if await self._holder(name) in {"", str(image.id)}:
-                        await self._engine.tag(image.id, name)
+                    if await self._holder(name) in {"", str(image)}:
+                        await self._engine.tag(image, name)
                 except (CriimageError, Refusal) as error:
                     _log.warning("a removed tag could not be restored", name=str(name), reason=str(error))
         self._view.changed()

@@ -6,7 +6,7 @@ The engine is replayed: its answers are made up, the HTTP is real.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -183,9 +183,32 @@ async def test_an_image_that_others_were_built_on(engine: Replay, backend: Docke
 
 
 async def test_an_image_that_others_name_again_and_again(engine: Replay, backend: DockerBackend) -> None:
-    """Somebody tags it between our last look and the last step: begun again, three times, and then said."""
+    """R9: somebody tags it between our last look and the last step: begun again, three times, then said and undone."""
     engine.answers = {**engine.answers, DELETE + ID: (409, {"message": NAMED_AGAIN})}
 
     with pytest.raises(OperationFailed, match="given new names each time"):
         await remove(backend, ID)
     assert deleted(engine).count(ID) == 3
+    assert given_back(engine) == 2
+
+
+class UsedSoon(dict[str, tuple[int, object]]):
+    """Answers of an engine in which the image is named and used by others when its ID is to be deleted."""
+
+    def get(self, asked: str, default: Any = None) -> Any:  # noqa: ANN401 - as a dict's
+        """As a dict's, and what comes with a deletion."""
+        if asked == DELETE + ID:
+            self["GET /v1.51/containers/json"] = (200, [{"Id": "c", "Names": ["/web"], "ImageID": ID}])
+            return 409, {"message": NAMED_AGAIN}
+        return super().get(asked, default)
+
+
+async def test_a_container_that_comes_between_two_rounds(engine: Replay, backend: DockerBackend) -> None:
+    """R9: the second look finds a user, and what the first round took is given back before the caller learns of it."""
+    engine.answers = UsedSoon(engine.answers)
+    engine.ends = {}
+
+    with pytest.raises(ImageInUse, match="used by container web"):
+        await remove(backend, ID)
+    assert deleted(engine).count(ID) == 1
+    assert given_back(engine) == 2
