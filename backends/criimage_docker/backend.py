@@ -15,10 +15,11 @@ from criimage_docker.engine.address import find_address
 from criimage_docker.engine.answers import NOT_FOUND, Refusal
 from criimage_docker.engine.api import Engine
 from criimage_docker.engine.names import familiar_filter, qualified
+from criimage_docker.engine.words import refused
 from criimage_docker.pulling.puller import Puller
 from criimage_docker.removal import Remover
 from criimage_docker.view.facts import FactsKeeper
-from criimage_docker.view.finder import Finder, refused
+from criimage_docker.view.finder import Finder
 from criimage_docker.view.following import follow
 from criimage_docker.view.info import verbose_info
 from criimage_docker.view.usage import UsageMeter
@@ -144,7 +145,7 @@ class DockerBackend:
         except Refusal as refusal:
             if "syntax error in pattern" in refusal.message:
                 raise InvalidRequest(f"the filter is no valid pattern: {pattern.text}") from refusal
-            raise OperationFailed(f"the Docker engine cannot list its images: {refusal.message}") from refusal
+            raise refused(refusal, "list its images") from refusal
         matched = {str(one.get("Id")).removeprefix("sha256:") for one in listed}
         if matched - {image.id.hex for image in snapshot.images}:
             # New without an event.

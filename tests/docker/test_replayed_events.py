@@ -8,20 +8,20 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from criimage.errors import InvalidRequest, OperationFailed
+from criimage.errors import CriimageError, InvalidRequest, OperationFailed
+from criimage.reference import Pattern
 from parts.docker_backend import docker_backend, following, listed, mended, status
 from parts.replayed_engine import Replay, Stream, replayed
 from parts.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from criimage.errors import CriimageError
     from criimage_docker.backend import DockerBackend
 
 ID = "sha256:" + "ab" * 32
@@ -237,3 +237,32 @@ async def test_an_engine_that_does_not_tell_is_not_taken_for_absence(
 
         with pytest.raises(error, match=told):
             await status(backend, "REG/new:1")
+
+
+PAGE = "proxy: basic Zm9vOnMzY3JldHBhc3M= \x1b[31m<html><body>" + "x" * 100_000
+CALLS: dict[str, Callable[[DockerBackend], Awaitable[Any]]] = {
+    "GET /v1.51/images/REG/new:1/json": lambda backend: status(backend, "REG/new:1"),
+    "GET /v1.51/images/json": lambda backend: backend.images(Pattern.parse("REG/*")),
+    "GET /v1.51/system/df": lambda backend: backend.usage(),
+    "GET /v1.51/info": lambda backend: backend.usage(),
+    "GET /_ping": lambda backend: backend.check(),
+}
+
+
+@pytest.mark.parametrize("asked", CALLS)
+async def test_what_an_engine_refuses_with_is_fit_to_be_shown(tmp_path: Path, asked: str) -> None:
+    """P14: whatever it was asked, a page, a secret or a sign that moves the terminal reaches no client and no log."""
+    async with followed(tmp_path) as (engine, _, backend):
+        info = (200, {"DriverStatus": [], "DockerRootDir": "/"})
+        engine.answers = {**engine.answers, "GET /v1.51/info": info, asked: (500, {"message": PAGE})}
+        try:
+            (problem,) = await CALLS[asked](backend)
+            text = problem.text
+        except CriimageError as error:
+            text = error.text
+
+    assert "proxy" in text
+    assert len(text) < 600
+    assert text.isprintable()
+    assert "Zm9v" not in text
+    assert "<" not in text

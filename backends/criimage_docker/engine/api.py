@@ -28,6 +28,7 @@ from criimage.foreign_json import parse
 from criimage_docker.engine.answers import Refusal, container_name, nonsense, object_of, objects_of, words_of
 from criimage_docker.engine.bounded_response import AnswerTooLong, BoundedResponse
 from criimage_docker.engine.features import Features
+from criimage_docker.engine.words import tidy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -125,7 +126,8 @@ class Engine:
         except AnswerTooLong as error:
             raise BackendUnavailable(f"what answers at {self.address.shown} is no Docker engine") from error
         if status != 200:
-            raise BackendUnavailable(f"the Docker engine at {self.address.shown} is not well: {words_of(body, status)}")
+            said = tidy(words_of(body, status))
+            raise BackendUnavailable(f"the Docker engine at {self.address.shown} is not well: {said}")
         offered = _VERSION.fullmatch(headers.get("Api-Version", ""))
         if offered is None:
             raise BackendUnavailable(f"what answers at {self.address.shown} is no Docker engine")

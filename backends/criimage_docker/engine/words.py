@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
+from criimage.errors import InvalidRequest, OperationFailed
 from criimage.foreign_text import readable, without_paths
 from criimage.masking import NO_SECRETS, Secrets
 
-__all__ = ["STORE", "tidy"]
+if TYPE_CHECKING:
+    from criimage_docker.engine.answers import Refusal
+
+__all__ = ["STORE", "refused", "tidy"]
 
 STORE = "the engine's store"
 
@@ -25,3 +30,17 @@ def tidy(message: str, secrets: Secrets = NO_SECRETS) -> str:
     """
     message = secrets.mask(message).replace(_NO_JSON, "")
     return readable(without_paths(_QUERY.sub("", _LOOKUP.sub(r"lookup \1:", message))), _LENGTH_LIMIT)
+
+
+def refused(refusal: Refusal, what: str) -> InvalidRequest | OperationFailed:
+    """Return the error for a call that the engine refused.
+
+    Args:
+        refusal: its answer.
+        what: it cannot do: "list its images".
+    """
+    said = tidy(refusal.message)
+    if "invalid reference format" in said:
+        # 20.10 knows no registry host of capital letters without a dot.
+        return InvalidRequest(f"the Docker engine cannot read the name: {said}")
+    return OperationFailed(f"the Docker engine cannot {what}: {said}")

@@ -15,11 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from criimage.errors import CriimageError, InvalidRequest, OperationFailed
+from criimage.errors import CriimageError, OperationFailed
 from criimage.reference import Name
 from criimage_docker.engine.answers import NOT_FOUND, Refusal
 from criimage_docker.engine.names import qualified
 from criimage_docker.engine.records import convert
+from criimage_docker.engine.words import refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from criimage_docker.view.facts import Facts, FactsKeeper
     from criimage_docker.view.view import View
 
-__all__ = ["Finder", "Found", "refused"]
+__all__ = ["Finder", "Found"]
 
 _KEPT = 10_000
 _SHORTEST_PREFIX = 4
@@ -175,19 +176,6 @@ class Finder:
                 self._differing.clear()
             self._differing[asked.id] = (generation, asked)
         return Found(listed or asked, inspected)
-
-
-def refused(refusal: Refusal, what: str) -> InvalidRequest | OperationFailed:
-    """Return the error for a call that the engine refused.
-
-    Args:
-        refusal: its answer.
-        what: it cannot do: "list its images".
-    """
-    if "invalid reference format" in refusal.message:
-        # 20.10 knows no registry host of capital letters without a dot.
-        return InvalidRequest(f"the Docker engine cannot read the name: {refusal.message}")
-    return OperationFailed(f"the Docker engine cannot {what}: {refusal.message}")
 
 
 def _names(image: Image) -> frozenset[Reference]:

@@ -13,6 +13,7 @@ import anyio.to_thread
 from criimage.backend import FilesystemUsage, Usage
 from criimage.errors import BackendUnavailable, CriimageError, OperationFailed
 from criimage_docker.engine.answers import Refusal
+from criimage_docker.engine.words import refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +103,7 @@ class UsageMeter:
         except Refusal as refusal:
             # Somebody else is asking, and before API 1.42 only one may (F5).
             if self._last is None:
-                raise OperationFailed(f"the Docker engine cannot tell its disk usage: {refusal.message}") from refusal
+                raise refused(refusal, "tell its disk usage") from refusal
             return replace(self._last, until=time.monotonic() + _FRESH_SECONDS)
         took = time.monotonic() - began
         used = image_bytes(account)
@@ -116,7 +117,7 @@ class UsageMeter:
         try:
             root = (await self._engine.info()).get("DockerRootDir")
         except Refusal as refusal:
-            raise OperationFailed(f"the Docker engine cannot describe itself: {refusal.message}") from refusal
+            raise refused(refusal, "describe itself") from refusal
         if not isinstance(root, str) or not root.startswith("/"):
             raise OperationFailed("the Docker engine does not tell where it keeps its data")
         return root

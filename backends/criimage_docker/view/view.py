@@ -23,11 +23,12 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from criimage.errors import CriimageError, OperationFailed
+from criimage.errors import CriimageError
 from criimage.reference import Reference
 from criimage_docker.engine.answers import NOT_FOUND, Refusal
 from criimage_docker.engine.features import UNKNOWN
 from criimage_docker.engine.records import convert, created, is_of_containerd
+from criimage_docker.engine.words import refused
 from criimage_docker.view.snapshot import Snapshot, SnapshotMaker
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ class View:
             listed = await self._engine.images()
             snapshot = self._maker.make([*listed, *await self._left_out(listed)])
         except Refusal as refusal:
-            raise OperationFailed(f"the Docker engine cannot list its images: {refusal.message}") from refusal
+            raise refused(refusal, "list its images") from refusal
         if self._kept is None or self._kept[1] <= generation:
             self._kept = (snapshot, generation, began)
         return snapshot
