@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from criimage.errors import InvalidRequest
-from criimage.reference import DEFAULT_DOMAIN, DOCKER_HUB_HOSTS
+from criimage.reference import registry_host
 
 __all__ = ["Credentials"]
 
@@ -64,22 +64,17 @@ class Credentials:
     def meant_for(self, domain: str) -> bool:
         """Tell whether the client wants these sent to registry `domain`.
 
-        An empty `server_address` means any registry; otherwise its host must be the same, docker.io's names for
-        itself counting as one.
+        An empty `server_address` means any registry; otherwise its host must be the same, in whatever spelling
+        (`registry_host`).
         """
         if not self.server_address:
             return True
-        return _registry_host(self.server_address) == _registry_host(domain)
+        address = self.server_address.partition("://")[2] or self.server_address
+        return registry_host(address.partition("/")[0]) == registry_host(domain)
 
     def __repr__(self) -> str:
         parts = [name for name in self.__slots__ if getattr(self, name)]
         return f"<Credentials with {', '.join(parts) or 'nothing'}>"
-
-
-def _registry_host(address: str) -> str:
-    host = address.partition("://")[2] or address
-    host = host.partition("/")[0].lower()
-    return DEFAULT_DOMAIN if host in DOCKER_HUB_HOSTS else host
 
 
 def _decode_auth(auth: str) -> tuple[str, str]:

@@ -25,7 +25,6 @@ from criimage.masking import mask_forms
 
 __all__ = [
     "DEFAULT_DOMAIN",
-    "DOCKER_HUB_HOSTS",
     "ImageID",
     "Lookup",
     "Name",
@@ -37,7 +36,7 @@ __all__ = [
 
 DEFAULT_DOMAIN = "docker.io"
 """The registry of names without one, where the store knows no other."""
-DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.docker.io"})
+_DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.docker.io"})
 """What Docker Hub is called."""
 _DEFAULT_TAG = "latest"
 _NAME_LENGTH_LIMIT = 255
@@ -82,7 +81,7 @@ def registry_host(domain: str) -> str:
     else:
         address, _, port = address.partition(":")
     port = port.lstrip("0")
-    if address in DOCKER_HUB_HOSTS and port in {"", "443"}:
+    if address in _DOCKER_HUB_HOSTS and port in {"", "443"}:
         return DEFAULT_DOMAIN
     return f"{address}:{port}" if port not in {"", "443"} else address
 

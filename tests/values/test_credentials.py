@@ -186,6 +186,11 @@ def test_a_token_is_enough(token: str) -> None:
         ("localhost:5000", "localhost:5000", True),
         ("http://[::1]:5000/x", "[::1]:5000", True),
         ("quay.io", "docker.io", False),
+        ("https://quay.io:443/v2/", "quay.io", True),
+        ("quay.io", "Quay.io:0443", True),
+        ("https://index.docker.io:443/v1/", "docker.io", True),
+        ("[::1]:5000", "[0:0:0:0:0:0:0:1]:5000", True),
+        ("quay.io:80", "quay.io", False),
         ("localhost:5000", "localhost:5001", False),
         ("localhost", "localhost:5000", False),
         ("https://quay.io.evil.example", "quay.io", False),
@@ -197,7 +202,7 @@ def test_a_token_is_enough(token: str) -> None:
     ],
 )
 def test_credentials_are_for_the_host_they_name(address: str, domain: str, expected: bool) -> None:
-    """Design section 4: server_address counts by its host alone; docker.io's own names are one; empty is any."""
+    """Design section 4: server_address counts by its host alone, in whatever spelling; empty is any."""
     assert Credentials("u", "p", server_address=address).meant_for(domain) is expected
 
 
