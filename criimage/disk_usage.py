@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Stopped", "folder_usage", "measure_folder"]
 
 _BLOCK = 512
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What a process can have too many of says nothing about a folder."""
 
 
 class Stopped(Exception):
@@ -36,11 +39,12 @@ def folder_usage(folder: Path) -> Usage:
 def measure_folder(folder: Path, stop: Event | None = None) -> tuple[int, int]:
     """Return the bytes on disk and the number of files of a folder and all in it, on its own file system. Blocks.
 
-    What vanishes meanwhile is not counted. Files with several names count once; other file systems mounted inside are
-    left out (a mounted layer would count twice).
+    What vanishes meanwhile, and what this user may not look at, is not counted. Files with several names count once;
+    other file systems mounted inside are left out (a mounted layer would count twice).
 
     Raises:
         Stopped: `stop` was set.
+        OSError: this process has no descriptor or no memory left for it: the folder is not empty for that.
     """
     try:
         own = folder.lstat()
@@ -75,5 +79,6 @@ def _stats(folder: str, waiting: list[str], device: int) -> Iterator[os.stat_res
                 if stat.S_ISDIR(found.st_mode):
                     waiting.append(entry.path)
                 yield found
-    except OSError:
-        return
+    except OSError as error:
+        if error.errno in _OURS:
+            raise

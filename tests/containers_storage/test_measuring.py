@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -93,6 +95,28 @@ async def test_a_complete_layer_is_measured_once(tmp_path: Path, monkeypatch: py
     assert first[1] is not None
     assert (await next_round(meter))[1] == first[1] - 1
     assert measured.count("complete") == 2
+
+
+@pytest.mark.parametrize("folder", ["overlay", "complete"])
+async def test_a_folder_that_cannot_be_opened_now_is_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """F3: without a descriptor for it the figures stay as they were; no layer is taken for an empty one for good."""
+    written, _ = written_store(tmp_path)
+    meter = UsageMeter(written.layout, Store(written.layout))
+    before = await next_round(meter)
+    meter._known.clear()
+    real = os.scandir
+
+    def none_left(place: str) -> Any:  # noqa: ANN401 - as the real one
+        if str(place).endswith(f"/{folder}"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), place)
+        return real(place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", none_left)
+        assert await next_round(meter) == before
+    assert await next_round(meter) == before
 
 
 async def test_the_mount_point_is_looked_for_until_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ small files only.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 import time
@@ -100,11 +99,18 @@ class UsageMeter:
         return FilesystemUsage(mountpoint, self._measured.bytes, self._measured.files, self._measured.at)
 
     async def containers(self) -> FilesystemUsage | None:
-        """Return what the containers' folder of a split store takes, as CRI-O measures it (F1); None: not split."""
+        """Return what the containers' folder of a split store takes, as CRI-O measures it (F1); None: not split.
+
+        Raises:
+            OperationFailed: it cannot be measured now.
+        """
         if self._layout.image_store is None:
             return None
         folder = self._layout.root / f"{self._layout.driver}-containers"
-        total, files = await anyio.to_thread.run_sync(measure_folder, folder, self._stop)
+        try:
+            total, files = await anyio.to_thread.run_sync(measure_folder, folder, self._stop)
+        except OSError as error:
+            raise OperationFailed(f"the disk usage cannot be measured now: {error.strerror}") from error
         return FilesystemUsage(_there(folder), total, files, time.time_ns())
 
     async def close(self) -> None:
@@ -120,8 +126,9 @@ class UsageMeter:
             self._took = time.monotonic() - began
         except Stopped:
             pass
-        except OperationFailed as error:
-            _log.warning("the disk usage cannot be measured now", error=error.text)
+        except (OperationFailed, OSError) as error:
+            # The figures stay as they were: a layer that is taken for an empty one now would be one for good.
+            _log.warning("the disk usage cannot be measured now", error=str(error))
         finally:
             self._round = None
 
@@ -188,7 +195,6 @@ def _entries(folder: Path) -> Iterator[tuple[str, int]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                with contextlib.suppress(OSError):
-                    yield entry.name, entry.inode()
-    except OSError:
+                yield entry.name, entry.inode()
+    except FileNotFoundError:
         return
