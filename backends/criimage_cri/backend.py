@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CriBackend", "open_backend"]
 
-_CHECK_SECONDS = 5.0
+_CHECK_SECONDS = 4.0
+"""Shorter than the core waits for a check, so that it is always this one that tells of a runtime that hangs."""
 
 
 @asynccontextmanager

@@ -97,9 +97,10 @@ async def test_a_look_that_takes_long_takes_nothing_back(monkeypatch: pytest.Mon
         watching = asyncio.create_task(ready.watch())
         await begun.wait()
         backend._problems = (DOWN,)
-        assert await ready.problems() == [("backend", DOWN)]
-        looks = backend.calls["check"]
+        asked = asyncio.create_task(ready.problems())
         done.set()
+        assert await asked == [("backend", DOWN)]
+        looks = backend.calls["check"]
         await until(lambda: backend.calls["check"] > looks)  # the next look of the watch: this one has been told
         watching.cancel()
         await asyncio.wait({watching})
@@ -122,3 +123,76 @@ async def test_a_check_that_fails_or_hangs_is_a_problem(monkeypatch: pytest.Monk
     monkeypatch.setattr(backend, "check", asyncio.Event().wait)
     ((_, problem),) = await ready.problems()
     assert "has not said within" in problem.text
+
+
+class HangingThread(WatchedBackend):
+    """Its check hangs as one does in a file system that is gone: in a thread, so that no cancel ends it.
+
+    Attributes:
+        begun: how many checks have.
+        back: lets them end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.back = asyncio.Event()
+
+    async def check(self) -> tuple[Problem, ...]:
+        """Find nothing, once it comes back."""
+        self.begun += 1
+        cancelled = False
+        waiting = asyncio.ensure_future(self.back.wait())
+        while not waiting.done():
+            try:
+                await asyncio.wait({waiting})
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+        return ()
+
+
+async def test_a_check_that_cannot_be_stopped_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question is answered in time and each caller can leave; there is one such check, not one for each."""
+    monkeypatch.setattr(readiness, "CHECK_SECONDS", 0.01)
+    backend = HangingThread()
+    ready = Readiness(backend)
+    asked = [asyncio.create_task(ready.problems()) for _ in range(20)]
+    asked[0].cancel()
+    await asyncio.wait({asked[0]})
+    assert asked[0].cancelled()
+    for each in asked[1:]:
+        ((_, problem),) = await each
+        assert "has not said within" in problem.text
+    ((_, problem),) = await ready.problems()
+    assert "has not said within" in problem.text
+    assert backend.begun == 1
+
+    backend.back.set()
+    await until(lambda: ready._check is None)
+    assert await ready.problems() == []
+    assert backend.begun == 2
+
+
+async def test_a_check_has_begun_after_the_question() -> None:
+    """What was found before may be over: whoever asks while another's check runs is told what the next one finds."""
+    backend = WatchedBackend(problems=(DOWN,))
+    ready = Readiness(backend)
+    running, go_on = asyncio.Event(), asyncio.Event()
+    checked = backend.check
+
+    async def slow() -> tuple[Problem, ...]:
+        found = await checked()
+        running.set()
+        await go_on.wait()
+        return found
+
+    backend.check = slow  # type: ignore[method-assign]
+    first = asyncio.create_task(ready.problems())
+    await running.wait()
+    backend._problems = ()
+    later = [asyncio.create_task(ready.problems()) for _ in range(3)]
+    go_on.set()
+    assert await first == [("backend", DOWN)]
+    assert [await each for each in later] == [[]] * 3

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from criimage import problems
 from criimage.problems import Problem
+from criimage.rounds import Rounds
 
 if TYPE_CHECKING:
     from criimage.backend import Backend
@@ -25,23 +26,26 @@ CHECK_SECONDS = 5.0
 class Readiness:
     """The one answer that health, `Status` and `criimage status` give.
 
+    However often it is asked for, the backend makes one check at a time: one that hangs is no more than one.
+
     Args:
         backend: is asked each time.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._looks = Rounds(self._look, "look at the backend")
+        self._check: asyncio.Task[tuple[Problem, ...]] | None = None
         self._told: set[str] = set()
         self._watching = False
-        self._looks = 0
-        self._newest_told = 0
 
     async def problems(self) -> list[tuple[str, Problem]]:
         """Return what is wrong now, each with its source; those of the backend have the source `backend`.
 
-        Never fails and always ends: a check that raises or hangs is a problem itself.
+        Never fails and always ends: a check that raises or hangs is a problem itself. The check has begun after the
+        call, unless it was hanging before.
         """
-        found = await self._look()
+        found = await self._looks.answer()
         own = {source: problem for source, problem in problems.standing().items() if source not in self._told}
         return [*((_BACKEND, problem) for problem in found), *own.items()]
 
@@ -50,7 +54,7 @@ class Readiness:
         self._watching = True
         try:
             while True:
-                await self._look()
+                await self._looks.answer()
                 await asyncio.sleep(WATCH_SECONDS)
         finally:
             self._watching = False
@@ -59,15 +63,9 @@ class Readiness:
             self._told = set()
 
     async def _look(self) -> tuple[Problem, ...]:
-        """What a check finds now; told while somebody watches, unless a look that began later has been told already.
-
-        One that takes long has seen what was, not what is: it must not take back what a later one has found.
-        """
-        self._looks += 1
-        number = self._looks
-        found = await self._checked()
-        if self._watching and number > self._newest_told:
-            self._newest_told = number
+        """Return what a check finds now; told while somebody watches, in the order in which the checks began."""
+        found = await self._found()
+        if self._watching:
             self._tell(found)
         return found
 
@@ -80,12 +78,22 @@ class Readiness:
         for source, problem in told.items():
             problems.tell(source, problem)
 
-    async def _checked(self) -> tuple[Problem, ...]:
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                return await self._backend.check()
-        except TimeoutError:
+    async def _found(self) -> tuple[Problem, ...]:
+        check = self._check
+        if check is None:
+            check = self._check = asyncio.create_task(self._backend.check(), name="backend check")
+            check.add_done_callback(self._checked)
+        # Waited for and not cancelled: what hangs in a thread cannot be stopped, and would keep whoever tried to.
+        await asyncio.wait({check}, timeout=CHECK_SECONDS)
+        if not check.done():
             text = f"the backend has not said within {CHECK_SECONDS:.0f} s whether it can work"
             return (Problem(text, "see what it waits for: its files or its engine"),)
-        except Exception as error:  # noqa: BLE001 - whatever a backend raises, this call's answer is that it cannot work
-            return (Problem(f"the backend's check failed: {type(error).__name__}", "report this fault"),)
+        if not check.cancelled() and (error := check.exception()) is None:
+            return check.result()
+        kind = "CancelledError" if check.cancelled() else type(error).__name__
+        return (Problem(f"the backend's check failed: {kind}", "report this fault"),)
+
+    def _checked(self, check: asyncio.Task[tuple[Problem, ...]]) -> None:
+        self._check = None
+        if not check.cancelled():
+            check.exception()  # mark as seen: nobody may have waited so long
