@@ -122,6 +122,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBac
                         untag=settings.remove == "untag",
                     )
                 finally:
+                    resolver.close()
                     await puller.close()
         finally:
             await meter.close()

@@ -106,7 +106,7 @@ def _writable(place: Path) -> bool:
         while not place.exists() and place != place.parent:
             place = place.parent
         return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    except PermissionError:
+    except OSError:
         return False
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
+from containers_storage.opened import until
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.reference import Name, Reference
 from criimage_containers_storage.config_files import ConfigFiles
@@ -241,3 +244,29 @@ async def test_a_changed_file_counts_at_the_next_name(tmp_path: Path) -> None:
     assert str((await resolver.resolve(Name.parse("x")))[0]) == "a.io/x:latest"
     files(tmp_path, 'unqualified-search-registries = ["a.io"]', z='unqualified-search-registries = ["zz.io"]')
     assert str((await resolver.resolve(Name.parse("x")))[0]) == "zz.io/x:latest"
+
+
+async def test_files_that_hang_keep_one_thread(tmp_path: Path) -> None:
+    """Whoever asks for a short name can leave, and however many do, one thread waits for a file system that is gone."""
+    asked, back = 0, threading.Event()
+    current = files(tmp_path, 'unqualified-search-registries = ["a.io"]')
+
+    def find() -> ConfigFiles:
+        nonlocal asked
+        asked += 1
+        back.wait(60)
+        return current
+
+    resolver = Resolver(CurrentRegistries(find, tmp_path / "aliases.conf", tmp_path, Trusting()), "")
+    asking = [asyncio.create_task(resolver.resolve(Name.parse("x"))) for _ in range(50)]
+    await asyncio.to_thread(until, lambda: asked)
+    try:
+        for one in asking:
+            one.cancel()
+        done, _ = await asyncio.wait(asking, timeout=30)
+        assert len(done) == len(asking)
+        assert asked == 1
+        again = asyncio.create_task(resolver.resolve(Name.parse("x")))
+    finally:
+        back.set()
+    assert str((await again)[0]) == "a.io/x:latest"

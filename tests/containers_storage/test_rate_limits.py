@@ -9,11 +9,12 @@ from criimage import errors
 from criimage.backend import PullContext
 from criimage.pulls.policy import PullPolicy, RegistryPolicy
 from criimage.pulls.sharing import Pulls
-from criimage.reference import Name
+from criimage.reference import Name, Reference
 from criimage.testing.oci import image, index, layer
 from criimage.testing.scripted_registry import Answer, ScriptedRegistry, Stage, scripted_registry
 from criimage.work import Work
 from criimage_containers_storage.pulling.rate_limits import seconds_to_wait, waits
+from criimage_containers_storage.registries.registries_conf import Mirror, Registries, Registry
 from parts.store import insecure_registries, store
 
 SMALL = image(layer({"etc/motd": b"hello"}))
@@ -100,3 +101,27 @@ SLEEPS = 'level=debug msg="Too many requests to http://h/v2/: sleeping for {} se
 def test_what_skopeo_says_about_waiting(said: str, asleep: bool, seconds: int | None) -> None:
     """The header's number counts, else how long skopeo sleeps; it sleeps while it has said nothing after that."""
     assert (waits(said), seconds_to_wait(said)) == (asleep, seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("docker.io/library/x:1", True),
+        ("Docker.io/x:1", True),
+        ("registry-1.docker.io/library/x:1", True),
+        ("docker.io:443/library/x:1", True),
+        ("hub.example/x:1", True),
+        ("cached.example/x:1", True),
+        ("a.example/docker.io/x:1", False),
+        ("docker.io.example/x:1", False),
+    ],
+)
+def test_who_counts_manifests(name: str, counts: bool) -> None:
+    """Docker Hub, whatever it is called, and whichever name is served by it or by a mirror of it (P4, P5)."""
+    registries = Registries(
+        registries=(
+            Registry("hub.example", "docker.io/library"),
+            Registry("cached.example", "", mirrors=(Mirror("registry-1.docker.io/library"),)),
+        )
+    )
+    assert registries.asks_docker_hub(Reference.parse(name)) is counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from criimage.reference import Name, Reference
 from criimage.testing.oci import image, layer
 from criimage_containers_storage.config_files import ConfigFiles, RuleSet, registries_files
 from criimage_containers_storage.registries.current import CurrentRegistries
+from criimage_containers_storage.registries.judge import Judge
 from criimage_containers_storage.registries.registries_conf import read_registries
 from parts.criimage_process import criimage, store_config
 from parts.registry import registry
@@ -125,6 +127,42 @@ def test_broken_from_the_start(tmp_path: Path, main: str | None) -> None:
             ask()
     files.main.write_text("")
     assert current.for_names().search == ()
+
+
+class Broken(Trusting):
+    """Fails in a way that nobody has thought of, as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.fails = True
+
+    def verdict(self, files: ConfigFiles, main: Path | None) -> str:
+        """Fails."""
+        if self.fails:
+            raise ZeroDivisionError
+        return ""
+
+
+def test_a_reading_that_came_to_nothing_is_none(tmp_path: Path) -> None:
+    """Whatever went wrong at the first look at a file, the next one looks again: nothing says that it was read (C2)."""
+    files, _ = three(tmp_path, 'unqualified-search-registries = ["a.io"]')
+    judge = Broken()
+    current = CurrentRegistries(lambda: files, tmp_path / "aliases.conf", tmp_path / "work", judge)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            current.for_names()
+    judge.fails = False
+    assert current.for_names().search == ("a.io",)
+
+
+def test_a_judge_that_cannot_be_asked_has_nothing_against_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder for temporary files that is full or gone is no fault of registries.conf, which counts all the same."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    files, _ = three(tmp_path, 'unqualified-search-registries = ["a.io"]')
+    current = CurrentRegistries(lambda: files, tmp_path / "aliases.conf", tmp_path / "work", Judge({}))
+    for _ in range(2):
+        assert current.for_pull().registries.search == ("a.io",)
 
 
 def test_no_main_file_is_fine_where_nobody_asked_for_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from criimage.errors import (
     StorageFull,
 )
 from criimage.foreign_text import without_own_places
-from criimage.reference import DEFAULT_DOMAIN
+from criimage.rounds import Rounds
 from criimage_containers_storage.finishing import BackgroundTasks, finish, settled
 from criimage_containers_storage.pulling.failures import LAYER_GONE, last_words, pull_failure
 from criimage_containers_storage.pulling.manifest_source import Question
@@ -66,7 +66,18 @@ _CONFIGURATION = "told/skopeo"
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """One pull as it is carried out."""
+    """One pull as it is carried out.
+
+    Attributes:
+        reference: what is pulled.
+        rules: by which its registry is asked.
+        credentials: with what.
+        folder: for downloads.
+        watch: tells how far it is.
+        namespace: of the pod.
+        signature: see `Question`.
+        counted: the registry counts who fetches a manifest.
+    """
 
     reference: Reference
     rules: Rules
@@ -75,6 +86,7 @@ class _Order:
     watch: Watch
     namespace: str
     signature: object
+    counted: bool
 
     @property
     def question(self) -> Question:
@@ -123,7 +135,10 @@ class Puller:
         self._skopeo = skopeo
         self._manifests = manifests
         self._access = access
-        self._registries = registries
+        # Files that hang keep one thread, not one for each pull that is begun meanwhile.
+        self._configurations = Rounds(
+            lambda: anyio.to_thread.run_sync(registries.for_pull), "look at registries.conf for pulls"
+        )
         self._changes = changes
         self._leftovers = leftovers
         self._work = work
@@ -144,13 +159,14 @@ class Puller:
 
     async def close(self) -> None:
         """Stop what still runs, and give what has to be finished a moment for that."""
+        self._configurations.close()
         self._manifests.stop()
         await self._background.close(_CLOSE_SECONDS)
         await self._manifests.close()
 
     async def _pull(self, reference: Reference, credentials: Credentials | None, namespace: str, watch: Watch) -> Image:
         watch.tell(Phase.RESOLVING)
-        configuration = await finish(anyio.to_thread.run_sync(self._registries.for_pull))
+        configuration = await self._configurations.answer()
         registries = configuration.registries
         registry = registries.find(reference)
         if registry is not None and registry.blocked and not registry.mirrored(reference):
@@ -162,7 +178,8 @@ class Puller:
                     self._found, configuration, reference, credentials, namespace, folder
                 )
                 watch.use(resolved.source)
-                order = _Order(reference, rules, resolved, folder, watch, namespace, configuration.signature)
+                counted = registries.asks_docker_hub(reference)
+                order = _Order(reference, rules, resolved, folder, watch, namespace, configuration.signature, counted)
                 image = await self._unchanged(order) or await self._copy(order)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -194,9 +211,8 @@ class Puller:
 
         One request answers P4, P7 and P9; a registry that cannot be asked is left to the copy, whose error counts (P5).
         """
-        # A manifest of docker.io is counted against the caller: a copy that finds all layers here asks for it once.
-        counted = order.reference.domain == DEFAULT_DOMAIN
-        if counted or not (self._skip_unchanged and order.rules.unconditional):
+        # A manifest is counted against the caller: a copy that finds all layers here asks for it once.
+        if order.counted or not (self._skip_unchanged and order.rules.unconditional):
             return None
         stored = _holder(await self._store.now(), order.reference)
         if stored is None or stored.facts.fault or not stored.whole:
@@ -295,7 +311,7 @@ class Puller:
 
         Done for pulls that take a while, and never where fetching a manifest is counted against the caller.
         """
-        if order.reference.domain == DEFAULT_DOMAIN:
+        if order.counted:
             return None
         async with self._asking:
             return layers_to_fetch(await self._manifests.manifest(order.question), present)

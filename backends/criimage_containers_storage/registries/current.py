@@ -110,26 +110,27 @@ class CurrentRegistries:
 
     def _look(self) -> None:
         before = self._fault
+        signature: object = None
         try:
             self._files = self._find()
             signature = _signature(self._files, self._alias_cache)
             if signature is not None and signature == self._signature:
                 return
-            self._signature = signature
             main = read_if_there(self._files.main)
             registries = read_registries(self._files, self._alias_cache)
             if said := self._judge.verdict(self._files, None):
                 raise ConfigurationError(f"skopeo refuses registries.conf: {said}")  # noqa: TRY301 - one way to fail
         except ConfigurationError as error:
-            if isinstance(error, UnreadableFile):
-                # That may pass without a change of any file: it is looked at again.
-                self._signature = None
+            # What cannot be read may pass without a change of any file: it is looked at again.
+            self._signature = None if isinstance(error, UnreadableFile) else signature
             self._fault = error
             self._goes_on = self._go_on_with_the_last()
             if before is None or before.text != error.text:
                 used = self._registries is not None
                 _log.error("registries.conf is not valid", error=error.text, earlier_one_used=used)
         else:
+            # Only now: whatever else stopped the reading, it is no reason not to look again.
+            self._signature = signature
             self._registries, self._main, self._fault, self._goes_on = registries, main, None, False
             if before is not None:
                 _log.info("registries.conf is valid again", file=registries.source)

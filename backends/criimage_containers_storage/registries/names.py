@@ -8,7 +8,7 @@ import anyio.to_thread
 
 from criimage.errors import ConfigurationError, InvalidRequest
 from criimage.reference import Name, shown
-from criimage_containers_storage.finishing import finish
+from criimage.rounds import Rounds
 from criimage_containers_storage.registries.registries_conf import Registries, alias_target
 
 if TYPE_CHECKING:
@@ -74,12 +74,16 @@ class Resolver:
     """Resolves names by registries.conf as it is at the time of the call."""
 
     def __init__(self, current: CurrentRegistries, mode: str) -> None:
-        self._current = current
+        # Files that hang keep one thread, not one for each name that somebody asks for.
+        self._looks = Rounds(lambda: anyio.to_thread.run_sync(current.for_names), "look at registries.conf for names")
         self._mode = mode
 
     async def resolve(self, name: Name, *, pulling: bool = False) -> tuple[Reference, ...]:
         """Return the candidates of a name, see `candidates`."""
         if name.domain is not None:
             return candidates(name, Registries(), self._mode)
-        registries = await finish(anyio.to_thread.run_sync(self._current.for_names))
-        return candidates(name, registries, self._mode, pulling=pulling)
+        return candidates(name, await self._looks.answer(), self._mode, pulling=pulling)
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._looks.close()

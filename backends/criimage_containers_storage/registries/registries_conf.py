@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from criimage.errors import ConfigurationError, CriimageError, InvalidRequest
 from criimage.files import read, read_if_there
 from criimage.foreign_toml import parse_toml
-from criimage.reference import Name
+from criimage.reference import DEFAULT_DOMAIN, Name, registry_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -123,6 +123,11 @@ class Registries:
         if registry is None:
             return [reference.repository]
         return registry.mirrored(reference) + ([] if registry.blocked else [registry.source(reference)])
+
+    def asks_docker_hub(self, reference: Reference) -> bool:
+        """Tell whether a pull is Docker Hub's or asks it, whatever it is called: it counts who fetches a manifest."""
+        places = (reference.repository, *self.endpoints(reference))
+        return any(registry_host(place.partition("/")[0]) == DEFAULT_DOMAIN for place in places)
 
 
 @dataclass(frozen=True, slots=True)
