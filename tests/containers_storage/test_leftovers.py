@@ -13,6 +13,7 @@ from cli.command import at_once
 from containers_storage.crio import write
 from containers_storage.opened import opened, until
 from containers_storage.written_store import WrittenStore
+from criimage.files import UnreadableFile
 from criimage.testing.oci import image, layer, noise_layer
 from criimage.testing.scripted_registry import Hang, ScriptedRegistry, Stage, scripted_registry
 from criimage_containers_storage.pulling import journal as journal_module
@@ -215,6 +216,18 @@ def test_what_was_there_before(tmp_path: Path) -> None:
     assert entry.before("images") is None
 
 
+def test_a_list_of_the_second_root_that_cannot_be_told_is_not_missing(tmp_path: Path) -> None:
+    """What was there before is not known then, and nothing of it is taken for a copy's own (A2, V4)."""
+    layout = Layout(tmp_path / "root", tmp_path, "overlay", image_store=tmp_path / "images")
+    entry = Journal(layout).begin(tmp_path)
+    assert entry.before("layers") == set()
+    (entry.folder / "no-layers-1").unlink()
+    kept = entry.folder / "layers-1.json"
+    kept.symlink_to(kept)
+    with pytest.raises(UnreadableFile):
+        entry.before("layers")
+
+
 def test_a_journal_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node whose pulls fail for months does not fill its disk with what they were (A2)."""
     monkeypatch.setattr(journal_module, "_LIMIT", 3)
@@ -265,6 +278,48 @@ async def test_what_the_tools_do_not_give_back_is_not_tried_for_ever(tmp_path: P
     await leftovers.Leftovers(written.layout, idle, changes, access, journal).after(entry, at_once=True)
     assert skopeo.asked == 1
     assert journal.ended() == []
+
+
+class DeletingSkopeo(DeafSkopeo):
+    """Takes note of what it is to delete."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deleted: list[str] = []
+
+    async def delete(self, identity: ImageID) -> Outcome:
+        """OK."""
+        self.deleted.append(identity.hex)
+        return Outcome(0, b"", "")
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_name_that_another_tool_gives_in_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """A2, A3: it was there when the record was looked at, named it, and is gone when the tools are looked at."""
+    written = WrittenStore(tmp_path / "root")
+    written.write()
+    access, skopeo = StoreAccess(0.05), DeletingSkopeo()
+    journal = Journal(written.layout)
+    entry = journal.begin(tmp_path)
+    identity = written.add("a.io/x:1")
+    (record,) = written.records
+    names = {key: record.pop(key) for key in ("names", "names-history")}
+    written.write()
+    entry.lines.write_text(f"Copying blob {DIGEST}\nCopying config sha256:{identity}\n")
+
+    def gone_by_now(*_: object) -> list[str]:
+        if named:
+            record.update(names)
+            written.write()
+        return []
+
+    monkeypatch.setattr(leftovers, "other_tools", gone_by_now)
+    deleting = cast("Skopeo", skopeo)
+    changes = StoreChanges(written.layout, {}, deleting, access)
+    await leftovers.Leftovers(written.layout, deleting, changes, access, journal).after(entry)
+    assert skopeo.deleted == ([] if named else [identity])
 
 
 async def test_a_hung_tool_does_not_end_giving_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

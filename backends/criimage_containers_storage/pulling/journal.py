@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from criimage.files import is_there
 from criimage.foreign_json import parse
 from criimage_containers_storage.pulling.work_folder import lock_folder
 from criimage_containers_storage.store.records import read_raw
@@ -84,12 +85,16 @@ class Entry:
         return _COMMITS in self._said()
 
     def before(self, kind: str) -> set[str] | None:
-        """Return the IDs of the `layers` or `images` that were there before it; None if that is not known."""
+        """Return the IDs of the `layers` or `images` that were there before it; None if that is not known.
+
+        Raises:
+            UnreadableFile: it cannot be told now: nothing is anybody's then.
+        """
         found: set[str] = set()
         for number in itertools.count():
             kept, nothing = _kept(self.folder, kind, number)
-            if not kept.exists():
-                if nothing.exists():
+            if not is_there(kept):
+                if is_there(nothing):
                     continue
                 return found if number else None
             try:

@@ -178,18 +178,23 @@ class Leftovers:
 
     async def _record_is_settled(self, entry: Entry) -> bool:
         """Delete the nameless record that a copy has left, if it is proven to be its own; False: look again later."""
-        users = await self._users()
-        identities = [one for one in entry.made if users.image(one) is not None]
-        own = await anyio.to_thread.run_sync(_own_record, entry, users)
-        identities += [own] if own else []
-        for identity in identities:
-            if users.names(identity) or any(one.image == identity for one in users.containers):
-                continue
-            if await self._others():
-                return False
+        if not await self._unnamed(entry):
+            return True
+        if await self._others():
+            return False
+        # Looked for once more: a tool that is gone by now may have given it its name in the last moment.
+        for identity in await self._unnamed(entry):
             async with asyncio.timeout(_TOOL_SECONDS):
                 await self._changes.delete(identity)
         return True
+
+    async def _unnamed(self, entry: Entry) -> list[str]:
+        """Return the records that a copy has left, and that nobody has named or uses."""
+        users = await self._users()
+        own = await anyio.to_thread.run_sync(_own_record, entry, users)
+        found = [one for one in entry.made if users.image(one) is not None] + ([own] if own else [])
+        used = {one.image for one in users.containers}
+        return [one for one in found if one not in used and not users.names(one)]
 
     async def _layers_are_settled(self, entry: Entry) -> bool:
         """Remove the layers that this copy wrote and nothing uses; False: look again later."""
