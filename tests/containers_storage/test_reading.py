@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import pytest
 from structlog.testing import capture_logs
 
@@ -120,6 +121,46 @@ async def test_a_list_that_is_given_up_keeps_its_place(tmp_path: Path, monkeypat
     go_on.set()
     assert {len(one.images) for one in await asyncio.gather(*waiting)} == {1}
     assert most == 1
+
+
+async def test_a_store_that_changes_all_the_time_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reading that began after the call is enough, though a tool has written again by its end (A7)."""
+    written = WrittenStore(tmp_path)
+    written.add("a.io/x:0")
+    written.write()
+    store, readings = Store(written.layout), 0
+    real = reader._read_records
+
+    def read(root: Any, before: Any) -> Any:  # noqa: ANN401 - whatever the real one takes
+        nonlocal readings
+        readings += 1
+        found = real(root, before)
+        written.add(f"a.io/x:{readings}")
+        written.write()
+        return found
+
+    monkeypatch.setattr(reader, "_read_records", read)
+    for expected in (1, 2, 3):
+        async with asyncio.timeout(30):
+            assert len((await store.snapshot()).images) == expected
+    assert readings == 3
+
+
+async def test_lists_need_no_thread_of_the_others(tmp_path: Path) -> None:
+    """With each thread of the pool in a file that hangs, such as an auth file of a file system that is gone (A7)."""
+    written = WrittenStore(tmp_path)
+    written.add("a.io/x:1")
+    written.write()
+    pool = anyio.to_thread.current_default_thread_limiter()
+    hanging = [object() for _ in range(int(pool.available_tokens))]
+    for one in hanging:
+        pool.acquire_on_behalf_of_nowait(one)
+    try:
+        async with asyncio.timeout(30):
+            assert len((await Store(written.layout).snapshot()).images) == 1
+    finally:
+        for one in hanging:
+            pool.release_on_behalf_of(one)
 
 
 async def test_a_change_that_only_the_token_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

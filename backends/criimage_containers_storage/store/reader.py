@@ -14,17 +14,18 @@ with what its record says, its ID, names, digests and size: what nobody sees nob
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import anyio.to_thread
 import structlog
 
 from criimage.errors import OperationFailed
+from criimage.rounds import Rounds
 from criimage_containers_storage.store.files import RecordsFile, Seen
 from criimage_containers_storage.store.images import bare_facts, read_facts
 from criimage_containers_storage.store.in_use import read_strictly
@@ -102,7 +103,10 @@ class Store:
         self._files = [*(RecordsFile(root.images_file) for root in self._roots), *self._layers_files]
         self._state = _State()
         self._fault: OperationFailed | None = None
-        self._reading: asyncio.Task[None] | None = None
+        # In tasks of its own: a caller that gives up must not let a second reading in beside its thread.
+        self._readings = Rounds(self._read, "read the store")
+        # Of its own: pulls whose files hang may have all the others, and lists go on all the same.
+        self._thread = anyio.CapacityLimiter(1)
         self._complained: set[tuple[str, str]] = set()
 
     async def snapshot(self) -> Snapshot:
@@ -130,24 +134,10 @@ class Store:
         return self._state.snapshot
 
     async def _look(self) -> None:
-        if self._fresh():
-            return
-        if self._reading is not None:
-            # What changes after its beginning must still be seen by whoever came later.
-            await asyncio.wait({self._reading})
-        while not self._fresh():
-            if self._reading is None:
-                # In a task of its own: a caller that gives up must not let a second reading in beside its thread.
-                self._reading = asyncio.create_task(self._read(), name="read the store")
-                self._reading.add_done_callback(self._read_ended)
-            reading = self._reading
-            await asyncio.wait({reading})
-            reading.result()
-            if self._fault is not None:
-                return
-
-    def _read_ended(self, _: asyncio.Task[None]) -> None:
-        self._reading = None
+        # One reading that has begun after the call is enough, even if a file has changed again by its end: where tools
+        # write all the time nobody would ever see the last change.
+        if not self._fresh():
+            await self._readings.answer()
 
     def _fresh(self) -> bool:
         # A handful of system calls on files that are always in the kernel's cache: a few microseconds, where a thread
@@ -161,9 +151,11 @@ class Store:
         )
 
     async def _read(self) -> None:
+        if self._fresh():
+            return  # an earlier caller's reading has seen it all
         old = self._state
         try:
-            self._state = await anyio.to_thread.run_sync(self._next_state, old)
+            self._state = await anyio.to_thread.run_sync(self._next_state, old, limiter=self._thread)
         except OperationFailed as error:
             # The old state stays until a new one is whole.
             if self._fault is None or self._fault.text != error.text:
