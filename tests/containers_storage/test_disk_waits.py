@@ -12,6 +12,7 @@ import pytest
 
 from criimage.backend import Phase
 from criimage_containers_storage.pulling import progress
+from criimage_containers_storage.pulling.manifests import LayersToFetch
 from criimage_containers_storage.store import busy
 from criimage_containers_storage.store.storage_conf import Layout
 
@@ -72,6 +73,12 @@ class Copy:
         before = len(self._reports)
         self._watch.hear(said)
         return [report.retry_after for report in self._reports[before:]]
+
+    def ends_unchanged(self, layers: LayersToFetch | None) -> PullProgress:
+        """What is told last where nothing was fetched."""
+        self._watch.unchanged(layers)
+        self._watch.tell(Phase.DONE)
+        return self._reports[-1]
 
     def arrives(self, size: int) -> None:
         """Lets a layer come in."""
@@ -183,3 +190,11 @@ def test_a_registry_that_asks_to_wait_is_told_once_and_its_end_too(copy: Copy) -
     assert copy.says(asked + sleeps) == [120]
     assert copy.says(asked + sleeps) == []
     assert copy.says(f"{asked}{sleeps}GET https://h.io/v2/\n") == [None]
+
+
+def test_what_nobody_counted_has_no_numbers(copy: Copy) -> None:
+    """An unchanged image is told as that with the layers it has, and also where nobody knows them (T13)."""
+    told = copy.ends_unchanged(None)
+    assert (told.unchanged, told.layers_total, told.layers_reused) == (True, None, None)
+    told = copy.ends_unchanged(LayersToFetch((), 3))
+    assert (told.unchanged, told.layers_total, told.layers_reused) == (True, 0, 3)

@@ -197,6 +197,13 @@ def test_what_a_deletion_would_take_from_the_other_root() -> None:
     assert not refused("a", {"a": "own"}, {})
 
 
+def test_a_layer_with_another_one_above_it_stays_by_itself() -> None:
+    """A deletion stops below a fork: what the other root has there is not in danger (V4, R6)."""
+    layers = read_layers([{"id": "low"}, {"id": "own", "parent": "low"}, {"id": "side", "parent": "low"}])
+    others = ({"id": "b", "layer": "low"},)
+    InUse((), ({"id": "a", "layer": "own"}, *others), layers, others).refuse_if_shared("a")
+
+
 def storage_conf(folder: Path, text: str) -> dict[str, str]:
     """An environment that leads to a storage.conf with these lines."""
     (folder / "storage.conf").write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "/g"\nrunroot = "/r"\n{text}\n')

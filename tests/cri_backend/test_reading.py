@@ -18,12 +18,15 @@ from cri_backend.written_runtime import (
     written_runtime,
 )
 from criimage import wire
+from criimage.backend import User
 from criimage.errors import (
     OperationFailed,
     PullError,
 )
 from criimage.reference import Lookup
 from criimage.testing.scripted_runtime import Script
+from criimage_cri.records import details_of
+from criimage_cri.runtimes import Runtime
 from parts.cri_backend import cri_backend, listed, pull, status
 
 if TYPE_CHECKING:
@@ -161,3 +164,12 @@ async def test_an_answer_that_cannot_be_decoded_is_a_failure(socket: Path) -> No
             await status(backend, "reg.example/a:1")
         with pytest.raises(PullError):
             await pull(backend, "reg.example/none:1")
+
+
+@pytest.mark.parametrize("uid", [0, 1, 2**31, 2**63 - 1, -1, -(2**63)])
+def test_a_users_number_is_what_the_runtime_says(uid: int) -> None:
+    """An Int64Value in full, the negative ones included, which protobuf writes as very large ones."""
+    message = wire.text_field(1, ONE) + wire.length_delimited(5, wire.varint_field(1, uid)) + wire.text_field(6, "no")
+    found = details_of(message, Runtime("containerd"))
+    assert found is not None
+    assert found.user == User(uid=uid)

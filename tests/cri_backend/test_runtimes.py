@@ -17,6 +17,7 @@ from criimage.errors import (
     BackendUnavailable,
     OperationFailed,
 )
+from criimage_cri.runtimes import Runtime
 from parts.cri_backend import cri_backend, pull, remove, status
 
 if TYPE_CHECKING:
@@ -118,6 +119,14 @@ async def test_an_answer_is_no_reason_to_ask_who_it_is(socket: Path) -> None:
         with pytest.raises(BackendUnavailable):
             await status(backend, "reg.example/a:1")
         assert upstream._runtime is None
+
+
+def test_what_a_runtime_cannot_do_is_told_first_and_then_what_to_do() -> None:
+    """Two things cri-dockerd cannot; the others can do both."""
+    limits = Runtime("docker", "0.3.4").limits()
+    assert [limit.text.startswith("cri-dockerd ") for limit in limits] == [True, True]
+    assert [limit.remedy.startswith("cri-dockerd ") for limit in limits] == [False, False]
+    assert [Runtime(name).limits() for name in ("containerd", "cri-o")] == [(), ()]
 
 
 async def test_a_runtime_without_an_image_service_is_a_problem(socket: Path) -> None:

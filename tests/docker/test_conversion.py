@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from criimage.backend import User
+from criimage.backend import Image, User
 from criimage.errors import BackendUnavailable
+from criimage.reference import ImageID, Reference
 from criimage_docker.engine.records import convert, labels_of, user_of
 from criimage_docker.view.info import verbose_info
-from criimage_docker.view.snapshot import SnapshotMaker
+from criimage_docker.view.snapshot import Snapshot, SnapshotMaker
 from criimage_docker.view.usage import image_bytes
 
 ID = "sha256:" + "ab" * 32
@@ -252,3 +253,17 @@ def test_an_account_without_figures(account: dict[str, Any]) -> None:
 def test_the_engines_account(account: dict[str, Any], used: int) -> None:
     """F5, F6: bytes of all layers, each once, in the older and the newer form."""
     assert image_bytes(account) == used
+
+
+def test_a_pull_takes_its_tag_from_another_image_and_nothing_else() -> None:
+    """A8: the image that had the tag keeps its other ones; one that is left without a name is known by a list only."""
+    one, two, three = (Reference.parse(f"reg.example/app:{number}") for number in (1, 2, 3))
+    old = Image(ImageID.parse("ab" * 32), (one, two))
+    other = Image(ImageID.parse("cd" * 32), (three,))
+    pulled = Image(ImageID.parse("ef" * 32), (one,))
+    after = Snapshot([(1, old), (2, other)]).with_pulled(one, 3, pulled)
+    assert after is not None
+    assert {image.id: image.tags for image in after.images} == {old.id: (two,), other.id: (three,), pulled.id: (one,)}
+    assert after.with_name(one) is pulled
+    assert after.with_pulled(three, 3, Image(pulled.id, (one, three))) is None
+    assert after.with_pulled(one, 3, pulled) is after

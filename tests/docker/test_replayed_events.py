@@ -176,6 +176,21 @@ async def test_a_pattern_is_asked_for_once_until_something_changes(tmp_path: Pat
         assert await backend.images() is not before
 
 
+async def test_an_image_that_went_away_meanwhile_is_looked_for_again(tmp_path: Path) -> None:
+    """S5: only "no such image" is that, and its name may be another image's by now; anything else is a failure."""
+    async with followed(tmp_path) as (engine, _, backend):
+        await listed(backend)
+        by_id = f"GET /v1.51/images/{ID}/json"
+        known = engine.answers
+        engine.answers = {**known, by_id: (500, {"message": "disk on fire"})}
+        with pytest.raises(OperationFailed, match="disk on fire"):
+            await status(backend, TAG)
+        engine.answers = {**known, by_id: (404, {"message": "gone"}), INSPECT: (200, IMAGE | {"Id": OTHER})}
+        found = await status(backend, TAG)
+        assert found is not None
+        assert str(found.image.id) == OTHER
+
+
 async def test_a_status_is_asked_for_once(tmp_path: Path) -> None:
     """S5: the user of a graph driver's image cannot change: the second status asks the engine nothing."""
     async with followed(tmp_path) as (engine, _, backend):

@@ -77,5 +77,10 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "return self._images",
         "statement removed",
     ): "the same answer has the same elements, for which the same images are returned a little later",
+    ("criimage/pulls/attempts.py", "self._giving_up = None", "statement removed"): (
+        "a timer that was cancelled is cancelled once more"
+    ),
+    ("criimage/server/listening/listener.py", "SEND_BUFFER = 2**21", "21 -> 22"): _SIZE,
+    ("backends/criimage_containers_storage/store/files.py", "_TICK = 3 * 10**9", "3 -> 4"): _SIZE,
 }
 """By module, the line that is changed, and the change in words."""

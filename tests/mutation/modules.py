@@ -138,6 +138,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "docker/test_replayed_pulls.py",
         "docker/test_replayed_engines.py",
     ),
+    "backends/criimage_docker/view/usage.py": ("docker/test_usage_rounds.py",),
     "backends/criimage_docker/removal.py": ("docker/test_replayed_removals.py",),
     "backends/criimage_docker/settings.py": ("docker/test_settings.py",),
 }

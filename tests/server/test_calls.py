@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from grpclib.const import Status
@@ -228,3 +229,12 @@ async def test_a_fault_in_a_handler_is_an_answer_without_its_text(tmp_path: Path
         answer = await client.call("/a.B/C")
         assert answer.status == Status.INTERNAL.value
         assert "secret" not in answer.message
+
+
+def test_a_reply_that_cannot_go_out_at_once_is_not_sent() -> None:
+    """While the socket takes nothing, and where the stream is closed or has no number, the long way is told of it."""
+    ready, full = asyncio.Event(), asyncio.Event()
+    ready.set()
+    for write_ready, closable, number in ((full, True, 1), (ready, False, 1), (ready, True, None)):
+        stream = SimpleNamespace(connection=SimpleNamespace(write_ready=write_ready), closable=closable, id=number)
+        assert not hardening.reply_at_once(cast("Any", stream), b"reply")

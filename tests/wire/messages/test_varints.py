@@ -25,3 +25,11 @@ def test_fields_are_read_as_they_were_written(field: int, number: int, content: 
     expected = [(field, wire.VARINT, number % 2**64)] if number else []
 
     assert list(wire.fields(written)) == [*expected, (field, wire.BYTES, content)]
+
+
+@pytest.mark.parametrize(
+    ("text", "read"), [("plain", "plain"), ("\ud800x", "\ufffdx"), ("\U0001f600", "\U0001f600"), ("x\udc00", "x\ufffd")]
+)
+def test_half_of_a_pair_is_no_text(text: str, read: str) -> None:
+    """JSON can hold it and UTF-8 cannot: it becomes U+FFFD, as Go reads it, and nothing around it is lost."""
+    assert list(wire.fields(wire.text_field(1, text))) == [(1, wire.BYTES, read.encode())]
