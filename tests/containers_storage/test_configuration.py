@@ -17,7 +17,9 @@ from criimage.credentials import Credentials
 from criimage.errors import ConfigurationError
 from criimage.reference import Reference
 from criimage_containers_storage import Settings, plugin
+from criimage_containers_storage.config_files import ConfigFiles
 from criimage_containers_storage.registries.auth_files import default_files, in_memory, render, sendable
+from criimage_containers_storage.registries.judge import Judge
 from criimage_containers_storage.registries.policy import accepts_anything, read_policy
 from criimage_containers_storage.store.storage_conf import locate
 
@@ -291,3 +293,28 @@ def test_each_place_of_credentials_can_be_moved() -> None:
     environment = {"HOME": "/h", "XDG_RUNTIME_DIR": "/r", "XDG_CONFIG_HOME": "/c", "DOCKER_CONFIG": "/d"}
     moved = default_files(environment, uid=7)
     assert moved[:3] == [Path("/r/containers/auth.json"), Path("/c/containers/auth.json"), Path("/d/config.json")]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            'level=fatal msg="get credentials: loading registries configuration \\"/r\\": bad"',
+            'loading registries configuration "/r": bad',
+        ),
+        ('level=fatal msg="get credentials: not logged into criimage.invalid"', ""),
+        ('level=warning msg="loading registries configuration"', ""),
+    ],
+)
+def test_what_skopeo_has_against_the_files_is_its_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    """Only a fatal line about them counts; that nobody has logged in is how it ends where nothing is wrong."""
+    monkeypatch.setattr("criimage_containers_storage.registries.judge._SECONDS", 60.0)
+    program = tmp_path / "skopeo"
+    program.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n")
+    program.chmod(0o755)
+    main = tmp_path / "registries.conf"
+    main.touch()
+    judge = Judge({"HOME": str(tmp_path), "PATH": os.environ["PATH"]}, str(program))
+    assert judge.verdict(ConfigFiles((main,), (), chosen=True), None) == told

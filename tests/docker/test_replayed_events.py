@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from criimage.backend import Image
 from criimage.errors import CriimageError, InvalidRequest, OperationFailed
-from criimage.reference import Pattern
+from criimage.reference import ImageID, Pattern, Reference
 from parts.docker_backend import docker_backend, following, listed, mended, status
 from parts.replayed_engine import Replay, Stream, replayed
 from parts.serving import until
@@ -189,6 +190,44 @@ async def test_an_image_that_went_away_meanwhile_is_looked_for_again(tmp_path: P
         found = await status(backend, TAG)
         assert found is not None
         assert str(found.image.id) == OTHER
+
+
+async def listed_anew(engine: Replay, events: Stream, backend: DockerBackend) -> set[str]:
+    """What a list shows after an event that ends the one before."""
+    before = engine.asked.count(LIST)
+    events.say({"Action": "tag"})
+    while True:
+        found = await listed(backend)
+        if engine.asked.count(LIST) > before:
+            return found
+        await asyncio.sleep(0.005)
+
+
+async def test_an_image_that_the_engines_list_leaves_out_is_asked_for_by_itself(tmp_path: Path) -> None:
+    """It stays in ours as long as the engine knows it with a name; listed again, or gone, it is asked for no more."""
+    by_id = f"GET /v1.51/images/{OTHER}/json"
+    left_out = IMAGE | {"Id": OTHER, "RepoTags": ["reg.example/lost:1"]}
+    image = Image(ImageID.parse(OTHER), (Reference.parse("reg.example/lost:1"),))
+    async with followed(tmp_path) as (engine, events, backend):
+        await listed(backend)
+        for listing, inspected, wanted, asks in (
+            ([IMAGE], (200, left_out), {ID, OTHER}, 1),
+            ([], (200, left_out), {OTHER}, 1),
+            ([], (404, {"message": "gone"}), set(), 1),
+            ([IMAGE], (200, left_out), {ID}, 0),
+        ):
+            if asks:
+                backend._view.unlisted(left_out, image)
+            asked = engine.asked.count(by_id)
+            engine.answers = {**engine.answers, LIST: (200, listing), by_id: inspected}
+            assert await listed_anew(engine, events, backend) == wanted
+            assert engine.asked.count(by_id) == asked + asks
+        backend._view.unlisted(left_out, image)
+        engine.answers = {**engine.answers, LIST: (200, [IMAGE, left_out])}
+        asked = engine.asked.count(by_id)
+        for _ in range(2):
+            assert await listed_anew(engine, events, backend) == {ID, OTHER}
+        assert engine.asked.count(by_id) == asked
 
 
 async def test_a_status_is_asked_for_once(tmp_path: Path) -> None:
