@@ -10,6 +10,7 @@ import structlog
 
 from criimage import logs, plugins
 from criimage.errors import ConfigurationError
+from criimage.rounds import Rounds
 from criimage.server import systemd
 from criimage.server.listening.access import access_of
 
@@ -27,6 +28,9 @@ _log = structlog.get_logger(__name__)
 
 LIVE = ("log.level", "pinned_images", "pulls.", "runtime.sandbox_image", "socket.allowed_users")
 """Keys that count from the reload on, and beginnings of such keys; every other one needs a restart."""
+
+READ_SECONDS = 30.0
+"""How long the settings may take to be read; systemd waits for the end of a reload."""
 
 _NAMED = 20
 """Keys that the log line names at most."""
@@ -81,6 +85,8 @@ class Reload:
     def __init__(self, assembly: Assembly, reread: Callable[[], Layers], started_with: dict[str, Any]) -> None:
         self._assembly, self._reread = assembly, reread
         self._started_with = self._last = started_with
+        # All of it off the loop: a list of pins may be long. Files that hang keep one thread, however often one tries.
+        self._readings = Rounds(lambda: asyncio.to_thread(self._read), "read the settings again")
 
     async def when(self, hung_up: asyncio.Event) -> None:
         """Reload each time the event is set, for ever."""
@@ -96,11 +102,14 @@ class Reload:
         """
         systemd.reloading()
         try:
-            # All of it off the loop: a list of pins may be long.
-            settings, shown, pins, access = await asyncio.to_thread(self._read)
+            async with asyncio.timeout(READ_SECONDS):
+                settings, shown, pins, access = await self._readings.answer()
             policy = settings.pulls.policy()
         except ConfigurationError as error:
             _not_reloaded(error.text)
+            return
+        except TimeoutError:
+            _not_reloaded(f"they could not be read within {READ_SECONDS:.0f} s; does a file system hang?")
             return
         except BaseException:
             # systemd waits for the end of a reload, whatever ends it.
