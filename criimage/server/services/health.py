@@ -42,7 +42,7 @@ class HealthService:
     def methods(self) -> list[Method]:
         """Return Check and Watch."""
         return [
-            unary("/grpc.health.v1.Health/Check", self._check, at_once=True),
+            unary("/grpc.health.v1.Health/Check", self._check),
             server_stream("/grpc.health.v1.Health/Watch", self._watch),
         ]
 

@@ -47,8 +47,8 @@ class RuntimeService:
         return [
             unary("/runtime.v1.RuntimeService/Version", self._version_v1, at_once=True),
             unary("/runtime.v1alpha2.RuntimeService/Version", self._version_v1alpha2, at_once=True),
-            unary("/runtime.v1.RuntimeService/Status", self._status, at_once=True),
-            unary("/runtime.v1alpha2.RuntimeService/Status", self._status, at_once=True),
+            unary("/runtime.v1.RuntimeService/Status", self._status),
+            unary("/runtime.v1alpha2.RuntimeService/Status", self._status),
         ]
 
     async def _version_v1(self, request: bytes) -> bytes:
