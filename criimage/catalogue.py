@@ -16,7 +16,11 @@ __all__ = ["find", "matching", "qualified"]
 
 
 def qualified(name: Name) -> Reference:
-    """Return the one reference that a name means where a name without a registry means docker.io's."""
+    """Return the one reference that a name means where a name without a registry means docker.io's.
+
+    Raises:
+        InvalidRequest: the name becomes too long.
+    """
     return name.qualified(name.domain or DEFAULT_DOMAIN)
 
 

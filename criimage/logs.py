@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
 __all__ = [
-    "LEVELS",
     "SparingLog",
     "begin_call",
     "drop_all",
@@ -36,8 +35,6 @@ __all__ = [
     "set_level",
     "set_up",
 ]
-
-LEVELS = ("debug", "info", "warning", "error")
 
 _STANDARD_ERROR = 2
 
@@ -96,7 +93,7 @@ def _drop(_logger: object, _method: str, _event: EventDict) -> EventDict:
 
 
 def set_level(level: str) -> None:
-    """Show events of `level` (see LEVELS) and above from now on."""
+    """Show events of `level`, which is debug, info, warning or error, and above from now on."""
     logging.getLogger().setLevel(level.upper())
 
 
@@ -116,7 +113,7 @@ def set_up(level: str, log_format: str, descriptor: int = _STANDARD_ERROR) -> No
     """Send all logs to standard error, those of warnings and of faults that nothing catches included.
 
     Args:
-        level: one of LEVELS.
+        level: debug, info, warning or error.
         log_format: `text` or `json`. Under journald (JOURNAL_STREAM) lines carry no time, but their priority.
         descriptor: where else to write.
     """

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = ["Settings"]
 
-_PATHS = ("registries_conf", "policy", "policy_dir", "auth_file", "namespaced_auth_dir", "tmp_dir", "certs_dir")
 # These would end or split the store's name in skopeo's `[driver@root+run:options]` (cri-o T2).
 _STRUCTURAL = frozenset("[]@+:,=")
 

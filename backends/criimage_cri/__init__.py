@@ -28,4 +28,3 @@ async def _open(settings: Settings) -> AsyncIterator[Backend]:
 
 
 plugin = Plugin(name="cri", contract=1, settings_model=Settings, open=_open)
-"""The table `[backends.cri]`."""

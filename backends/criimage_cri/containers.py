@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from criimage.catalogue import qualified
 from criimage.errors import InvalidRequest
-from criimage.reference import DEFAULT_DOMAIN, Lookup
+from criimage.reference import Lookup
 from criimage_cri.records import fields_of, messages, text
 
 if TYPE_CHECKING:
@@ -56,5 +57,5 @@ def _names(lookup: Lookup, image: Image) -> bool:
         return True
     if lookup.name is None:
         return False
-    name = lookup.name.qualified(lookup.name.domain or DEFAULT_DOMAIN)
+    name = qualified(lookup.name)
     return name in image.tags or name in image.digests

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from criimage.reference import DEFAULT_DOMAIN, Name, Reference
+from criimage.catalogue import qualified
+from criimage.reference import Name, Reference
 
 if TYPE_CHECKING:
     from criimage_cri.runtimes import Runtime
@@ -32,7 +33,7 @@ def meaning(name: Name, runtime: Runtime) -> Reference:
     Raises:
         InvalidRequest: the name is too long.
     """
-    reference = name.qualified(name.domain or DEFAULT_DOMAIN)
+    reference = qualified(name)
     if name.domain is not None or runtime.short_names_are_dockers:
         return reference
     typed = str(name) if name.tag or name.digest else f"{name}:{reference.tag}"

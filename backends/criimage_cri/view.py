@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from criimage import wire
+from criimage.catalogue import qualified
 from criimage.errors import OperationFailed
 from criimage.foreign_json import plain_or_json
-from criimage.reference import DEFAULT_DOMAIN, ImageID
+from criimage.reference import ImageID
 from criimage_cri.records import details_of, fields_of, map_of, messages
 from criimage_cri.runtimes import UNKNOWN
 
@@ -176,7 +177,7 @@ class View:
             return False
         if name.domain is None and not self._runtime.short_names_are_dockers:
             return True  # the runtime's own configuration says which registry is meant
-        wanted = name.qualified(name.domain or DEFAULT_DOMAIN)
+        wanted = qualified(name)
         return wanted in image.tags or wanted in image.digests
 
 

@@ -42,4 +42,3 @@ plugin = Plugin(
     extra="docker",
     extra_modules=("aiodocker", "aiohttp"),
 )
-"""The table `[backends.docker]`."""

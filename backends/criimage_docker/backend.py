@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from criimage.backend import ImageDetails, Problem
+from criimage.catalogue import qualified
 from criimage.errors import BackendUnavailable, InvalidRequest, OperationFailed
 from criimage.lasting import lasting
 from criimage_docker.engine.address import find_address
 from criimage_docker.engine.answers import NOT_FOUND, Refusal
 from criimage_docker.engine.api import Engine
-from criimage_docker.engine.names import familiar_filter, qualified
+from criimage_docker.engine.names import familiar_filter
 from criimage_docker.engine.words import refused
 from criimage_docker.pulling.puller import Puller
 from criimage_docker.removal import Remover

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from criimage.settings import Layers
 
-__all__ = ["config_option", "layers_from", "settings_options"]
+__all__ = ["layers_from", "settings_options"]
 
 Command = Any
 
-config_option = click.option(
+_CONFIG_OPTION = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="CRIIMAGE_CONFIG",
@@ -39,7 +39,7 @@ def _backends(_context: click.Context, _parameter: click.Parameter, incomplete: 
 
 
 _SETTINGS_OPTIONS = (
-    config_option,
+    _CONFIG_OPTION,
     click.option(
         "--backend",
         metavar="NAME",

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from criimage.server.listening.access import Access
     from criimage.settings import Layers, Settings
 
-__all__ = ["LIVE", "Reload", "differences", "in_force", "in_force_after"]
+__all__ = ["Reload", "differences", "in_force"]
 
 _log = structlog.get_logger(__name__)
 
-LIVE = ("log.level", "pinned_images", "pulls.", "runtime.sandbox_image", "socket.allowed_users")
+_LIVE = ("log.level", "pinned_images", "pulls.", "runtime.sandbox_image", "socket.allowed_users")
 """Keys that count from the reload on, and beginnings of such keys; every other one needs a restart."""
 
 READ_SECONDS = 30.0
@@ -49,10 +49,10 @@ def in_force(settings: Settings, backend: str, backend_settings: Any) -> dict[st
     return {**shown, "backends": {backend: backend_settings.model_dump(mode="json")}}
 
 
-def in_force_after(started_with: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
+def _in_force_after(started_with: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings in force after a reload: what counts at once as it was read, all else as at the start."""
     found = dict(started_with)
-    for key in LIVE:
+    for key in _LIVE:
         table, _, name = key.partition(".")
         found[table] = {**found[table], name: read[table][name]} if name else read[table]
     return found
@@ -131,10 +131,10 @@ class Reload:
             return settings, shown, self._assembly.pinning.pins(settings), access_of(settings.socket)
 
     def _tell(self, shown: dict[str, Any]) -> None:
-        changed = [key for key in differences(self._last, shown) if key.startswith(LIVE)]
-        waiting = [key for key in differences(self._started_with, shown) if not key.startswith(LIVE)]
+        changed = [key for key in differences(self._last, shown) if key.startswith(_LIVE)]
+        waiting = [key for key in differences(self._started_with, shown) if not key.startswith(_LIVE)]
         self._last = shown
-        self._assembly.show(in_force_after(self._started_with, shown))
+        self._assembly.show(_in_force_after(self._started_with, shown))
         status = "settings reloaded" + (f"; a restart is needed for {', '.join(waiting[:3])}" if waiting else "")
         systemd.reloaded(status)
         level = _log.warning if waiting else _log.info

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from criimage.catalogue import qualified
 from criimage.cri.runtime import v1
 from criimage.errors import InvalidRequest
 from criimage.reference import Lookup, Name, Pattern
 from criimage.testing.oci import image, layer
-from criimage_docker.engine.names import familiar_filter, familiar_repository, qualified
+from criimage_docker.engine.names import familiar_filter, familiar_repository
 from parts.criimage_process import criimage
 
 if TYPE_CHECKING:

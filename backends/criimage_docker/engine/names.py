@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from criimage.catalogue import qualified
 from criimage.errors import InvalidRequest
-from criimage.reference import DEFAULT_DOMAIN, Name, Reference
+from criimage.reference import DEFAULT_DOMAIN, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from criimage.reference import Name
 
 __all__ = [
     "familiar",
@@ -17,19 +20,9 @@ __all__ = [
     "is_reference",
     "only_digests",
     "only_tags",
-    "qualified",
 ]
 
 _HUB_PREFIXES = ("docker.io/library/", "index.docker.io/library/", "docker.io/", "index.docker.io/")
-
-
-def qualified(name: Name) -> Reference:
-    """Return the one reference that a name means to an engine: without a registry it is docker.io's.
-
-    Raises:
-        InvalidRequest: the name becomes too long.
-    """
-    return name.qualified(name.domain or DEFAULT_DOMAIN)
 
 
 def familiar_repository(reference: Reference) -> str:

@@ -75,8 +75,9 @@ class FactsKeeper:
             inspected: the engine's answer.
             generation: of the view, before the engine was asked.
         """
-        layers = len(section(inspected, "RootFS").get("Layers") or ())
-        facts = Facts(user_of(inspected), layers, _content(inspected))
+        layers = section(inspected, "RootFS").get("Layers")
+        count = len(layers) if isinstance(layers, list) else 0
+        facts = Facts(user_of(inspected), count, _content(inspected))
         # Without a name a record does not show which store it is of.
         named = bool(inspected.get("RepoTags") or inspected.get("RepoDigests"))
         if len(self._kept) >= _KEPT:

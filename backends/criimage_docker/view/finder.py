@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from criimage.catalogue import qualified
 from criimage.errors import CriimageError, OperationFailed
 from criimage.reference import Name
 from criimage_docker.engine.answers import NOT_FOUND, Refusal
-from criimage_docker.engine.names import qualified
 from criimage_docker.engine.records import convert
 from criimage_docker.engine.words import refused
 

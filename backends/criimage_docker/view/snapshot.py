@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from criimage_docker.engine.names import qualified
+from criimage.catalogue import qualified
 from criimage_docker.engine.records import convert, created
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from criimage.pulls.sharing import Pulls
     from criimage.server.services.stopping import Stopping
 
-__all__ = ["PULL_SERVICE", "PullService", "encode_pulls"]
+__all__ = ["PullService", "encode_pulls"]
 
-PULL_SERVICE = "criimage.v1.PullService"
+_PULL_SERVICE = "criimage.v1.PullService"
 WATCH_SECONDS = 0.25
 """How often a watcher is told how far pulls are."""
 
@@ -60,9 +60,9 @@ class PullService:
     def methods(self) -> list[Method]:
         """Return the three methods."""
         return [
-            unary(f"/{PULL_SERVICE}/ListPulls", self._list),
-            server_stream(f"/{PULL_SERVICE}/WatchPulls", self._watch),
-            unary(f"/{PULL_SERVICE}/CancelPull", self._cancel),
+            unary(f"/{_PULL_SERVICE}/ListPulls", self._list),
+            server_stream(f"/{_PULL_SERVICE}/WatchPulls", self._watch),
+            unary(f"/{_PULL_SERVICE}/CancelPull", self._cancel),
         ]
 
     async def _list(self, request: bytes) -> bytes:

@@ -14,9 +14,9 @@ from criimage.server.services import requests
 if TYPE_CHECKING:
     from criimage.removals import Removals, RemovalView
 
-__all__ = ["REMOVAL_SERVICE", "RemovalService"]
+__all__ = ["RemovalService"]
 
-REMOVAL_SERVICE = "criimage.v1.RemovalService"
+_REMOVAL_SERVICE = "criimage.v1.RemovalService"
 
 
 class RemovalService:
@@ -32,8 +32,8 @@ class RemovalService:
     def methods(self) -> list[Method]:
         """Return the two methods."""
         return [
-            unary(f"/{REMOVAL_SERVICE}/ListRemovals", self._list),
-            unary(f"/{REMOVAL_SERVICE}/CancelRemoval", self._cancel),
+            unary(f"/{_REMOVAL_SERVICE}/ListRemovals", self._list),
+            unary(f"/{_REMOVAL_SERVICE}/CancelRemoval", self._cancel),
         ]
 
     async def _list(self, request: bytes) -> bytes:

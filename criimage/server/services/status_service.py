@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from criimage.server.services.readiness import Readiness
 
-__all__ = ["STATUS_SERVICE", "StatusService"]
+__all__ = ["StatusService"]
 
-STATUS_SERVICE = "criimage.v1.StatusService"
+_STATUS_SERVICE = "criimage.v1.StatusService"
 
 
 class StatusService:
@@ -42,7 +42,7 @@ class StatusService:
 
     def methods(self) -> list[Method]:
         """Return the one method."""
-        return [unary(f"/{STATUS_SERVICE}/GetStatus", self._get)]
+        return [unary(f"/{_STATUS_SERVICE}/GetStatus", self._get)]
 
     async def _get(self, request: bytes) -> bytes:
         requests.read_empty(request)
