@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SIZE_LIMIT", "UnreadableFile", "files_in", "is_there", "read", "read_if_there", "unfit_place"]
+__all__ = [
+    "SIZE_LIMIT",
+    "UnreadableFile",
+    "entries_of",
+    "files_in",
+    "is_folder",
+    "is_link",
+    "is_there",
+    "read",
+    "read_if_there",
+    "unfit_place",
+]
 
 SIZE_LIMIT = 16 * 1024 * 1024
 """Bytes of a file that is read whole."""
@@ -53,13 +64,27 @@ def is_there(path: Path) -> bool:
     Raises:
         UnreadableFile: it cannot be told.
     """
-    try:
-        os.stat(path)  # noqa: PTH116 - the Path method may swallow what went wrong one day, as exists() does
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return False
-        raise _unreadable(path, error) from error
-    return True
+    return _mode(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether there is a folder at `path`, or a link to one. Blocks.
+
+    Raises:
+        UnreadableFile: it cannot be told.
+    """
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def is_link(path: Path) -> bool:
+    """Tell whether there is a symbolic link at `path`, wherever it leads. Blocks.
+
+    Raises:
+        UnreadableFile: it cannot be told.
+    """
+    mode = _mode(path, follow=False)
+    return mode is not None and stat.S_ISLNK(mode)
 
 
 def read(path: Path, *, limit: int = SIZE_LIMIT, pipe: bool = False) -> bytes:
@@ -104,6 +129,25 @@ def read_if_there(path: Path, *, limit: int = SIZE_LIMIT) -> bytes | None:
         raise
 
 
+def entries_of(folder: Path, prefix: str = "") -> tuple[Path, ...]:
+    """Return all that is in a folder, in the order of the names; none if there is no folder. Blocks.
+
+    Args:
+        folder: a folder, or a link to one.
+        prefix: which names are wanted: those that begin so.
+
+    Raises:
+        UnreadableFile: it cannot be looked at.
+    """
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - see _mode
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return ()
+        raise _unreadable(folder, error) from error
+    return tuple(folder / name for name in names if name.startswith(prefix))
+
+
 def files_in(folder: Path, suffix: str) -> tuple[Path, ...]:
     """Return the files of a folder whose names end so, in the order of their names; none if there is no folder. Blocks.
 
@@ -122,7 +166,7 @@ def unfit_place(path: Path) -> str:
     """
     for place in (path, *path.parents):
         try:
-            device = os.stat(place).st_dev  # noqa: PTH116 - see is_there
+            device = os.stat(place).st_dev  # noqa: PTH116 - see _mode
             if os.statvfs(place).f_flag & os.ST_RDONLY:
                 return f"{place} is on a file system that is mounted read-only"
         except OSError as error:
@@ -148,24 +192,20 @@ def _file_system(device: int) -> str:
 
 
 def _files_in(folder: Path, suffix: str) -> Iterator[Path]:
+    for path in entries_of(folder):
+        if path.name.endswith(suffix) and (mode := _mode(path)) is not None and not stat.S_ISDIR(mode):
+            yield path
+
+
+def _mode(path: Path, *, follow: bool = True) -> int | None:
+    """Return the mode of what is at `path`, None if nothing is."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - see is_there
+        # The Path method may swallow what went wrong one day, as exists() does.
+        return os.stat(path, follow_symlinks=follow).st_mode  # noqa: PTH116
     except OSError as error:
         if error.errno in _ABSENT:
-            return
-        raise _unreadable(folder, error) from error
-    for name in names:
-        path = folder / name
-        if not name.endswith(suffix):
-            continue
-        try:
-            if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 - see is_there
-                continue
-        except OSError as error:
-            if error.errno in _ABSENT:
-                continue
-            raise _unreadable(path, error) from error
-        yield path
+            return None
+        raise _unreadable(path, error) from error
 
 
 def _refuse_other_kinds(path: Path, mode: int, *, pipe: bool) -> None:

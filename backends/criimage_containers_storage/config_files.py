@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from criimage.files import UnreadableFile, is_there
+from criimage.files import UnreadableFile, is_link, is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -104,7 +104,7 @@ class ConfigFiles:
             return
         for folder in self.folders:
             # The walk does not follow a link in place of the folder itself.
-            if not folder.is_symlink():
+            if not is_link(folder):
                 yield from sorted(_entries(folder, only_regular=False), key=lambda file: os.fsencode(file.name))
 
 

@@ -22,11 +22,12 @@ import anyio.to_thread
 
 from criimage.backend import Examination, Problem
 from criimage.errors import ConfigurationError
-from criimage.files import UnreadableFile, is_there, unfit_place
+from criimage.files import UnreadableFile, is_folder, is_there, unfit_place
 from criimage_containers_storage.config_files import alias_cache, policy_file, registries_files, storage_files
 from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.pulling.failures import USER_NAMESPACE, last_words, tidy
 from criimage_containers_storage.pulling.process import run
+from criimage_containers_storage.readiness import FOLDERS, LET_READ
 from criimage_containers_storage.registries.auth_files import default_files
 from criimage_containers_storage.registries.policy import read_policy
 from criimage_containers_storage.store.split_store import tools_environment
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Examiner"]
 
-_FOLDERS = ("policy_dir", "namespaced_auth_dir", "certs_dir")
 _ACCEPTS = '{"default": [{"type": "insecureAcceptAnything"}]}'
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -104,17 +104,12 @@ class Examiner:
         for place in dict.fromkeys((*self.layout.writable_roots, self.layout.run_root)):
             if reason := unfit_place(place):
                 yield Problem(f"no store can be at {place}: {reason}", "set root and run_root")
-        for key in _FOLDERS:
+        for key in FOLDERS:
             place = getattr(self.settings, key)
-            if place and not os.path.isdir(place):  # noqa: PTH112 - an unsearchable one is as good as none
+            if place and _is_no_folder(Path(place)):
                 yield Problem(f"{key} is {place}, which is no folder", f"make it, or leave {key} empty")
         for place in self.layout.additional:
-            try:
-                there = is_there(place / f"{self.layout.driver}-images")
-            except UnreadableFile as error:
-                yield Problem(f"the additional store {place} cannot be used: {error.text}", "mend its rights")
-                continue
-            if not there:
+            if _is_no_folder(place / f"{self.layout.driver}-images"):
                 yield Problem(
                     f"the additional store {place} holds no {self.layout.driver} store",
                     "mount it, or take it out of additionalimagestores",
@@ -139,13 +134,14 @@ class Examiner:
         # have one of its own.
         root = self.layout.root
         place = root if os.path.ismount(root) else root.parent
-        if unfit_place(place) or not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        # What may be searched can be looked at.
+        if unfit_place(place) or not (os.access(place, os.W_OK | os.X_OK) and is_folder(place)):
             place = Path(self.settings.tmp_dir or tempfile.gettempdir())
         return place
 
     async def _store(self, folder: Path) -> tuple[Problem, ...]:
         # One that cannot be looked at has been told.
-        there = tuple(place for place in self.layout.additional if os.path.isdir(place))  # noqa: ASYNC240, PTH112
+        there = tuple(place for place in self.layout.additional if os.access(place, os.R_OK | os.X_OK))
         # Without a mount of its own, which would outlive the run.
         options = self.layout.options + (("overlay.skip_mount_home=true",) if self.layout.driver == "overlay" else ())
         options = tuple(dict.fromkeys(options))
@@ -161,7 +157,7 @@ class Examiner:
         target = f"containers-storage:{layout.spec}{_NAME}"
         with tools_environment(layout, self.environment) as environment:
             said = await self._skopeo(folder, folder / "accepts.json", target, environment)
-        if not said and not (layout.images_folder / "images.json").is_file():
+        if not said and not is_there(layout.images_folder / "images.json"):
             return (
                 Problem(
                     f"skopeo {self.version} does not put images into imagestore ({self.layout.image_store})",
@@ -200,6 +196,14 @@ class Examiner:
         for name, meant in (("root", self.layout.root), ("run", self.layout.run_root)):
             said = said.replace(str(folder / name), str(meant))
         return tidy(said)
+
+
+def _is_no_folder(place: Path) -> bool:
+    """Tell whether there is no folder at a place for certain; that it cannot be looked at is told by `check`."""
+    try:
+        return not is_folder(place)
+    except UnreadableFile:
+        return False
 
 
 def _write_image(folder: Path) -> None:

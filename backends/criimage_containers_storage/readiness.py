@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from criimage.backend import Problem
 from criimage.errors import ConfigurationError
-from criimage.files import UnreadableFile
+from criimage.files import UnreadableFile, is_folder, is_there
 from criimage_containers_storage.config_files import RuleSet, policy_file
 from criimage_containers_storage.registries.auth_files import auth_files, fault_of
 from criimage_containers_storage.registries.policy import read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from criimage_containers_storage.registries.current import CurrentRegistries
     from criimage_containers_storage.settings import Settings
     from criimage_containers_storage.store.storage_conf import Layout
 
-__all__ = ["Readiness"]
+__all__ = ["FOLDERS", "LET_READ", "Readiness"]
+
+FOLDERS = ("policy_dir", "namespaced_auth_dir", "certs_dir")
+"""Settings that name a folder which is only read."""
+
+LET_READ = "let the service's user read it"
 
 _USUAL_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
@@ -45,7 +51,7 @@ class Readiness:
         try:
             policy = policy_file(self.settings.policy, self.environment, self.rule_set)
         except UnreadableFile as error:
-            of_files: tuple[Problem, ...] = (Problem(error.text, "let this user read it"),)
+            of_files: tuple[Problem, ...] = (Problem(error.text, LET_READ),)
         else:
             auths, chosen = auth_files(self.settings.auth_file, self.environment, uid=os.getuid())
             signature = [(str(file), _stat(file)) for file in (policy, *auths)]
@@ -53,7 +59,7 @@ class Readiness:
                 self._of_files = (*_of_policy(policy), *_of_auths(auths, needed=chosen))
                 self._signature = signature
             of_files = self._of_files
-        return (*self._tools(), *self._places(), *of_files, *self._of_registries())
+        return (*self._tools(), *self._places(), *self._unreadable(), *of_files, *self._of_registries())
 
     def _tools(self) -> Iterator[Problem]:
         path = self.environment.get("PATH")
@@ -72,10 +78,22 @@ class Readiness:
 
     def _places(self) -> Iterator[Problem]:
         for place in (*self.layout.writable_roots, self.layout.run_root):
-            if not _writable(place):
-                yield Problem(f"{place} is not writable", "run as the store's owner, or set root and run_root")
-        if not _writable(self.work):
+            if fault := _unwritable(place):
+                yield Problem(fault, "run as the store's owner, or set root and run_root")
+        if _unwritable(self.work):
             yield Problem(f"{self.work.parent} is not writable", "set tmp_dir")
+
+    def _unreadable(self) -> Iterator[Problem]:
+        places = [Path(place) for key in FOLDERS if (place := getattr(self.settings, key))]
+        places += [place / f"{self.layout.driver}-images" for place in self.layout.additional]
+        for place in places:
+            try:
+                closed = is_folder(place) and not os.access(place, os.X_OK)
+            except UnreadableFile as error:
+                yield Problem(error.text, LET_READ)
+            else:
+                if closed:
+                    yield Problem(f"cannot read {place}: {os.strerror(errno.EACCES)}", LET_READ)
 
     def _of_registries(self) -> Iterator[Problem]:
         fault, goes_on = self.registries.fault()
@@ -97,17 +115,26 @@ def _of_policy(policy: Path) -> Iterator[Problem]:
 
 def _of_auths(files: list[Path], *, needed: bool) -> Iterator[Problem]:
     for file in files:
-        if fault := fault_of(file, needed=needed):
+        try:
+            fault = fault_of(file, needed=needed)
+        except UnreadableFile as error:
+            yield Problem(error.text, f"every pull that looks for credentials fails; {LET_READ}")
+            continue
+        if fault:
             yield Problem(fault, "mend the file or set auth_file; pulls go without its credentials or fail meanwhile")
 
 
-def _writable(place: Path) -> bool:
+def _unwritable(place: Path) -> str:
+    """Return why nothing can be made in a folder, or where it would be made; empty if something can."""
+    there = place
     try:
-        while not place.exists() and place != place.parent:
-            place = place.parent
-        return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    except OSError:
-        return False
+        while not is_there(there) and there != there.parent:
+            there = there.parent
+        if not is_folder(there):
+            return f"{there} is no folder"
+    except UnreadableFile as error:
+        return error.text
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{place} is not writable"
 
 
 def _stat(file: Path) -> tuple[int, ...] | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from criimage.files import is_there
+from criimage.files import UnreadableFile, entries_of, is_there
 from criimage.foreign_json import parse
 from criimage_containers_storage.pulling.work_folder import lock_folder
 from criimage_containers_storage.store.records import read_raw
@@ -198,13 +198,21 @@ class Journal:
         return set().union(*(entry.blobs() for entry in running))
 
     def take_over(self) -> list[Entry]:
-        """Take over what dead servers have left, and return it: each of these copies was cut short or failed."""
-        found = []
-        for folder in sorted(self._top.glob(f"{_PREFIX}*")):
+        """Take over what dead servers have left, and return it: each of these copies was cut short or failed.
+
+        What cannot be looked at is told in the log and stays.
+        """
+        found: list[Entry] = []
+        try:
+            folders = entries_of(self._top, _PREFIX)
+        except UnreadableFile as error:
+            _cannot_be_looked_at(error)
+            return found
+        for folder in folders:
             if folder == self._folder or (lock := lock_folder(folder)) is None:
                 continue
             try:
-                for one in sorted(folder.iterdir()):
+                for one in entries_of(folder):
                     entry = _read(one)
                     if entry is None:
                         shutil.rmtree(one, ignore_errors=True)
@@ -215,8 +223,8 @@ class Journal:
                     found.append(entry)
                 with contextlib.suppress(OSError):
                     folder.rmdir()
-            except OSError as error:
-                _log.warning("what an earlier server left cannot be looked at", error=str(error))
+            except (UnreadableFile, OSError) as error:
+                _cannot_be_looked_at(error)
             finally:
                 os.close(lock)
         return found
@@ -232,11 +240,18 @@ class Journal:
 
     def _open(self) -> None:
         with self._opening:
-            if self._lock is None or not self._folder.is_dir():
-                self._folder.mkdir(0o700, parents=True, exist_ok=True)
+            try:
+                self._folder.mkdir(0o700, parents=True)
+            except FileExistsError:
                 if self._lock is not None:
-                    os.close(self._lock)
-                self._lock = lock_folder(self._folder)
+                    return
+            if self._lock is not None:
+                os.close(self._lock)
+            self._lock = lock_folder(self._folder)
+
+
+def _cannot_be_looked_at(error: Exception) -> None:
+    _log.warning("what an earlier server left cannot be looked at", error=str(error))
 
 
 def _kept(folder: Path, kind: str, number: int) -> tuple[Path, Path]:

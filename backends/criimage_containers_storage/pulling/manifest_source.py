@@ -11,6 +11,7 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
+from criimage.files import is_there
 from criimage_containers_storage.pulling.manifests import instances, is_stored, is_stored_as
 from criimage_containers_storage.pulling.process import Outcome
 from criimage_containers_storage.pulling.proxy_protocol import (
@@ -172,7 +173,7 @@ class ManifestSource:
     def _unsigned_setup(self, question: Question) -> ProxySetup:
         """Return the setup of a proxy for `ask_digest`: it wants signatures, and there are none."""
         policy, registries = self._folder / "policy.json", self._folder / "registries.d"
-        if not (registries / "default.yaml").exists():
+        if not is_there(registries / "default.yaml"):
             registries.mkdir(0o700, parents=True, exist_ok=True)
             # No key has to be a good one where there is nothing to check.
             key = base64.b64encode(b"none").decode()

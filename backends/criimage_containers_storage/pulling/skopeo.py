@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from criimage.errors import ConfigurationError
+from criimage.files import UnreadableFile, entries_of
 from criimage_containers_storage.pulling.process import run
 from criimage_containers_storage.pulling.proxies import ProxySetup
 from criimage_containers_storage.registries.auth_files import in_memory
@@ -137,7 +138,10 @@ class Skopeo:
 
     def _results_are_there(self) -> bool:
         # The last result that the driver writes down (containers-storage 1.43, drivers/overlay).
-        return any((self._layout.run_root / self._layout.driver).glob("native-diff*"))
+        try:
+            return bool(entries_of(self._layout.run_root / self._layout.driver, "native-diff"))
+        except UnreadableFile:
+            return False
 
     async def copy(
         self,

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
+import structlog
 
+from criimage.files import UnreadableFile, entries_of
 from criimage_containers_storage.finishing import finish, settled
 from criimage_containers_storage.pulling.orphans import end_orphans
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["WorkFolder", "lock_folder"]
+
+_log = structlog.get_logger(__name__)
 
 _PREFIX = "criimage-work-"
 _ATTEMPTS = 10
@@ -44,12 +48,14 @@ class WorkFolder:
 
     def __init__(self, parent: Path, layout: Layout) -> None:
         self._making = threading.Lock()
-        _sweep(parent, layout)
+        unseen = _sweep(parent, layout)
         for _ in range(_ATTEMPTS):
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             lock = lock_folder(self.path)
             if lock is not None:
                 self._lock = lock
+                if unseen:
+                    _log.warning("what an earlier server left cannot be looked at", error=unseen)
                 return
         raise BlockingIOError(f"somebody takes every new folder in {parent}")
 
@@ -85,9 +91,10 @@ class WorkFolder:
             return Path(tempfile.mkdtemp(prefix="pull-", dir=self.path))
 
     def _make_again(self) -> None:
-        if self.path.is_dir():
+        try:
+            self.path.mkdir(0o700, parents=True)
+        except FileExistsError:
             return
-        self.path.mkdir(0o700, parents=True)
         lock = lock_folder(self.path)
         if lock is not None:
             os.close(self._lock)
@@ -98,8 +105,13 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _sweep(parent: Path, layout: Layout) -> None:
-    for folder in parent.glob(f"{_PREFIX}*"):
+def _sweep(parent: Path, layout: Layout) -> str:
+    """Delete what dead servers have left, and return why that cannot be looked at; empty if it can."""
+    try:
+        folders = entries_of(parent, _PREFIX)
+    except UnreadableFile as error:
+        return error.text
+    for folder in folders:
         with contextlib.suppress(OSError):
             # The parent may be open to everyone: only what is our own is touched, and rmtree follows no link.
             if folder.lstat().st_uid != os.geteuid() or (lock := lock_folder(folder)) is None:
@@ -109,6 +121,7 @@ def _sweep(parent: Path, layout: Layout) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
+    return ""
 
 
 def lock_folder(folder: Path) -> int | None:

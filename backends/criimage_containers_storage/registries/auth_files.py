@@ -55,6 +55,9 @@ def fault_of(file: Path, *, needed: bool) -> str:
     Args:
         file: the auth file.
         needed: whether there has to be one.
+
+    Raises:
+        UnreadableFile: it cannot be told.
     """
     try:
         content = read_if_there(file)
@@ -62,8 +65,6 @@ def fault_of(file: Path, *, needed: bool) -> str:
             parse_object(content)
         elif needed:
             return f"there is no auth file {file}"
-    except UnreadableFile as error:
-        return error.text
     except ValueError as error:
         return f"cannot read the auth file {file}: {error}"
     return ""

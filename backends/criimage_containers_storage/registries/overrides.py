@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from criimage.files import read
+from criimage.files import UnreadableFile, entries_of, is_folder, is_link, read
 from criimage.foreign_toml import parse_toml
 from criimage_containers_storage.config_files import RuleSet, home_folder
 from criimage_containers_storage.registries.registries_conf import DEFAULT_HELPER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from criimage_containers_storage.config_files import ConfigFiles
@@ -106,7 +106,7 @@ def _home(real: Path, home: Path, last: str) -> Path:
     _linked(real / ".config/containers", home / ".config/containers", {_DROP_INS})
     drop_ins = home / ".config/containers" / _DROP_INS
     theirs = real / ".config/containers" / _DROP_INS
-    names = [] if theirs.is_symlink() else _linked(theirs, drop_ins, set(), only_files=True)
+    names = [] if _is(is_link, theirs) else _linked(theirs, drop_ins, set(), only_files=True)
     drop_ins.mkdir(0o700, exist_ok=True)
     # In Go's order a name comes before what it is the beginning of.
     (drop_ins / f"{max(names, default='')}~criimage.conf").write_text(last, "utf-8")
@@ -116,14 +116,22 @@ def _home(real: Path, home: Path, last: str) -> Path:
 def _linked(real: Path, made: Path, without: set[str], *, only_files: bool = False) -> list[str]:
     made.mkdir(0o700, parents=True, exist_ok=True)
     try:
-        entries = list(real.iterdir())
-    except OSError:
+        entries = entries_of(real)
+    except UnreadableFile:
         # skopeo, which runs as the same user, could not look at it either.
         return []
-    names = [one.name for one in entries if one.name not in without and not (only_files and one.is_dir())]
+    names = [one.name for one in entries if one.name not in without and not (only_files and _is(is_folder, one))]
     for name in names:
         (made / name).symlink_to(real / name)
     return names
+
+
+def _is(question: Callable[[Path], bool], path: Path) -> bool:
+    """Tell whether it is so; what cannot be looked at is left to skopeo, which says why."""
+    try:
+        return question(path)
+    except UnreadableFile:
+        return False
 
 
 def _document(override: Override, theirs: Path | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError
-from criimage.files import read, read_if_there
+from criimage.files import is_folder, read, read_if_there
 from criimage.foreign_toml import parse_toml
 from criimage_containers_storage.config_files import RuleSet, home_folder, is_of_the_machine, storage_files
 
@@ -108,7 +108,8 @@ def locate(
         version: of that skopeo; empty if it is not known.
 
     Raises:
-        ConfigurationError: storage.conf cannot be read, or says what the tools cannot be given; it is named.
+        ConfigurationError: storage.conf cannot be read, or says what the tools cannot be given; it is named. Or it
+            depends on what is in the store which driver it has, and that cannot be looked at.
     """
     rootless = os.geteuid() != 0
     conf, source = _read_conf(environment, rules)
@@ -257,7 +258,7 @@ def _expand(path: str, environment: Mapping[str, str]) -> str:
 
 def _found(root: Path) -> str:
     # The tools take the driver whose folders they find, overlay in a new store.
-    return next((driver for driver in _DRIVERS if (root / f"{driver}-images").is_dir()), "overlay")
+    return next((driver for driver in _DRIVERS if is_folder(root / f"{driver}-images")), "overlay")
 
 
 def _driver_options(options: dict[str, Any], driver: str, rules: RuleSet, source: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ import structlog
 from criimage.backend import FilesystemUsage
 from criimage.disk_usage import Stopped, measure_folder
 from criimage.errors import OperationFailed
+from criimage.files import UnreadableFile, is_folder
 from criimage_containers_storage.finishing import settled
 from criimage_containers_storage.store.in_use import container_files, layer_files, read_strictly
 from criimage_containers_storage.store.records import read_layers
@@ -159,7 +160,14 @@ class UsageMeter:
 
 
 def _there(folder: Path) -> str:
-    return str(next(one for one in (folder, *folder.parents) if one.is_dir()))
+    """Return the folder, or the nearest above it; one that cannot be looked at is not taken for missing."""
+    for one in (folder, *folder.parents):
+        try:
+            if is_folder(one):
+                return str(one)
+        except UnreadableFile:
+            return str(one)
+    raise AssertionError
 
 
 def _complete_and_containers(layout: Layout) -> tuple[set[str], set[str]]:
