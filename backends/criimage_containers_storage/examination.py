@@ -27,9 +27,9 @@ from criimage_containers_storage.config_files import alias_cache, policy_file, r
 from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.pulling.failures import USER_NAMESPACE, last_words, tidy
 from criimage_containers_storage.pulling.process import run
-from criimage_containers_storage.readiness import FOLDERS
 from criimage_containers_storage.registries.auth_files import default_files
 from criimage_containers_storage.registries.policy import read_policy
+from criimage_containers_storage.settings import FOLDERS
 from criimage_containers_storage.store.split_store import tools_environment
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from criimage.files import UnreadableFile, is_folder, is_there
 from criimage_containers_storage.config_files import RuleSet, policy_file
 from criimage_containers_storage.registries.auth_files import auth_files, fault_of
 from criimage_containers_storage.registries.policy import read_policy
+from criimage_containers_storage.settings import FOLDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,12 +24,9 @@ if TYPE_CHECKING:
     from criimage_containers_storage.settings import Settings
     from criimage_containers_storage.store.storage_conf import Layout
 
-__all__ = ["FOLDERS", "LET_READ", "Readiness"]
+__all__ = ["Readiness"]
 
-FOLDERS = ("policy_dir", "namespaced_auth_dir", "certs_dir")
-"""Settings that name a folder which is only read."""
-
-LET_READ = "let the service's user read it"
+_LET_READ = "let the service's user read it"
 
 _USUAL_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
@@ -51,7 +49,7 @@ class Readiness:
         try:
             policy = policy_file(self.settings.policy, self.environment, self.rule_set)
         except UnreadableFile as error:
-            of_files: tuple[Problem, ...] = (Problem(error.text, LET_READ),)
+            of_files: tuple[Problem, ...] = (Problem(error.text, _LET_READ),)
         else:
             auths, chosen = auth_files(self.settings.auth_file, self.environment, uid=os.getuid())
             signature = [(str(file), _stat(file)) for file in (policy, *auths)]
@@ -90,10 +88,10 @@ class Readiness:
             try:
                 closed = is_folder(place) and not os.access(place, os.X_OK)
             except UnreadableFile as error:
-                yield Problem(error.text, LET_READ)
+                yield Problem(error.text, _LET_READ)
             else:
                 if closed:
-                    yield Problem(f"cannot read {place}: {os.strerror(errno.EACCES)}", LET_READ)
+                    yield Problem(f"cannot read {place}: {os.strerror(errno.EACCES)}", _LET_READ)
 
     def _of_registries(self) -> Iterator[Problem]:
         fault, goes_on = self.registries.fault()
@@ -118,7 +116,7 @@ def _of_auths(files: list[Path], *, needed: bool) -> Iterator[Problem]:
         try:
             fault = fault_of(file, needed=needed)
         except UnreadableFile as error:
-            yield Problem(error.text, f"every pull that looks for credentials fails; {LET_READ}")
+            yield Problem(error.text, f"every pull that looks for credentials fails; {_LET_READ}")
             continue
         if fault:
             yield Problem(fault, "mend the file or set auth_file; pulls go without its credentials or fail meanwhile")

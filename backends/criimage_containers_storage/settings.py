@@ -7,7 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["Settings"]
+__all__ = ["FOLDERS", "Settings"]
+
+FOLDERS = ("policy_dir", "namespaced_auth_dir", "certs_dir")
+"""Keys that name a folder which is only read."""
 
 # These would end or split the store's name in skopeo's `[driver@root+run:options]` (cri-o T2).
 _STRUCTURAL = frozenset("[]@+:,=")
