@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from criimage.cli import completing, output
-from criimage.cli.connection import ask, client_options, talk_to
+from criimage.cli.connection import ask, client_options, talk_to, version_of
 from criimage.cri.runtime import v1
 
 if TYPE_CHECKING:
@@ -117,9 +117,7 @@ def version(endpoint: str, form: str) -> None:
     """Show what answers at the endpoint."""
 
     async def talk(channel: Channel) -> None:
-        found = await ask(
-            channel, "Version", v1.VersionRequest(), v1.VersionResponse, service="runtime.v1.RuntimeService"
-        )
+        found = await version_of(channel)
         fields = {
             "version": found.version,
             "runtime_name": found.runtime_name,

@@ -14,6 +14,7 @@ from grpclib.const import Status
 from criimage.channel import CallError, Channel
 from criimage.cli.output import printable
 from criimage.cri.criimage.v1 import WatchPullsRequest, WatchPullsResponse
+from criimage.cri.runtime import v1
 from criimage.endpoint import DEFAULT_ENDPOINT, socket_path
 
 if TYPE_CHECKING:
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
 
     from criimage.cri.criimage.v1 import Pull
 
-__all__ = ["ask", "client_options", "endpoint_option", "form_option", "given_before", "talk_to", "watch_pulls"]
+__all__ = [
+    "NotCriimage",
+    "ask",
+    "client_options",
+    "endpoint_option",
+    "form_option",
+    "given_before",
+    "talk_to",
+    "version_of",
+    "watch_pulls",
+]
 
 Command = Any
 
@@ -46,7 +57,16 @@ _REMEDIES = {
 }
 """What a person at a terminal can do about a socket that cannot be reached."""
 
+_OWN = "criimage."
+"""What the names of criimage's own services begin with; every other CRI server lacks them."""
+
+_OWN_PULLS = "criimage.v1.PullService"
+
 ReplyT = TypeVar("ReplyT", bound=betterproto.Message)
+
+
+class NotCriimage(click.ClickException):
+    """What answers is another CRI server, or an older criimage, and has not what was asked for."""
 
 
 async def ask(
@@ -61,6 +81,7 @@ async def ask(
     """Call a method and return its reply.
 
     Raises:
+        NotCriimage: the service is criimage's own, and what answers does not have it.
         click.ClickException: the call failed; the text is the server's. Or the request has what is no text, as an
             argument may in which bytes are no UTF-8, or the answer makes no sense.
     """
@@ -71,7 +92,28 @@ async def ask(
     try:
         return _read(reply, await channel.unary(f"/{service}/{method}", data, seconds))
     except CallError as error:
+        if service.startswith(_OWN) and error.status is Status.UNIMPLEMENTED:
+            raise await _not_criimage(channel, service) from error
         raise _told(error) from error
+
+
+async def version_of(channel: Channel) -> v1.VersionResponse:
+    """Return what answers RuntimeService on the socket: a runtime that is relayed, otherwise the service itself.
+
+    Raises:
+        click.ClickException: as `ask`.
+    """
+    return await ask(channel, "Version", v1.VersionRequest(), v1.VersionResponse, service="runtime.v1.RuntimeService")
+
+
+async def _not_criimage(channel: Channel, service: str) -> NotCriimage:
+    try:
+        found = await version_of(channel)
+    except click.ClickException:
+        name = "what answers there"
+    else:
+        name = f"{found.runtime_name} {found.runtime_version}"
+    return NotCriimage(f"{printable(name)} has no {service}: it is not criimage, or an older one")
 
 
 def _read(reply: type[ReplyT], data: bytes) -> ReplyT:
@@ -83,19 +125,21 @@ def _read(reply: type[ReplyT], data: bytes) -> ReplyT:
 
 
 async def watch_pulls(channel: Channel) -> AsyncGenerator[list[Pull], None]:
-    """Yield the server's pulls at once and after every change; nothing from a server that cannot tell.
+    """Yield the server's pulls at once and after every change.
 
     Raises:
+        NotCriimage: what answers cannot tell.
         click.ClickException: the connection is lost, or what comes makes no sense.
     """
-    messages = channel.stream("/criimage.v1.PullService/WatchPulls", bytes(WatchPullsRequest()))
+    messages = channel.stream(f"/{_OWN_PULLS}/WatchPulls", bytes(WatchPullsRequest()))
     try:
         async with aclosing(messages):
             async for message in messages:
                 yield _read(WatchPullsResponse, message).pulls
     except CallError as error:
-        if error.status is not Status.UNIMPLEMENTED:
-            raise _told(error) from error
+        if error.status is Status.UNIMPLEMENTED:
+            raise await _not_criimage(channel, _OWN_PULLS) from error
+        raise _told(error) from error
 
 
 def _told(error: CallError) -> click.ClickException:

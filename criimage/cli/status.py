@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from criimage.cli import output
-from criimage.cli.connection import ask, client_options, talk_to
+from criimage.cli.connection import ask, client_options, talk_to, version_of
 from criimage.cri.criimage.v1 import GetStatusRequest, GetStatusResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from criimage.channel import Channel
 
 __all__ = ["status"]
@@ -29,7 +32,7 @@ def status(endpoint: str, form: str) -> None:
         if form == "json":
             output.document(_document(reply))
         else:
-            _print(reply)
+            _print(reply, await _runtime(channel, reply.runtime) if reply.runtime else "none: image service only")
         return reply.serving
 
     serving = True
@@ -55,16 +58,58 @@ def _document(reply: GetStatusResponse) -> dict[str, object]:
     }
 
 
-def _print(reply: GetStatusResponse) -> None:
+async def _runtime(channel: Channel, endpoint: str) -> str:
+    try:
+        found = await version_of(channel)
+    except click.ClickException as error:
+        return f"{endpoint}, which does not answer: {error.message}"
+    return f"{found.runtime_name} {found.runtime_version} at {endpoint}"
+
+
+def _print(reply: GetStatusResponse, runtime: str) -> None:
     settings = json.loads(reply.settings or "{}")
-    rows = {
-        "health": "serving" if reply.serving else "not serving",
-        "version": reply.version,
-        "backend": reply.backend,
-        "runtime": reply.runtime or "none: image service only",
-        "listen": str(settings.get("listen", "")),
-    }
-    for name, value in rows.items():
+    told = {"listen", "backend"}
+    rows = [
+        ("health", "serving" if reply.serving else "not serving"),
+        ("version", reply.version),
+        ("backend", reply.backend),
+        ("runtime", runtime),
+        ("listen", str(settings.get("listen", ""))),
+        *(
+            ("setting", f"{key} = {value}")
+            for key, value in _set(settings, _defaults(reply.backend))
+            if key not in told
+        ),
+        *(("problem", f"{each.source}: {each.text} ({each.remedy})") for each in reply.problems),
+    ]
+    for name, value in rows:
         click.echo(f"{name + ':':10}{output.printable(value)}")
-    for each in reply.problems:
-        click.echo(f"problem:  {output.printable(f'{each.source}: {each.text} ({each.remedy})')}")
+
+
+def _set(settings: Mapping[str, Any], defaults: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted keys whose values are not the defaults, with these values as JSON."""
+    for key, value in settings.items():
+        default = defaults.get(key)
+        if isinstance(value, dict) and isinstance(default, dict) and default:
+            yield from _set(value, default, f"{above}{key}.")
+        elif value != default:
+            yield f"{above}{key}", json.dumps(value, ensure_ascii=False)
+
+
+def _defaults(backend: str) -> dict[str, Any]:
+    """Return the settings of a server that none were given, as this program knows them.
+
+    Those of the backend are left out where it is not installed here, or cannot be without settings: all it has is then
+    shown.
+    """
+    from pydantic import ValidationError
+
+    from criimage.plugins import Unusable, examined
+    from criimage.server.reload import in_force
+    from criimage.settings import Settings
+
+    plugin = examined(backend)
+    if not isinstance(plugin, Unusable):
+        with contextlib.suppress(ValidationError):
+            return in_force(Settings(), backend, plugin.settings_model())
+    return {**Settings().model_dump(mode="json"), "backends": {backend: None}}
