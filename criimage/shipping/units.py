@@ -101,7 +101,7 @@ Description=CRI image service
 Documentation=man:criimage(8) man:criimage.toml(5)
 Before={before}
 Wants=network-online.target
-After=network-online.target docker.service containerd.service
+After=network-online.target docker.service containerd.service crio.service cri-docker.service
 
 [Service]
 Type=notify

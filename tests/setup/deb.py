@@ -64,7 +64,12 @@ $pip install --quiet --no-index --find-links /in/wheels --require-hashes -r /in/
 $pip install --quiet --no-index --no-deps /in/wheel/*.whl
 $pip uninstall --quiet --yes pip setuptools wheel || true
 mkdir -p /in/tree/opt /in/tree/usr/bin
-/opt/criimage/bin/criimage install --prefix /usr --root /in/tree
+# Whichever kubelet the machine will have: there is none here to be found.
+before=$(/opt/criimage/bin/python -c "from criimage.shipping.units import KUBELETS
+for unit in KUBELETS: print(f\"--before={unit}\")")
+/opt/criimage/bin/criimage install --prefix /usr --root /in/tree $before
+mkdir -p /in/tree/usr/share/doc/criimage
+/opt/criimage/bin/python /in/copyright.py /opt/criimage >/in/tree/usr/share/doc/criimage/copyright
 rm /in/tree/usr/share/criimage/installed.json
 cp -a /opt/criimage /in/tree/opt/criimage
 ln -s /opt/criimage/bin/criimage /in/tree/usr/bin/criimage
@@ -181,6 +186,7 @@ def _build(release: Release, revision: int, output: Path) -> Path:
         )  # fmt: skip
         _download(release, requirements, inside / "wheels")
         version = _wheel_version(inside / "wheel")
+        shutil.copy(Path(__file__).with_name("copyright.py"), inside)
         _describe(inside / "tree" / "DEBIAN", release, f"{version}-{revision}~deb{release.number}")
         stamp = str(int((PROJECT / "pyproject.toml").stat().st_mtime))
         _run("unshare", "--mount", "sh", "-euc", _MAKE, "sh", str(root), str(work / "memory"), str(inside), stamp)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
+from parts.bare_machine import bare_machine
 from parts.missing import lacking, need_root
+from setup.copyright import told
 from setup.deb import RELEASES, Release, build_debs, maintainer, release_root
 from setup.say import SetupError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _TRY = """
 mount --make-rprivate /
@@ -29,6 +31,8 @@ everything() { find / -xdev | grep -Ev "^/(var|in|proc|run)/" | sort; }
 everything >/in/before
 dpkg -i /in/one.deb
 criimage config check --backend memory
+grep -q "^grpclib " /usr/share/doc/criimage/copyright
+grep -q "^WantedBy=.*kubelet.service" /usr/lib/systemd/system/criimage.service
 echo "backend = \\"memory\\"" >/etc/criimage/config.toml
 criimage serve & server=$!
 until criimage version >/in/version; do sleep 0.2; done
@@ -42,6 +46,34 @@ dpkg --purge criimage
 everything >/in/after
 '
 """
+
+
+_UNDER_SYSTEMD = """
+apt-get install -y /root/one.deb
+systemctl is-enabled criimage.service || true
+echo 'backend = "memory"' >/etc/criimage/config.toml
+systemctl enable --now criimage.service
+criimage version
+systemctl show -P MainPID criimage.service >/root/first
+dpkg --force-confold -i /root/two.deb </dev/null
+systemctl show -P MainPID criimage.service >/root/second
+criimage version
+ls /etc/systemd/system/k3s.service.wants/criimage.service
+dpkg --remove criimage
+test -z "$(systemctl list-units --no-legend --all 'criimage*')"
+test -z "$(find /etc/systemd/system -name 'criimage*')"
+pgrep -f criimage && exit 1
+dpkg --purge criimage
+test ! -e /etc/criimage
+"""
+
+
+def test_a_package_tells_every_licence() -> None:
+    """Of each distribution that it brings, by name, version and text: here of all that this environment has."""
+    text = "".join(told(Path(sys.prefix)))
+    for name in ("betterproto", "click", "grpclib", "pydantic", "structlog"):
+        assert f"\n{name} {version(name)}: " in text
+    assert "Permission is hereby granted, free of charge" in text
 
 
 def test_a_package_names_who_built_it() -> None:
@@ -70,20 +102,51 @@ def test_a_packages_life(tmp_path: Path, release: Release) -> None:
     assert set(found["after"].splitlines()) | {"/opt"} == set(found["before"].splitlines()) | {"/opt"}
 
 
+@pytest.mark.long
+@pytest.mark.engine
+@pytest.mark.timeout(2400)
+def test_a_packages_life_under_systemd() -> None:
+    """Nothing starts by itself; an upgrade restarts what ran; removed, it is stopped and nobody wants it any more."""
+    need_root()
+    with bare_machine() as machine:
+        try:
+            (built,) = build_debs(RELEASES[:1])
+        except SetupError as error:
+            lacking(str(error))
+        shutil.copy(built, machine.root / "root/one.deb")
+        with tempfile.TemporaryDirectory() as work:
+            shutil.move(_next_version(built, Path(work)), machine.root / "root/two.deb")
+        prepared = machine.run("apt-get update && apt-get install -y systemd procps python3 ca-certificates")
+        assert prepared.returncode == 0, prepared.stdout[-3000:]
+
+        code, shown = machine.boot(_UNDER_SYSTEMD)
+
+        assert code == 0, shown[-4000:]
+        assert "\ndisabled\n" in shown
+        first, second = ((machine.root / "root" / name).read_text().strip() for name in ("first", "second"))
+        assert 0 < int(first) != int(second) > 0
+
+
 def _lived(built: Path, root: Path, folder: Path) -> dict[str, str]:
-    inside, unpacked, memory = folder / "in", folder / "unpacked", folder / "memory"
+    inside, memory = folder / "in", folder / "memory"
     inside.mkdir()
     memory.mkdir()
     shutil.copy(built, inside / "one.deb")
-    # The next version, which has other defaults.
+    shutil.move(_next_version(built, folder), inside / "two.deb")
+    _run("unshare", "--mount", "sh", "-euc", _TRY, "sh", str(root), str(memory), str(inside))
+    return {path.name: path.read_text() for path in inside.iterdir() if path.suffix != ".deb"}
+
+
+def _next_version(built: Path, folder: Path) -> Path:
+    """Makes one that has other defaults."""
+    unpacked = folder / "unpacked"
     _run("dpkg-deb", "--raw-extract", str(built), str(unpacked))
     control = unpacked / "DEBIAN" / "control"
     control.write_text(control.read_text().replace("Version: ", "Version: 1:"))
     with (unpacked / "etc" / "criimage" / "config.toml").open("a") as settings:
         settings.write("# another default\n")
-    _run("dpkg-deb", "-Znone", "--build", str(unpacked), str(inside / "two.deb"))
-    _run("unshare", "--mount", "sh", "-euc", _TRY, "sh", str(root), str(memory), str(inside))
-    return {path.name: path.read_text() for path in inside.iterdir() if path.suffix != ".deb"}
+    _run("dpkg-deb", "-Znone", "--build", str(unpacked), str(folder / "two.deb"))
+    return folder / "two.deb"
 
 
 def _run(*command: str) -> None:
