@@ -64,6 +64,20 @@ _STATUS_OF = {
         ("1", "it cannot serve; the reason is on standard error"),
         _STATUS[2],
     ),
+    "criimage-pulls": (("0", "done; with `--watch`: ended by Ctrl-C"), *_STATUS[1:]),
+    "criimage-status": (
+        ("0", "the service can do its work"),
+        (
+            "1",
+            "it cannot, and standard output has its problems; or it cannot be asked, and standard error has the reason",
+        ),
+        _STATUS[2],
+    ),
+    "criimage-config-check": (
+        ("0", "the settings can be used, and the backend can work on this machine"),
+        ("1", "something is missing on this machine: standard output has what, and what to do"),
+        _STATUS[2],
+    ),
     "criimage-conformance": (
         ("0", "all is well, or a known difference"),
         ("1", "something failed"),

@@ -97,6 +97,26 @@ def test_the_servers_page_has_what_the_server_takes(manual: Path) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("serve", ["ended by SIGTERM", "cannot serve"]),
+        ("status", ["can do its work", "standard output has its problems"]),
+        ("config-check", ["can be used", "something is missing"]),
+        ("conformance", ["known difference", "something failed", "could not be tried"]),
+        ("pulls", ["Ctrl-C"]),
+    ],
+)
+def test_a_page_has_its_commands_own_exit_codes(manual: Path, name: str, codes: list[str]) -> None:
+    """As the reference tells them, and nothing of another command's."""
+    need("man")
+    text = shown(manual / "man8" / f"criimage-{name}.8")
+    status = text.partition("\nEXIT STATUS\n")[2].partition("\nSEE ALSO\n")[0]
+    assert all(code in status for code in codes), status
+    assert name == "serve" or "SIGTERM" not in status
+
+
+@pytest.mark.engine
 def test_the_first_page_leads_to_all_others(manual: Path) -> None:
     """criimage(8) has all sections, names every variable that it reads, and every page that there is."""
     need("man")
