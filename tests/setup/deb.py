@@ -66,7 +66,7 @@ $pip uninstall --quiet --yes pip setuptools wheel || true
 mkdir -p /in/tree/opt /in/tree/usr/bin
 # Whichever kubelet the machine will have: there is none here to be found.
 before=$(/opt/criimage/bin/python -c "from criimage.shipping.units import KUBELETS
-for unit in KUBELETS: print(f\"--before={unit}\")")
+for unit in KUBELETS: print(\\"--before\\", unit)")
 /opt/criimage/bin/criimage install --prefix /usr --root /in/tree $before
 mkdir -p /in/tree/usr/share/doc/criimage
 /opt/criimage/bin/python /in/copyright.py /opt/criimage >/in/tree/usr/share/doc/criimage/copyright
