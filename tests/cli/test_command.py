@@ -15,6 +15,7 @@ import pytest
 from cli.command import COMMAND, fail, run, succeed
 from criimage.cli import main
 from criimage.cli.main import _COMMANDS
+from parts.missing import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,11 +116,16 @@ def test_completion_prints_a_script(shell: str) -> None:
     assert "criimage" in script
 
 
-def test_the_bash_script_is_one() -> None:
-    """What is printed is what bash can read."""
-    checked = subprocess.run(["bash", "-n"], input=succeed("completion", "bash"), text=True, check=False)
+@pytest.mark.engine
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_can_read_its_script(shell: str) -> None:
+    """Without a word, as it would when it starts."""
+    need(shell)
+    checked = subprocess.run(
+        [shell, "-n"], input=succeed("completion", shell), capture_output=True, text=True, check=False
+    )
 
-    assert checked.returncode == 0
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
 def test_another_shell_is_a_usage_error() -> None:

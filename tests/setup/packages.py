@@ -68,6 +68,8 @@ TESTS = (
     Part("man", "man-db"),
     Part("mandoc", "mandoc"),
     Part("systemd-analyze", "systemd"),
+    Part("zsh", "zsh"),
+    Part("fish", "fish"),
     Part("promtool", "prometheus"),
     Part("/etc/ssl/certs/ca-certificates.crt", "ca-certificates"),
 )
