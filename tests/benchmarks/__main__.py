@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from benchmarks import calls, growth, pulls, starts
+from benchmarks import bursts, calls, growth, pulls, starts
 from benchmarks.client import clients
 from benchmarks.node import node
 from benchmarks.plot import svg
@@ -35,7 +36,7 @@ from benchmarks.run import CLIENTS, Options, Run
 from criimage import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from benchmarks.node import Node
 
@@ -48,6 +49,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "start": starts.starts,
     "memory": starts.memories,
     "pulls": pulls.pulls,
+    bursts.PART: bursts.bursts,
 }
 _TEN_THOUSAND = 10_000
 _DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -62,15 +64,17 @@ def measure(options: Options) -> Results:
     A part that fails is noted as missing; the others are measured all the same.
     """
     results = Results()
+    filled: dict[str, dict[str, float]] = {}
     before, began = load(), time.monotonic()
-    with node() as made, clients(1 + CLIENTS) as (client, *others):
+    with ExitStack() as stack:
+        made, (client, *others) = stack.enter_context(node()), stack.enter_context(clients(1 + CLIENTS))
         results.missing |= made.missing
-        _prefer([os.getpid(), *(server.process for server in made.servers.values())])
+        stack.enter_context(_preferred([os.getpid(), *(server.process for server in made.servers.values())]))
         run = Run(made, client, others, options, results)
         for size in options.sizes:
             chosen = [part for part in options.parts if size in options.sizes_of(part)]
             if chosen:
-                _filled(made, size)
+                filled[str(size)] = _filled(made, size)
             for part in chosen:
                 _part(run, part)
         peers = _peers(made)
@@ -83,23 +87,37 @@ def measure(options: Options) -> Results:
         "options": asdict(options),
         "nice": os.nice(0),
         "load": {"before": before, "after": load()},
+        "filled": filled,
         "seconds": time.monotonic() - began,
     }
     return results
 
 
-def _prefer(processes: Sequence[int]) -> None:
-    """Gives the processes' sessions the niceness of this one: among sessions the kernel may not look at theirs."""
-    for process in processes:
-        place = Path(f"/proc/{process}/autogroup")
-        if os.nice(0) and place.exists():
-            place.write_text(str(os.nice(0)))
+@contextmanager
+def _preferred(processes: Sequence[int]) -> Iterator[None]:
+    """Gives the processes' sessions the niceness of this one: among sessions the kernel may not look at theirs.
+
+    The session that this one was started in has its own again afterwards.
+    """
+    places = [place for process in processes if (place := Path(f"/proc/{process}/autogroup")).exists()]
+    if not os.nice(0) or not places:
+        yield
+        return
+    before = places[0].read_text().split()[-1]
+    for place in places:
+        place.write_text(str(os.nice(0)))
+    try:
+        yield
+    finally:
+        places[0].write_text(before)
 
 
-def _filled(made: Node, size: int) -> None:
+def _filled(made: Node, size: int) -> dict[str, float]:
     began = time.monotonic()
-    made.fill(size)
-    _note(f"stores have {size} images ({time.monotonic() - began:.0f} s)")
+    seconds = made.fill(size)
+    each = ", ".join(f"{name} {one:.0f}" for name, one in seconds.items())
+    _note(f"stores have {size} images ({time.monotonic() - began:.0f} s: {each})")
+    return seconds
 
 
 def _part(run: Run, part: str) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
+import structlog
+
+from criimage import logs
+from criimage.metrics import NoMetrics, PrometheusMetrics, error_kinds
+from criimage.server.calls import observe
 from criimage.server.http2 import hardening
 from criimage.server.http2.hot import header_blocks, reads, rest
 from criimage.server.services import images, replies
@@ -19,6 +25,19 @@ __all__ = ["LEVERS", "without"]
 
 def _no_status(self: replies.ImageReplies, details: Any) -> bytes:  # noqa: ANN401 - as the real one
     return b"" if details is None else self._encode_status(details)
+
+
+def _bound(operation: str) -> None:
+    structlog.contextvars.bind_contextvars(request=logs.new_request_id(), operation=operation)
+
+
+@functools.cache
+def _counting(operation: str) -> PrometheusMetrics:
+    return PrometheusMetrics("memory", [operation], error_kinds())
+
+
+def _counted(_: NoMetrics, operation: str, seconds: float, error_kind: str | None) -> None:
+    _counting(operation).observe(operation, seconds, error_kind)
 
 
 def _none_with_updates(*arguments: Any) -> rest.Rest | None:  # noqa: ANN401 - as the real one
@@ -38,6 +57,14 @@ LEVERS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "blocks that mean the same again": lambda: patch.object(header_blocks, "_KEPT_SIZE", -1),
     "what a status asks for read once": lambda: patch.object(images, "_SHORT", -1),
     "a status's bytes kept": lambda: patch.object(replies.ImageReplies, "status", _no_status),
+    "headers made a dictionary only where they are new": lambda: patch.object(
+        header_blocks.BlockDecoder, "keeps", lambda *_: False
+    ),
+    "request IDs and context variables only for what is logged": lambda: patch.object(logs, "begin_call", _bound),
+    "lines of the log made only where they are shown": lambda: patch.object(
+        observe, "_seen", Mock(**{"isEnabledFor.return_value": True})
+    ),
+    "figures counted only for metrics that are on": lambda: patch.object(NoMetrics, "observe", _counted),
     "requests with window updates": lambda: patch.object(reads, "rest_of", _none_with_updates),
     "frames of the connection without h2": lambda: patch.object(reads.Reads, "_of_connection", lambda *_: False),
     "whole calls without h2 and without a task": lambda: patch.object(reads.Reads, "take", _left),

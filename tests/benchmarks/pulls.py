@@ -1,19 +1,16 @@
-"""Pulls beside the bare tool's into the same store: unchanged images, new ones, and many new ones at once."""
+"""Pulls beside the bare tool's into the same store: unchanged images and new ones, one at a time."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from benchmarks.client import LIST, PULL, REMOVE
+from benchmarks.client import PULL, REMOVE
 from benchmarks.node import CRI, DOCKER, PEER, STORAGE
 from benchmarks.results import Key
 from benchmarks.run import in_turn
 from criimage.reference import DEFAULT_DOMAIN, Reference
-from parts.criimage_process import criimage
-from parts.store import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 OURS, TOOL, REQUEST = "criimage", "bare tool", "one request"
 TAG, DIGEST = "unchanged, docker by tag", "unchanged, docker by digest"
 UNCHANGED_STORAGE, UNCHANGED_CRI = "unchanged, containers-storage", "unchanged, cri"
-BURST_AT_ONCE = 16
 _TINY = 3
 
 
@@ -40,20 +36,14 @@ def removal(pulled: str) -> str:
     return f"removal of {pulled}"
 
 
-def burst(count: int) -> str:
-    """What many pulls at once are called in the results."""
-    return f"{count} new tiny ones at {BURST_AT_ONCE} in flight, {STORAGE}"
-
-
 def pulls(run: Run) -> None:
-    """All of it; times are those of one pull, the burst's of all its pulls."""
+    """All of it; times are those of one pull."""
     _unchanged(run)
     for kind, names in (
         ("tiny", run.node.tiny("tiny", _TINY)),
         (f"{run.options.large} x 1 MiB", [run.node.large(run.options.large, 1)]),
     ):
         _new(run, kind, names)
-    _burst(run)
 
 
 def _over_cri(run: Run, server: str) -> Pulling:
@@ -73,7 +63,9 @@ def _one_by_one(pull: Callable[[str], object]) -> Pulling:
     return median
 
 
-def _by_engine(engine: Engine) -> Callable[[str], object]:
+def by_engine(engine: Engine) -> Callable[[str], object]:
+    """The engine's own pull of one image; RuntimeError where it says that it has failed."""
+
     def pull(name: str) -> None:
         reference = Reference.parse(name, DEFAULT_DOMAIN)
         text = engine.pull(f"{reference.domain}/{reference.path}", str(reference.digest or reference.tag))
@@ -94,7 +86,7 @@ def _unchanged(run: Run) -> None:
         (UNCHANGED_CRI, names, {TOOL: _over_cri(run, PEER), OURS: _over_cri(run, CRI)}),
     ]
     if node.engine is not None:
-        sides = {TOOL: _one_by_one(_by_engine(node.engine)), OURS: _over_cri(run, DOCKER)}
+        sides = {TOOL: _one_by_one(by_engine(node.engine)), OURS: _over_cri(run, DOCKER)}
         asked = {REQUEST: _one_by_one(lambda name: _digest(run, name))}
         blocks += [(TAG, names, sides), (DIGEST, digests, sides), (DIGEST, names, asked)]
     for number in run.options.numbers:
@@ -114,7 +106,7 @@ def _new(run: Run, kind: str, names: Sequence[str]) -> None:
         CRI: {TOOL: _over_cri(run, PEER), OURS: _over_cri(run, CRI)},
     }
     if node.engine is not None:
-        blocks[DOCKER] = {TOOL: _one_by_one(_by_engine(node.engine)), OURS: _over_cri(run, DOCKER)}
+        blocks[DOCKER] = {TOOL: _one_by_one(by_engine(node.engine)), OURS: _over_cri(run, DOCKER)}
     for number in run.options.numbers:
         for backend, sides in blocks.items():
             _round(run, number, new(kind, backend), names, sides, remove=backend)
@@ -132,25 +124,3 @@ def _round(run: Run, number: int, what: str, names: Sequence[str], sides: dict[s
             _, removed = run.client.each(run.node.servers[by].endpoint, REMOVE, names)
             if number >= 0 and (by == PEER or side == OURS):
                 run.results.add(Key("pulls", removal(what), side), "ms", removed * 1000)
-
-
-def _burst(run: Run) -> None:
-    names = run.node.tiny("burst", run.options.burst)
-    ways = {TOOL: _burst_of_tool, OURS: _burst_of_ours}
-    for number in range(run.options.rounds):
-        for side in in_turn(list(ways), number):
-            run.results.add(Key("pulls", burst(run.options.burst), side), "ms", ways[side](run, names) * 1000)
-
-
-def _burst_of_tool(_run: Run, names: Sequence[str]) -> float:
-    # In an empty store each time, which is faster than to remove them all.
-    with store() as fresh, ThreadPoolExecutor(BURST_AT_ONCE) as pool:
-        began = time.perf_counter()
-        list(pool.map(fresh.pull, names))
-        return time.perf_counter() - began
-
-
-def _burst_of_ours(run: Run, names: Sequence[str]) -> float:
-    with store() as fresh, criimage(run.node.config(STORAGE, fresh)) as server:
-        run.client.first(server.endpoint, LIST)
-        return run.client.each(server.endpoint, PULL, names, in_flight=BURST_AT_ONCE)[0]

@@ -22,7 +22,8 @@ _TITLES = {
     "processor": "What a call takes of a processor",
     "relay": "Relayed calls",
     "growth": "Growth of a store of containers-storage",
-    "pulls": "Pulls",
+    "pulls": "Pulls, one in flight",
+    "bursts": "Pulls, 16 in flight: the time of all over their number",
     "start": "From the start to the first correct list",
     "memory": "Resident memory",
 }
@@ -74,6 +75,15 @@ def _about(results: Results, options: Options) -> Iterator[str]:
     yield f"{about['date']}, criimage {about['criimage']}, {about['machine']}. Beside it: {about['peers']}."
     yield f"Client: {about['client']}. Medians of {options.rounds} rounds, all sides in turn in each;"
     yield "the spread is the middle half of the rounds, what is in brackets a ratio to the row's first column."
+    if fills := about.get("filled"):
+        yield (
+            "The stores were filled by real pulls, in seconds: "
+            + "; ".join(
+                f"to {size} images " + ", ".join(f"{name} {one:.0f}" for name, one in each.items())
+                for size, each in fills.items()
+            )
+            + "."
+        )
     if about["nice"]:
         yield f"All that takes part had nice {about['nice']} over the machine's other work."
     yield f"Load average (1 minute) before and after: {load}. The run took {about['seconds']:.0f} s."

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks import growth, pulls, starts
+from benchmarks import bursts, growth, pulls, starts
 from benchmarks.calls import BARE, RELAYED, WITHOUT_SOCKETS, with_images
 from benchmarks.node import CRI, DOCKER, PEER, STORAGE
 from benchmarks.results import Key, Results, Spread
@@ -122,7 +122,9 @@ def _pulls(options: Options) -> Iterator[Target]:
                 1.05,
                 less=_NEW_MILLISECONDS,
             )
-    yield _against(part, pulls.burst(options.burst), ours, tool, 1.05)
+    what = bursts.new(options.burst, STORAGE)
+    text = f"{what}, at {bursts.AT_ONCE} in flight, {ours} to {tool}"
+    yield _against(bursts.PART, what, ours, tool, 1.05, text)
 
 
 def _relay() -> Iterator[Target]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as benchmark
-from benchmarks.node import CRI, DOCKER, STORAGE
+from benchmarks import bursts
+from benchmarks.node import CRI, DOCKER, PEER, STORAGE
 from benchmarks.plot import svg
-from benchmarks.pulls import new, removal
+from benchmarks.pulls import OURS, TOOL, new, removal
 from benchmarks.report import BEGIN, END, markdown, placed
 from benchmarks.results import Key, Results, Spread
 from benchmarks.run import Options
 from benchmarks.targets import Target, Verdict, targets
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from parts.missing import need_root
 
 _OURS, _BASE = Key("calls", "a call", "ours"), Key("calls", "a call", "base")
 
@@ -85,14 +86,35 @@ def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such part: everything" in capsys.readouterr().err
 
 
+def _bursts(backend: str) -> list[str]:
+    return [bursts.unchanged(backend), bursts.new(2, backend), bursts.removal(backend)]
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not weigh sessions")
+def test_a_niceness_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session that a nice benchmark was started in is as before: nothing of a run is left."""
+    need_root()
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
+        place = Path(f"/proc/{other.pid}/autogroup")
+        before = place.read_text()
+        monkeypatch.setattr(os, "nice", lambda _: 3)
+        with benchmark._preferred([other.pid]):
+            assert place.read_text().endswith("nice 3\n")
+        after = place.read_text()
+        other.kill()
+    assert after == before
+
+
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 def test_every_part_measures_every_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One short round of everything: each target has a number, and so has each call, a removal too (issue 12, 3).
+    """One short round of everything: each target has a number, and so has each call (issue 12, 3).
 
-    The numbers survive their file, and the picture is XML with a dot for each target.
+    Pulls and removals too, one by one and at once, on each backend. The numbers survive their file, and the picture is
+    XML with a dot for each target.
     """
     options = Options(
         tuple(benchmark.PARTS),
@@ -112,6 +134,12 @@ def test_every_part_measures_every_target(
     assert not unknown
     assert {what for what in results.kinds("pulls") if what.startswith("removal")} == {
         removal(new(kind, backend)) for kind in ("tiny", "1 x 1 MiB") for backend in (STORAGE, CRI, DOCKER)
+    }
+    assert {key[1:] for key in results.series if key.part == bursts.PART} == {
+        *((what, OURS) for backend in (STORAGE, CRI, DOCKER) for what in _bursts(backend)),
+        *((what, TOOL) for backend in (STORAGE, CRI, DOCKER) for what in _bursts(backend)[:2]),
+        (bursts.removal(CRI), TOOL),
+        (bursts.unchanged(STORAGE), PEER),
     }
     file = tmp_path / "results.json"
     file.write_text(results.json())
