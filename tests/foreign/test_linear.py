@@ -19,6 +19,7 @@ from criimage_containers_storage.store import images
 from criimage_cri import failures as runtime_failures
 from criimage_cri import words as runtime_words
 from criimage_docker.engine import words
+from criimage_docker.engine.answers import Refusal
 from criimage_docker.engine.json_stream import JSONStream
 from criimage_docker.pulling import failures as engine_failures
 from foreign.growth import ALLOWED, HEAVY, PATTERNS, growth, weight
@@ -105,6 +106,7 @@ TABLE: dict[str, Callable[[str], object]] = {
     "manifests.layers_to_fetch": lambda text: manifests.layers_to_fetch(text.encode("utf-8", "replace"), ()),
     "images.parse_names": lambda text: images.parse_names([text]),
     "images.parse_user": images.parse_user,
+    "words.refused": lambda text: words.refused(Refusal(500, text), "list its images"),
     "words.tidy": lambda text: words.tidy(text, SECRETS),
     "engine_failures.pull_failure": lambda text: engine_failures.pull_failure(text, NAME, secrets=SECRETS),
     "runtime_words.tidy": lambda text: runtime_words.tidy(text, SECRETS),
