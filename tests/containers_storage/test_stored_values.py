@@ -11,6 +11,7 @@ from containers_storage.opened import texts
 from containers_storage.written_store import WrittenStore, layer
 from criimage.backend import User
 from criimage.reference import Reference
+from criimage_containers_storage.store import records
 from criimage_containers_storage.store.images import parse_user, verbose_info
 from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.records import big_data_file, chain_sizes, read_layers, whole_chains
@@ -169,3 +170,8 @@ async def test_annotations_and_verbose_info(tmp_path: Path) -> None:
 def test_file_names(key: str, name: str) -> None:
     """Plain keys are file names, others are encoded (L3)."""
     assert big_data_file(key) == name
+
+
+def test_sizes_that_are_none_count_for_nothing() -> None:
+    """Each byte counts; what is no number, or below 0, is somebody else's mistake."""
+    assert records._total([1, 2, -5, "7", None, 0]) == 3

@@ -110,7 +110,7 @@ async def test_an_answer_is_no_reason_to_ask_who_it_is(socket: Path) -> None:
     async with written_runtime(socket) as runtime, cri_backend(f"unix://{socket}") as backend:
         assert await backend.check() == ()
         upstream = backend._upstream
-        assert upstream._runtime is not None
+        assert upstream._runtime == Runtime("containerd", "1.0")
         runtime.server.on("/runtime.v1.ImageService/ImageStatus", refusing("not now"))
         with pytest.raises(OperationFailed):
             await status(backend, "reg.example/a:1")

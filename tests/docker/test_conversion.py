@@ -267,3 +267,9 @@ def test_a_pull_takes_its_tag_from_another_image_and_nothing_else() -> None:
     assert after.with_name(one) is pulled
     assert after.with_pulled(three, 3, Image(pulled.id, (one, three))) is None
     assert after.with_pulled(one, 3, pulled) is after
+
+
+def test_labels_that_are_no_texts_are_none() -> None:
+    """What an engine is not supposed to say hides nothing that it may."""
+    assert labels_of({"Config": {"Labels": {"number": 1, "none": None, "text": "x"}}}) == {"text": "x"}
+    assert labels_of({"Config": {"Labels": ["a"]}}) == {}

@@ -82,5 +82,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ),
     ("criimage/server/listening/listener.py", "SEND_BUFFER = 2**21", "21 -> 22"): _SIZE,
     ("backends/criimage_containers_storage/store/files.py", "_TICK = 3 * 10**9", "3 -> 4"): _SIZE,
+    ("criimage/foreign_json.py", "if not nested or level >= _INDENTED:", "GtE -> Gt"): _SIZE,
 }
 """By module, the line that is changed, and the change in words."""
