@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from criimage.errors import InvalidRequest
+from criimage.reference import DEFAULT_DOMAIN, Name, shown
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from criimage.backend import Image
 
-__all__ = ["Pins"]
+__all__ = ["Pins", "never_matching"]
 
 _FEW = 64
+_TOLD = 8
+"""Patterns that are told one by one."""
+_WORD = re.compile(r"[A-Za-z0-9._:/@\[\]-]*")
 
 
 class Pins:
@@ -59,3 +66,26 @@ class Pins:
             for length in self._lengths
             for start in range(len(name) - length + 1)
         )
+
+
+def never_matching(patterns: Iterable[str]) -> Iterator[str]:
+    """Yield what an operator should know of patterns that no image's name can match, the first ones each by itself."""
+    found = [fault for pattern in patterns if (fault := _fault_of(pattern))]
+    yield from found[:_TOLD]
+    if len(found) > _TOLD:
+        yield f"pinned_images: {len(found) - _TOLD} more can match no image"
+
+
+def _fault_of(pattern: str) -> str:
+    said = f"pinned_images: {shown(pattern)} can match no image"
+    if pattern.endswith("*"):
+        word = pattern.removesuffix("*").removeprefix("*")
+        return "" if _WORD.fullmatch(word) else f"{said}: no name has such signs"
+    for spelled in (pattern, pattern.lower()):  # names and patterns are compared without regard to case
+        try:
+            name = Name.parse(spelled)
+            complete = str(name.qualified(name.domain or DEFAULT_DOMAIN))
+        except InvalidRequest:
+            continue
+        return "" if complete == spelled else f"{said}: names are complete, such as {complete}"
+    return f"{said}: it is no name"

@@ -34,6 +34,7 @@ __all__ = [
     "Plugin",
     "Unusable",
     "examined",
+    "how_to_install",
     "installed",
     "load",
     "not_installed",
@@ -158,12 +159,17 @@ def examined(name: str) -> Plugin[Any] | Unusable:
     if not missing:
         return found
     owner = next(backend.distribution for backend in installed() if backend.name == name)
-    wanted = f"{owner}[{found.extra}]"
+    remedy = how_to_install(owner, found.extra)
     return Unusable(
         f"{' and '.join(missing)} not installed",
-        f"install {wanted}; in a clone of it: pip install '.[{found.extra}]'",
-        f'backend "{name}" needs {" and ".join(missing)}: install {wanted}',
+        remedy,
+        f'backend "{name}" needs {" and ".join(missing)}: {remedy}',
     )
+
+
+def how_to_install(distribution: str, extra: str) -> str:
+    """Return what an operator is told who lacks an extra, wherever the distribution came from."""
+    return f"install {distribution}[{extra}]; in a clone of it: pip install '.[{extra}]'"
 
 
 def _is_there(module: str) -> bool:

@@ -21,6 +21,7 @@ from criimage import __version__
 from criimage.errors import ConfigurationError
 from criimage.foreign_text import keep_start, readable
 from criimage.masking import NO_SECRETS, Secrets
+from criimage.plugins import how_to_install
 from criimage.tracing import HEADERS
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def fault(settings: TracingSettings, environment: Mapping[str, str] = os.environ
     if not _wanted(settings, environment):
         return ""
     if not all(_is_there(package) for package in _PACKAGES):
-        return "traces need OpenTelemetry, which is not installed: install criimage[tracing]"
+        return f"traces need OpenTelemetry, which is not installed: {how_to_install('criimage', 'tracing')}"
     protocol = next((environment[name] for name in _PROTOCOLS if environment.get(name)), "http/protobuf")
     if not settings.endpoint and protocol != "http/protobuf":
         return f"traces go out over http/protobuf, not over {keep_start(protocol, 40)}: set OTEL_EXPORTER_OTLP_PROTOCOL"

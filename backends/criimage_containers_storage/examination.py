@@ -28,6 +28,7 @@ from criimage_containers_storage.finishing import finish
 from criimage_containers_storage.pulling.failures import USER_NAMESPACE, last_words, tidy
 from criimage_containers_storage.pulling.process import run
 from criimage_containers_storage.registries.auth_files import default_files
+from criimage_containers_storage.registries.certificates import certificate_problems
 from criimage_containers_storage.registries.policy import read_policy
 from criimage_containers_storage.settings import FOLDERS
 from criimage_containers_storage.store.split_store import tools_environment
@@ -92,6 +93,10 @@ class Examiner:
             for file in dict.fromkeys(read):
                 if is_there(file):
                     yield f"read: {file}"
+            if not is_there(self.layout.images_folder):
+                # A mistyped place looks like a new one.
+                where = self.layout.writable_roots[0]
+                yield f"there is no {self.layout.driver} store at {where} yet: the first pull makes one"
         except ConfigurationError:
             # `check` tells it.
             return
@@ -108,6 +113,7 @@ class Examiner:
             place = getattr(self.settings, key)
             if place and _is_no_folder(Path(place)):
                 yield Problem(f"{key} is {place}, which is no folder", f"make it, or leave {key} empty")
+        yield from certificate_problems(self.settings.certs_dir, self.environment, self.rule_set)
         for place in self.layout.additional:
             if _is_no_folder(place / f"{self.layout.driver}-images"):
                 yield Problem(

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from criimage.errors import ConfigurationError
-from criimage.plugins import Plugin
+from criimage.plugins import Plugin, how_to_install
 from criimage_docker.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def _open(settings: Settings) -> AsyncIterator[Backend]:
         if error.name not in {"aiodocker", "aiohttp"}:
             raise
         raise ConfigurationError(
-            f"the docker backend needs the package {error.name}: install criimage[docker]"
+            f"the docker backend needs the package {error.name}: {how_to_install('criimage', 'docker')}"
         ) from error
     async with open_backend(settings) as backend:
         yield backend

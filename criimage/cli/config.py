@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import textwrap
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -10,26 +9,18 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 import click
 from pydantic import BaseModel
 
-from criimage.backend import Examination, Examined, Limited
+from criimage.cli.checking import check_all
 from criimage.cli.connection import form_option
 from criimage.cli.options import layers_from, settings_options
 from criimage.errors import ConfigurationError
 from criimage.foreign_text import readable
-from criimage.metrics.page import check_address
-from criimage.pairs import look_at_pair
-from criimage.plugins import Unusable, examined, installed, load, not_installed
-from criimage.server.listening.access import access_of
-from criimage.server.listening.socket import check_place
-from criimage.server.listening.socket_owner import owner_of
-from criimage.settings import Settings
-from criimage.tracing_otlp import fault
+from criimage.plugins import Unusable, examined, installed, load
+from criimage.settings import Settings, collect_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from criimage.backend import Problem
     from criimage.plugins import Plugin
-    from criimage.settings import Layers
 
 __all__ = ["backends", "config", "example_settings"]
 
@@ -86,64 +77,8 @@ def check(**options: Any) -> None:  # noqa: ANN401
 
     The settings of all installed backends are validated; the chosen one tries out what it needs.
     """
-    layers = layers_from(**options)()
-    with layers.placing():
-        _check(layers)
-
-
-def _check(layers: Layers) -> None:
-    settings = layers.settings()
-    known = {backend.name for backend in installed()}
-    for name in settings.backends:
-        if name not in known:
-            raise ConfigurationError(not_installed(name), ("backends", name))
-    faults = []
-    for plugin in _working_plugins():
-        try:
-            layers.backend_settings(plugin)
-        except ConfigurationError as error:
-            faults.append(error.text)
-    if faults:
-        raise ConfigurationError("\n".join(faults))
-    _look_at_the_machine(settings)
-    problems, notes = asyncio.run(_findings(layers, load(settings.backend)))
-    for note in notes:
-        click.echo(f"note: {note}")
-    # What matters most stands where a terminal ends.
-    for problem in problems:
-        click.echo(f"{settings.backend}: {problem.text}\n  {problem.remedy}")
-    if problems:
-        raise SystemExit(1)
-    click.echo(f"ok: {settings.backend} can work here")
-
-
-def _look_at_the_machine(settings: Settings) -> None:
-    """Find what only `serve` would find otherwise: places, addresses, users and groups that are not here."""
-    check_place(settings.listen)
-    owner_of(settings.socket)
-    access_of(settings.socket)
-    if settings.metrics.address:
-        check_address(settings.metrics.address)
-    if tracing_fault := fault(settings.tracing):
-        raise ConfigurationError(tracing_fault, ("tracing", "endpoint"))
-
-
-async def _findings(layers: Layers, plugin: Plugin[Any]) -> tuple[list[Problem], list[str]]:
-    """Return what keeps the backend from working, or from fitting the runtime beside it, and what is worth knowing."""
-    backend_settings = layers.backend_settings(plugin)
-    settings = layers.settings()
-    runtime = settings.runtime_path(backend_settings.endpoint if plugin.name == "cri" else "")
-    async with plugin.open(backend_settings) as backend:
-        problems = list(await backend.check())
-        examination = await backend.examine() if isinstance(backend, Examined) else Examination()
-        problems += [problem for problem in examination.problems if problem.text not in {one.text for one in problems}]
-        limits = await backend.limits() if isinstance(backend, Limited) else ()
-        notes = list(examination.facts)
-        notes += [f"{limit.text}\n  {limit.remedy}" for limit in limits]
-        if problems or runtime is None:
-            return problems, notes
-        found, facts = await look_at_pair(backend, plugin.name, runtime, settings.runtime.sandbox_image)
-        return found, [*notes, *facts]
+    layers = layers_from(**options, read=collect_layers)()
+    check_all(layers, list(_working_plugins()))
 
 
 @click.command()

@@ -71,8 +71,10 @@ def layers_from(
     assignments: tuple[str, ...] = (),
     log_level: str | None = None,
     log_format: str | None = None,
+    *,
+    read: Callable[..., Layers] = read_layers,
 ) -> Callable[[], Layers]:
-    """Return what reads the settings, each time it is called.
+    """Return what reads the settings with `read`, each time it is called.
 
     Raises:
         click.BadParameter: an assignment without `=`.
@@ -85,4 +87,4 @@ def layers_from(
         overrides.append((key, read_value(value)))
     given = {"backend": backend, "listen": listen, "log.level": log_level, "log.format": log_format}
     overrides += [(key, value) for key, value in given.items() if value is not None]
-    return lambda: read_layers(config, overrides)
+    return lambda: read(config, overrides)

@@ -6,9 +6,11 @@ prometheus-client's own server has a thread for each connection, no limit of any
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
+import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from criimage.errors import ConfigurationError
 
@@ -27,14 +29,22 @@ CLIENT_SECONDS = 10.0
 REQUEST_LIMIT = 16 * 2**10
 """Longest head of a request in bytes."""
 
+_PROBE_SECONDS = 2.0
+_PROBE_LIMIT = 2**20
+_OURS = b"criimage_build_info"
+
 _PLAIN = "text/plain; charset=utf-8"
 
 
-def check_address(address: str) -> None:
-    """See whether this machine has the address, whoever may have the port at the moment. Blocks; may ask DNS.
+def check_address(address: str, *, running: bool) -> None:
+    """See whether metrics can be served at an address. Blocks for two seconds at most; may ask DNS.
+
+    Args:
+        address: as `serve_metrics` takes it.
+        running: whether a criimage may run here: then its page at this address is no fault.
 
     Raises:
-        ConfigurationError: it has not.
+        ConfigurationError: this machine does not have the address, or another process has the port.
     """
     host, _, port = address.rpartition(":")
     try:
@@ -43,8 +53,38 @@ def check_address(address: str) -> None:
         ):
             with socket.socket(family, kind) as tried:
                 tried.bind((place[0], 0, *place[2:]))
+            with socket.socket(family, kind) as tried:
+                # As asyncio does. Who only binds is in nobody's way.
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    tried.bind(place)
+                except PermissionError:
+                    continue  # a low port: whoever asks may be another user than the service has
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE or not (running and _is_ours(family, place)):
+                        raise
     except (OSError, ValueError) as error:
         raise _unusable(address, error) from error
+
+
+def _is_ours(family: socket.AddressFamily, place: tuple[Any, ...]) -> bool:
+    """Tell whether the page of a criimage is there."""
+    content = b""
+    end = time.monotonic() + _PROBE_SECONDS
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as asking:
+            asking.settimeout(_PROBE_SECONDS)
+            asking.connect(place)
+            asking.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            while len(content) < _PROBE_LIMIT and (left := end - time.monotonic()) > 0:
+                asking.settimeout(left)
+                piece = asking.recv(_PROBE_LIMIT)
+                content += piece
+                if not piece or _OURS in content:
+                    break
+    except OSError:
+        pass
+    return _OURS in content
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ Every key is declared in `tables` or in the chosen backend's own model; an unkno
 stands.
 """
 
-from criimage.settings.layers import Layers, read_layers, read_value
+from criimage.settings.layers import Layers, collect_layers, read_layers, read_value
 from criimage.settings.tables import LimitSettings, Settings, SocketSettings, TracingSettings
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Settings",
     "SocketSettings",
     "TracingSettings",
+    "collect_layers",
     "read_layers",
     "read_value",
 ]

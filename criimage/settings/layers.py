@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import os
 import pathlib
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -21,13 +23,13 @@ from criimage.settings.faults import Fault, dotted, faults_of
 from criimage.settings.tables import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pydantic import BaseModel
 
     from criimage.plugins import InstalledBackend, Plugin
 
-__all__ = ["DEFAULT_CONFIG", "Layers", "read_layers", "read_value"]
+__all__ = ["DEFAULT_CONFIG", "Layers", "collect_layers", "read_layers", "read_value"]
 
 DEFAULT_CONFIG = pathlib.Path("/etc/criimage/config.toml")
 _ENVIRONMENT_PREFIX = "CRIIMAGE_"
@@ -49,11 +51,13 @@ class Layers:
         merged: all layers, deep-merged.
         origins: path of a key to the file, variable or flag that set it last.
         contents: what stands in each file among them.
+        unread: a line for each file, variable or flag that could not be read, see `collect_layers`.
     """
 
     merged: Table
     origins: Mapping[Path, str] = field(default_factory=dict)
     contents: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def settings(self) -> Settings:
         """Validate all but the backends' tables.
@@ -63,8 +67,8 @@ class Layers:
         """
         try:
             return Settings.model_validate(self.merged)
-        except ValidationError as error:
-            raise self._explained(error, self.merged, ()) from None
+        except ValidationError:
+            raise ConfigurationError("\n".join(self.faults()[0])) from None
 
     def backend_settings(self, plugin: Plugin[Any]) -> Any:  # noqa: ANN401 - of the plugin's own model
         """Validate the table `[backends.NAME]` of one backend.
@@ -76,7 +80,66 @@ class Layers:
         try:
             return plugin.settings_model.model_validate(table)
         except ValidationError as error:
-            raise self._explained(error, table, ("backends", plugin.name), plugin) from None
+            found = self._explained(error, table, ("backends", plugin.name), plugin)
+            raise ConfigurationError(self._lines(found)) from None
+
+    def faults(self, backends: Iterable[Plugin[Any]] = ()) -> tuple[list[str], Layers]:
+        """Find all that is wrong, instead of the first.
+
+        Args:
+            backends: whose tables are looked at too.
+
+        Returns:
+            a line for each file, variable or flag that could not be read and each key at fault, and these layers
+            without such keys.
+        """
+        found, rest = self._faults_in(self, Settings)
+        for plugin in backends:
+            of_backend, rest = self._faults_in(rest, plugin.settings_model, plugin)
+            found += of_backend
+        if self.unread:
+            # What has to be set may stand where nobody could read it.
+            found = [fault for fault in found if self._is_set(fault.key)]
+        return [*self.unread, *map(self._line, found)], rest
+
+    def _faults_in(
+        self, rest: Layers, model: type[BaseModel], plugin: Plugin[Any] | None = None
+    ) -> tuple[list[Fault], Layers]:
+        """Return what is wrong with the whole of some layers or with one backend's table, and them without that."""
+        found: list[Fault] = []
+        while True:
+            above: Path = ("backends", plugin.name) if plugin is not None else ()
+            table: Any = rest.merged
+            for part in above:
+                table = table.get(part, {}) if isinstance(table, dict) else {}
+            try:
+                model.model_validate(table)
+            except ValidationError as error:
+                faults = self._explained(error, table, above, plugin)
+            else:
+                return found, rest
+            found += faults
+            before, rest = rest, rest.without(*(fault.key for fault in faults))
+            # A table is looked at as a whole only where its keys are right.
+            if rest.merged == before.merged:
+                return found, rest
+
+    def without(self, *keys: Path) -> Layers:
+        """Return these layers as if nobody had set these keys."""
+        merged = copy.deepcopy(self.merged)
+        for key in keys:
+            table: Any = merged
+            for part in key[:-1]:
+                table = table.get(part) if isinstance(table, dict) else None
+            if isinstance(table, dict):
+                table.pop(key[-1], None)
+        return replace(self, merged=merged)
+
+    def told(self, error: ConfigurationError) -> str:
+        """Return an error's text, with key and place if it is about a setting and does not name them itself."""
+        if not error.setting:
+            return error.text
+        return self._lines(Fault(error.setting, line) for line in error.text.splitlines())
 
     @contextmanager
     def placing(self) -> Iterator[None]:
@@ -86,16 +149,26 @@ class Layers:
         except ConfigurationError as error:
             if not error.setting:
                 raise
-            raise ConfigurationError(self._line(Fault(error.setting, error.text))) from error
+            raise ConfigurationError(self.told(error)) from error
 
     def _explained(
         self, error: ValidationError, table: Table, above: Path, plugin: Plugin[Any] | None = None
-    ) -> ConfigurationError:
+    ) -> list[Fault]:
         known: dict[str, type[BaseModel] | None] = {one.name: _own_model(one) for one in plugins.installed()}
         if plugin is not None:
             known[plugin.name] = plugin.settings_model
-        lines = [self._line(fault) for fault in faults_of(error, table, Settings, known, above)]
-        return ConfigurationError("\n".join(lines))
+        return list(faults_of(error, table, Settings, known, above))
+
+    def _lines(self, faults: Iterable[Fault]) -> str:
+        return "\n".join(map(self._line, faults))
+
+    def _is_set(self, key: Path) -> bool:
+        table: Any = self.merged
+        for part in key:
+            if not isinstance(table, dict) or part not in table:
+                return False
+            table = table[part]
+        return True
 
     def _line(self, fault: Fault) -> str:
         key = fault.key
@@ -148,29 +221,54 @@ def read_layers(
         environment: where CRIIMAGE_ variables are looked for.
 
     Raises:
-        ConfigurationError: a file that cannot be read or parsed, or a flag or variable that is no text.
+        ConfigurationError: a file that cannot be read or parsed, or a flag or variable that is no text; the text tells
+            what else is wrong as well.
     """
+    layers = collect_layers(config, overrides, environment)
+    if layers.unread:
+        raise ConfigurationError("\n".join(layers.faults()[0]))
+    return layers
+
+
+def collect_layers(
+    config: pathlib.Path | None = None,
+    overrides: Iterable[tuple[str, Any]] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Layers:
+    """Read what can be read of all layers, see `read_layers`; the rest is told in `unread`."""
     merged: Table = {}
     origins: dict[Path, str] = {}
     contents: dict[str, str] = {}
-    faults: list[str] = []
-    for path in _files(config):
+    unread: list[str] = []
+
+    def add(origin: str, read_one: Callable[[], Table]) -> None:
         try:
-            table, contents[str(path)] = _read(path)
-            _merge(merged, table, str(path), origins)
+            _merge(merged, read_one(), origin, origins)
         except ConfigurationError as error:
-            faults.append(error.text)
-    if faults:
-        raise ConfigurationError("\n".join(faults))
+            unread.append(error.text)
+
+    def from_file(path: pathlib.Path) -> Table:
+        table, contents[str(path)] = _read(path)
+        return table
+
+    for path in _files(config, unread):
+        add(str(path), partial(from_file, path))
     for name, text in sorted(environment.items()):
         if name.startswith(_ENVIRONMENT_PREFIX) and name not in _NOT_SETTINGS:
-            _check_text([name, text], f"{_VARIABLE}{name}")
-            keys = _keys(name.removeprefix(_ENVIRONMENT_PREFIX))
-            _merge(merged, _nested(keys, read_value(text)), f"{_VARIABLE}{name}", origins)
+            add(f"{_VARIABLE}{name}", partial(_of_variable, name, text))
     for key, value in overrides:
-        _check_text([key, value], f"{_FLAG}{key}")
-        _merge(merged, _nested(_parts(key), value), f"{_FLAG}{key}", origins)
-    return Layers(merged, origins, contents)
+        add(f"{_FLAG}{key}", partial(_of_flag, key, value))
+    return Layers(merged, origins, contents, tuple(unread))
+
+
+def _of_variable(name: str, text: str) -> Table:
+    _check_text([name, text], f"{_VARIABLE}{name}")
+    return _nested(_keys(name.removeprefix(_ENVIRONMENT_PREFIX)), read_value(text))
+
+
+def _of_flag(key: str, value: Any) -> Table:  # noqa: ANN401 - any TOML value
+    _check_text([key, value], f"{_FLAG}{key}")
+    return _nested(_parts(key), value)
 
 
 def _check_text(value: Any, origin: str) -> None:  # noqa: ANN401
@@ -218,11 +316,18 @@ def _keys(variable: str) -> list[str]:
     return keys
 
 
-def _files(config: pathlib.Path | None) -> list[pathlib.Path]:
+def _files(config: pathlib.Path | None, unread: list[str]) -> list[pathlib.Path]:
     main = config or DEFAULT_CONFIG
-    drop_ins = main.parent / "conf.d"
-    found = [main] if config is not None or is_there(main) else []
-    return [*found, *files_in(drop_ins, ".toml")]
+    found = []
+    try:
+        found += [main] if config is not None or is_there(main) else []
+    except ConfigurationError as error:
+        unread.append(error.text)
+    try:
+        found += files_in(main.parent / "conf.d", ".toml")
+    except ConfigurationError as error:
+        unread.append(error.text)
+    return found
 
 
 def _read(path: pathlib.Path) -> tuple[Table, str]:

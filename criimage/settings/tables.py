@@ -5,11 +5,12 @@ A backend's own table is its own model's; here it is only known to be one.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from criimage.duration import Duration
 from criimage.endpoint import DEFAULT_ENDPOINT, PASSED_SOCKET, socket_path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["LimitSettings", "Settings", "SocketSettings", "TracingSettings"]
 
 _PORT_LIMIT = 65535
+_PORT = re.compile(r":0*([0-9]+)$")
+_PORT_DIGITS = 6
+"""Enough to tell that a longer number is no port."""
 NO_RUNTIME = "none"
 """The setting that asks for an image service only, whatever the backend."""
 
@@ -36,6 +40,23 @@ def _no_truth_value(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the
 
 Count = Annotated[int, BeforeValidator(_no_truth_value)]
 Number = Annotated[float, BeforeValidator(_no_truth_value)]
+
+
+def _can_match(host: str) -> str:
+    try:
+        name = Name.parse(f"{host}/x")
+        fits = name.domain is not None and name.qualified(name.domain).domain == host
+    except CriimageError:
+        fits = False
+    if not fits:
+        raise ValueError("is the registry of no image; HOST or HOST:PORT as in full names of images")
+    port = _PORT.search(host)
+    if port is not None and not 0 < int(port[1][:_PORT_DIGITS]) <= _PORT_LIMIT:
+        raise ValueError(f"is the registry of no image: ports go from 1 to {_PORT_LIMIT}")
+    return host
+
+
+RegistryKey = Annotated[str, AfterValidator(_can_match)]
 
 
 class _Section(BaseModel):
@@ -93,25 +114,23 @@ class PullSettings(_Section):
     max_parallel_per_registry: Count = Field(
         default=0, ge=0, description="pulls from one registry at once; 0 = no limit"
     )
-    registry: dict[str, RegistryPullSettings] = Field(
+    registry: dict[RegistryKey, RegistryPullSettings] = Field(
         default_factory=dict, description='a table [pulls.registry."HOST"] sets any of these for one registry'
     )
 
     @field_validator("registry")
     @classmethod
-    def _can_match(cls, registry: dict[str, RegistryPullSettings]) -> dict[str, RegistryPullSettings]:
+    def _are_different(cls, registry: dict[str, RegistryPullSettings]) -> dict[str, RegistryPullSettings]:
         spelled: dict[str, str] = {}
+        faults: list[InitErrorDetails] = []
         for host in registry:
-            try:
-                name = Name.parse(f"{host}/x")
-                fits = name.domain is not None and name.qualified(name.domain).domain == host
-            except CriimageError:
-                fits = False
-            if not fits:
-                raise ValueError(f'"{host}" is the registry of no image; HOST or HOST:PORT as in full names of images')
             other = spelled.setdefault(registry_host(host), host)
             if other != host:
-                raise ValueError(f'"{other}" and "{host}" are the same registry')
+                fault = ValueError(f'"{other}" and "{host}" are the same registry')
+                # With the key as its place.
+                faults.append(InitErrorDetails(type="value_error", loc=(host,), input={}, ctx={"error": fault}))
+        if faults:
+            raise ValidationError.from_exception_data("registry", faults)
         return registry
 
     def policy(self) -> PullPolicy:

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import socket
+import threading
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from criimage.reference import registry_host
 from criimage.settings import Settings, read_layers
 from criimage.settings.tables import PullSettings
 from documentation.pages import DOCS
-from operating.staged import CANARY, installed
+from operating.staged import CANARY, installed, staged_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,15 +234,15 @@ def test_what_a_backend_logs_is_not_printed(config: Path) -> None:
         ),
         (
             '[pulls.registry."https://a.io"]\n',
-            '{config}, line 1: pulls.registry: "https://a.io" is the registry of no image',
+            '{config}, line 1: pulls.registry."https://a.io": is the registry of no image',
         ),
         (
             '[pulls.registry."index.docker.io"]\n',
-            '{config}, line 1: pulls.registry: "index.docker.io" is the registry of no image',
+            '{config}, line 1: pulls.registry."index.docker.io": is the registry of no image',
         ),
         (
             '[pulls.registry."a.io"]\n[pulls.registry."A.io:443"]\n',
-            '{config}, line 1: pulls.registry: "a.io" and "A.io:443" are the same registry',
+            '{config}, line 2: pulls.registry."A.io:443": "a.io" and "A.io:443" are the same registry',
         ),
         ("a = \n", "{config}, line 1, column 5: no value that TOML knows"),
         (
@@ -256,9 +257,11 @@ def test_what_a_backend_logs_is_not_printed(config: Path) -> None:
         ),
     ],
 )
-def test_check_finds_wrong_settings(config: Path, text: str, told: str) -> None:
+def test_check_finds_wrong_settings(config: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str) -> None:
     """Design section 7: exit code 2 with file and key, also for a backend that is not the chosen one."""
     config.write_text(text)
+    if "backend =" not in text:
+        monkeypatch.setenv("CRIIMAGE_BACKEND", "staged")
 
     assert fail("config", "check", "--config", str(config), code=2).startswith(told.format(config=config))
 
@@ -311,13 +314,125 @@ def test_default_fits_an_editor() -> None:
 
 def test_check_does_not_mind_a_server_that_runs(config: Path, tmp_path: Path) -> None:
     """Settings are checked beside the service that has them: its socket and its port are no faults, and stay."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with staged_server(f'[metrics]\naddress = "{address}"\n') as server:
+        begin = f'backend = "staged"\n[metrics]\naddress = "{address}"\n'
+        config.write_text(begin)
+        listen = f"unix://{server.socket}"
+        assert succeed("config", "check", "--config", str(config), "--listen", listen) == "ok: staged can work here\n"
+        # Of another service, which would get neither the socket nor the port.
+        told = fail("config", "check", "--config", str(config), "--listen", f"unix://{tmp_path}/s", code=2)
+        assert (
+            told == f"{config}, line 3: metrics.address: metrics cannot be served at {address}: Address already in use"
+        )
+        assert server.process.process.returncode is None
+
+
+def test_a_port_that_another_process_has_is_a_fault(config: Path, tmp_path: Path) -> None:
+    """Whatever listens at the socket's place: the port's page is not ours, so `serve` would end at once."""
     with socket.socket(socket.AF_UNIX) as serving, socket.create_server(("127.0.0.1", 0)) as page:
         serving.bind(str(tmp_path / "s"))
         serving.listen()
         address = f"127.0.0.1:{page.getsockname()[1]}"
         config.write_text(f'backend = "staged"\nlisten = "unix://{tmp_path}/s"\n[metrics]\naddress = "{address}"\n')
-        assert succeed("config", "check", "--config", str(config)) == "ok: staged can work here\n"
+        answering = threading.Thread(target=_refuse_once, args=(page,))
+        answering.start()
+        told = fail("config", "check", "--config", str(config), code=2)
+        answering.join()
+        assert told.endswith(f"line 4: metrics.address: metrics cannot be served at {address}: Address already in use")
         assert (tmp_path / "s").is_socket()
+
+
+def _refuse_once(page: socket.socket) -> None:
+    with page.accept()[0] as client:
+        client.recv(1024)
+        client.sendall(b"HTTP/1.0 404 Not Found\r\n\r\n")
+
+
+def test_all_that_is_wrong_is_told_at_once(config: Path) -> None:
+    """A torn file, keys in another, variables, a flag and a user that is not here (issue 14, A3)."""
+    drop_ins = config.parent / "conf.d"
+    drop_ins.mkdir()
+    config.write_text("a = \n")
+    (drop_ins / "1.toml").write_text('[log]\nlevel = "loud"\n[backends.memory]\nx = 1\n[socket]\nowner = "no.such"\n')
+    environment = {"CRIIMAGE_NO_SUCH": "1", "CRIIMAGE_LISTEN": "/run/caf\udce9"}
+
+    ended = run("config", "check", "--config", str(config), "--set", "image_ref=x", environment=environment)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert [line.partition(": ")[0] for line in ended.stderr.removeprefix("Error: ").splitlines()] == [
+        f"{config}, line 1, column 5",
+        "environment variable CRIIMAGE_LISTEN",
+        "flag for image_ref",
+        f"{drop_ins}/1.toml, line 2",
+        "environment variable CRIIMAGE_NO_SUCH",
+        f"{drop_ins}/1.toml, line 4",
+        f"{drop_ins}/1.toml, line 6",
+    ]
+
+
+def test_a_fault_in_one_place_hides_none_in_another(config: Path, tmp_path: Path) -> None:
+    """Key, place, user and group, each of two users, address, table and the backend's own problem, in one run."""
+    (tmp_path / "file").write_text("")
+    config.write_text(
+        f'backend = "staged"\nlisten = "unix://{tmp_path}/file"\nbakend = 1\n'
+        '[socket]\nowner = "no.a"\ngroup = "no.b"\nallowed_users = ["no.c", 0, "no.d"]\n'
+        '[metrics]\naddress = "192.0.2.1:9477"\n[backends.nope]\n[backends.staged]\nproblem = "no disk"\n'
+    )
+
+    ended = run("config", "check", "--config", str(config))
+
+    assert (ended.returncode, ended.stdout) == (2, "staged: no disk\n  do something\n")
+    told = ended.stderr.removeprefix("Error: ").splitlines()
+    lines = [re.match(rf"{re.escape(str(config))}, line (\d+): ", line) for line in told]
+    assert [int(line[1]) for line in lines if line] == [3, 10, 2, 5, 6, 7, 7, 9], told
+    for word in ("no.a", "no.b", "no.c", "no.d"):
+        assert word in ended.stderr
+
+
+def test_a_backend_that_one_of_its_keys_keeps_shut_is_looked_at_without_it(config: Path) -> None:
+    """What it says at its opening hides nothing else that it would say."""
+    config.write_text('backend = "staged"\n[backends.staged]\nplace = "/none"\nproblem = "no disk"\n')
+
+    ended = run("config", "check", "--config", str(config))
+
+    assert (ended.returncode, ended.stdout) == (2, "staged: no disk\n  do something\n")
+    assert ended.stderr == f"Error: {config}, line 3: backends.staged.place: no place for anything\n"
+
+
+def test_a_key_at_fault_has_its_own_line(config: Path) -> None:
+    """Two that can match no image, and one twice, among good ones: each with the line on which it stands."""
+    config.write_text(
+        '[pulls.registry."a.example"]\n[pulls.registry."b.example/x"]\nmax_parallel = 1\n[pulls.registry."c.example"]\n'
+        '[pulls.registry."https://c"]\n[pulls.registry."reg:99999"]\n[pulls.registry."reg:0"]\n'
+        '[pulls.registry."reg:65535"]\n[pulls.registry."reg:065535"]\n'
+    )
+    told = run("config", "check", "--config", str(config), environment={"CRIIMAGE_BACKEND": "staged"}).stderr
+    found = [line.removeprefix(f"{config}, line ") for line in told.removeprefix("Error: ").splitlines()]
+    assert [line.partition(": ")[0] + line.partition(": ")[2][:30] for line in found] == [
+        '2pulls.registry."b.example/x": ',
+        '5pulls.registry."https://c": is',
+        '6pulls.registry."reg:99999": is',
+        '7pulls.registry."reg:0": is the',
+        '9pulls.registry."reg:065535": "',
+    ]
+
+
+def test_what_works_otherwise_than_meant_is_noted(config: Path) -> None:
+    """Pins that can match no name are no fault, as the service starts with them; they are not passed over either."""
+    config.write_text(
+        'backend = "staged"\npinned_images = ["busybox:1.36", "", "a b*", "docker.io/library/busybox:1", '
+        '"*pause*", "A.io/x:1"]\n'
+    )
+    *notes, last = succeed("config", "check", "--config", str(config)).splitlines()
+    assert last == "ok: staged can work here"
+    complete = "docker.io/library/busybox:1.36"
+    assert notes == [
+        f'note: pinned_images: "busybox:1.36" can match no image: names are complete, such as {complete}',
+        'note: pinned_images: "" can match no image: it is no name',
+        'note: pinned_images: "a b*" can match no image: no name has such signs',
+    ]
 
 
 @pytest.mark.parametrize("command", [["config", "dump"], ["config", "check"], ["serve"]])

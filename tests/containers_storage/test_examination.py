@@ -139,6 +139,41 @@ async def test_what_is_wrong_is_told_once(local: Store, tmp_path: Path, key: str
     assert not [fact for fact in found.facts if str(file) in fact and content is None]
 
 
+@pytest.mark.parametrize("place", ["certs_dir", "certs.d"])
+async def test_certificates_that_no_pull_would_get_past(
+    local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A certificate without its key, a key without it, a file that cannot be read: skopeo stops at each (C7)."""
+    folder = tmp_path / (".config/containers/certs.d/a.example" if place == "certs.d" else "certs")
+    folder.mkdir(parents=True)
+    settings = {"certs_dir": str(folder)} if place == "certs_dir" else {}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    for name in ("ca.crt", "client.cert", "client.key", "notes.txt"):
+        (folder / name).write_text("")
+    async with opened(local, **settings) as under_test:
+        assert (await examined(under_test)).problems == ()
+        for name in ("ca.cert", "other.key"):
+            (folder / name).write_text("")
+        (folder / "loop.crt").symlink_to("loop.crt")
+        texts = [problem.text for problem in (await examined(under_test)).problems]
+    assert texts == [
+        f"the client certificate {folder}/ca.cert has no ca.key beside it",
+        f"the key {folder}/other.key has no other.cert beside it",
+        f"cannot read {folder}/loop.crt: Too many levels of symbolic links",
+    ]
+
+
+async def test_a_store_that_is_not_there_yet_is_told(local: Store, tmp_path: Path) -> None:
+    """A mistyped root looks like a new one; once something is in it, nothing is said."""
+    told = f"there is no vfs store at {tmp_path}/mistyped yet: the first pull makes one"
+    async with opened(local, driver="vfs", root=str(tmp_path / "mistyped")) as under_test:
+        found = await examined(under_test)
+        assert (found.problems, told in found.facts) == ((), True)
+        (tmp_path / "mistyped/vfs-images").mkdir(parents=True)
+        assert told not in (await examined(under_test)).facts
+
+
 def test_a_command_tells_nothing_but_its_own_lines(local: Store, tmp_path: Path) -> None:
     """No line of a log stands among the problems, and each is told once where several things are wrong at once."""
     wrong = {key: tmp_path / key for key in ("auth_file", "registries_conf", "policy")}

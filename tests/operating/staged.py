@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from criimage.backend import Problem, User
 from criimage.credentials import Credentials
+from criimage.errors import ConfigurationError
 from criimage.plugins import CONTRACT, Plugin
 from criimage.testing.memory import MemoryBackend, Registry, RemoteImage
 from criimage.work import CANCEL_SECONDS
@@ -56,6 +57,7 @@ class StagedSettings(BaseModel):
 
     token: SecretStr = Field(default=SecretStr(""), description="a secret\nthat takes two lines to explain")
     problem: str = Field(default="", description="what `check` complains of")
+    place: str = Field(default="", description="where nothing can be")
     says: str = Field(default="", description="an event to log at the start")
 
 
@@ -95,6 +97,8 @@ def _forever() -> None:
 
 @asynccontextmanager
 async def _open(settings: StagedSettings) -> AsyncIterator[StagedBackend]:
+    if settings.place:
+        raise ConfigurationError("no place for anything", ("backends", "staged", "place"))
     if settings.says:
         _log.error(settings.says)
     registry = Registry()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from criimage.backend import Image
-from criimage.pins import Pins
+from criimage.pins import Pins, never_matching
 from criimage.reference import ImageID, Reference
 from foreign.growth import TIMES, seconds
 
@@ -55,6 +55,7 @@ def test_a_pattern_matches_as_in_cri_o(pattern: str, name: str, expected: bool) 
     assert Pins([pattern]).match(image(name)) is expected
     # Among many others, which are looked for in another way.
     assert Pins([*(f"*no-such-word-{number}*" for number in range(100)), pattern]).match(image(name)) is expected
+    assert not (expected and list(never_matching([pattern])))
 
 
 @pytest.mark.parametrize("form", ["registry.example/team/app-{}:1", "app-{}*", "*app-{}*"])
@@ -82,3 +83,10 @@ def test_any_name_and_any_pattern_are_enough() -> None:
 def test_an_image_without_names_is_pinned_by_no_pattern(patterns: list[str]) -> None:
     """S12: patterns match names, so that dangling images can always be collected."""
     assert not Pins(patterns).match(image())
+
+
+def test_patterns_that_can_match_nothing_are_told_with_an_end() -> None:
+    """A few of them each by itself, a long list of them by its number."""
+    told = list(never_matching([*map(str, range(1000)), "a.b/c:1"]))
+    assert told[0].endswith("names are complete, such as docker.io/library/0:latest")
+    assert (len(told), told[-1]) == (9, "pinned_images: 992 more can match no image")

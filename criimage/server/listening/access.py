@@ -41,17 +41,21 @@ def access_of(settings: SocketSettings) -> Access:
     """Look up the names of `[socket] allowed_users`.
 
     Raises:
-        ConfigurationError: this machine has no such user.
+        ConfigurationError: this machine has no such user; a line for each.
     """
     if not settings.allowed_users:
         return EVERYBODY
-    return Access(frozenset(_number(user) for user in settings.allowed_users))
+    found = {user: _number(user) for user in settings.allowed_users}
+    unknown = [f"no user {str(user)!r} is on this machine" for user, number in found.items() if number is None]
+    if unknown:
+        raise ConfigurationError("\n".join(unknown), ("socket", "allowed_users"))
+    return Access(frozenset(number for number in found.values() if number is not None))
 
 
-def _number(user: str | int) -> int:
+def _number(user: str | int) -> int | None:
     if is_id(str(user)):
         return int(user)
     try:
         return pwd.getpwnam(str(user)).pw_uid
-    except (KeyError, ValueError) as error:
-        raise ConfigurationError(f"no user {user!r} is on this machine", ("socket", "allowed_users")) from error
+    except (KeyError, ValueError):
+        return None

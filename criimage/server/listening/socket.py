@@ -16,7 +16,7 @@ from criimage.errors import ConfigurationError
 from criimage.files import unfit_place
 from criimage.server.listening.socket_owner import NOBODY_ELSE, SocketOwner
 
-__all__ = ["BACKLOG", "BoundSocket", "check_place"]
+__all__ = ["BACKLOG", "BoundSocket", "check_place", "hindrance", "is_served"]
 
 SOCKET_MODE = 0o660
 DIRECTORY_MODE = 0o750
@@ -175,6 +175,38 @@ def check_place(listen: str) -> None:
         if reason := unfit_place(place):
             raise ConfigurationError(f"cannot listen on {path}: {reason}", ("listen",))
         return
+
+
+def hindrance(listen: str, owner: SocketOwner) -> str:
+    """Return what keeps the user of this process from making the socket; empty if nothing does. Blocks for moments."""
+    if listen == PASSED_SOCKET or os.geteuid() == 0:
+        return ""
+    for place in socket_path(listen).parents:
+        # One in a folder that may not be searched cannot be told from one that is not there, and then that one counts.
+        if os.path.isdir(place):  # noqa: PTH112
+            if not os.access(place, os.W_OK | os.X_OK):
+                return f"{place} is not writable"
+            break
+    if owner.user not in {-1, os.geteuid()}:
+        return "only root can give it to another user"
+    if owner.group not in {-1, os.getegid(), *os.getgroups()}:
+        return "it can be given to a group of this user only"
+    return ""
+
+
+def is_served(listen: str) -> bool:
+    """Tell whether somebody may listen at `listen`: not, only if nobody can. Blocks for moments."""
+    if listen == PASSED_SOCKET:
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(str(socket_path(listen)))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _locked_in_folder(path: Path, owner: SocketOwner) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from criimage.settings import SocketSettings
 
-__all__ = ["NOBODY_ELSE", "SocketOwner", "is_id", "owner_of"]
+__all__ = ["NOBODY_ELSE", "SocketOwner", "group_of", "is_id", "owner_of", "user_of"]
 
 _ID_LIMIT = 2**32 - 2
 _ID_DIGITS = len(str(_ID_LIMIT))
@@ -46,10 +46,16 @@ def owner_of(settings: SocketSettings) -> SocketOwner:
     Raises:
         ConfigurationError: this machine has no such user or group.
     """
-    return SocketOwner(_user(settings.owner), _group(settings.group))
+    return SocketOwner(user_of(settings), group_of(settings))
 
 
-def _user(text: str) -> int:
+def user_of(settings: SocketSettings) -> int:
+    """Look up `owner`; -1 if it is empty.
+
+    Raises:
+        ConfigurationError: this machine has no such user.
+    """
+    text = settings.owner
     if not text or is_id(text):
         return int(text or -1)
     try:
@@ -58,7 +64,13 @@ def _user(text: str) -> int:
         raise ConfigurationError(f"no user {text!r} is on this machine", ("socket", "owner")) from error
 
 
-def _group(text: str) -> int:
+def group_of(settings: SocketSettings) -> int:
+    """Look up `group`; -1 if it is empty.
+
+    Raises:
+        ConfigurationError: this machine has no such group.
+    """
+    text = settings.group
     if not text or is_id(text):
         return int(text or -1)
     try:
