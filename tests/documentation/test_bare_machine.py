@@ -139,7 +139,7 @@ def test_an_upgrade_and_the_end(machine: BareMachine) -> None:
     Uninstalled nothing of it is left but settings that were changed and the images.
     """
     give(machine, crictl(), grpcurl())
-    typed_on(machine, *installing(), "apt-get install -y curl", _SYSTEMD)
+    typed_on(machine, *installing(), "apt-get install -y curl git make", _SYSTEMD)
     demo = typed_on(machine, *commands("test_an_upgrade_and_the_end", "docs/index"))
     assert "Done; the registry, the server and the store are gone again." in demo
     installed = blocks_for("test_an_upgrade_and_the_end", "docs/guide/install")

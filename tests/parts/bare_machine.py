@@ -85,6 +85,9 @@ class BareMachine:
         """
         # Services start with their packages here, as they do on any machine.
         (self.root / _NO_SERVICES).unlink(missing_ok=True)
+        # Nor has what runs as a unit the environment of whoever types.
+        known = "".join(f" {name}={_THERE}" for name in _CERTIFICATE_VARIABLES)
+        self.write("/etc/systemd/system.conf.d/certificates.conf", f"[Manager]\nDefaultEnvironment={known}\n")
         with tempfile.TemporaryDirectory() as probe:
             files = Path(probe) / "files"
             files.mkdir()
