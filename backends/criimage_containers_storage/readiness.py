@@ -119,7 +119,9 @@ def _of_auths(files: list[Path], *, needed: bool) -> Iterator[Problem]:
             yield Problem(error.text, f"every pull that looks for credentials fails; {_LET_READ}")
             continue
         if fault:
-            yield Problem(fault, "mend the file or set auth_file; pulls go without its credentials or fail meanwhile")
+            yield Problem(
+                fault, "write or mend it, or set auth_file; pulls go without its credentials or fail meanwhile"
+            )
 
 
 def _unwritable(place: Path) -> str:

@@ -96,7 +96,7 @@ def _machine_faults(layers: Layers, rest: Layers, settings: Settings) -> Iterato
 
 
 def _notes_on(settings: Settings) -> Iterator[str]:
-    reason = hindrance(settings.listen, owner_of(settings.socket)) if os.geteuid() else ""
+    reason = hindrance(settings.listen, owner_of(settings.socket))
     if reason:
         try:
             user = pwd.getpwuid(os.geteuid()).pw_name

@@ -14,6 +14,7 @@ import pytest
 
 from cli.command import at_once, fail, run, succeed
 from criimage import plugins
+from criimage.cli import checking
 from criimage.reference import registry_host
 from criimage.settings import Settings, read_layers
 from criimage.settings.tables import PullSettings
@@ -417,6 +418,16 @@ def test_a_key_at_fault_has_its_own_line(config: Path) -> None:
         '7pulls.registry."reg:0": is the',
         '9pulls.registry."reg:065535": "',
     ]
+
+
+def test_a_user_who_cannot_make_the_socket_is_noted(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault: whoever asks may be another user than the service has."""
+    monkeypatch.setattr(checking, "hindrance", lambda listen, owner: f"{listen} {tuple(owner)}")
+    config.write_text('backend = "staged"\nlisten = "unix:///run/s"\n[socket]\nowner = "7"\n')
+    note, remedy, last = at_once("config", "check", "--config", str(config)).splitlines()
+    assert note.startswith("note: as user ")
+    assert note.endswith(" the socket cannot be made: unix:///run/s (7, -1)")
+    assert (remedy[:2], last) == ("  ", "ok: staged can work here")
 
 
 def test_what_works_otherwise_than_meant_is_noted(config: Path) -> None:

@@ -180,13 +180,16 @@ def test_a_command_tells_nothing_but_its_own_lines(local: Store, tmp_path: Path)
     for file in wrong.values():
         file.write_text("{")
     settings = tmp_path / "config.toml"
-    table = {"root": local.root, "run_root": local.run_root, "tmp_dir": local.tmp, **wrong}
+    # It keeps the backend shut, and hides nothing.
+    table = {"tmp_dir": "/no/such/folder", "root": local.root, "run_root": local.run_root, **wrong}
     lines = [f'{key} = "{value}"' for key, value in table.items()]
     settings.write_text("\n".join(["[backends.containers-storage]", 'driver = "vfs"', *lines]))
 
     ended = run("config", "check", "--config", str(settings))
 
-    assert (ended.returncode, ended.stderr) == (1, "")
+    place = "line 3: backends.containers-storage.tmp_dir: "
+    told = f"{settings}, {place}cannot keep downloads in /no/such/folder: No such file or directory; set tmp_dir"
+    assert (ended.returncode, ended.stderr) == (2, f"Error: {told}\n")
     lines = [line for line in ended.stdout.splitlines() if not line.startswith("note: ")]
     for file in wrong.values():
         assert len([line for line in lines if str(file) in line]) == 1, ended.stdout
