@@ -178,12 +178,14 @@ def _try_writing(file: Path | None) -> None:
     """Find out before four minutes have gone by; a report of before stays until there is a new one."""
     if file is None:
         return
-    there = file.exists()
     try:
-        with file.open("ab"):
-            pass
-        if not there:
+        try:
+            with file.open("xb"):
+                pass
             file.unlink()
+        except FileExistsError:
+            with file.open("ab"):
+                pass
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from criimage.shipping.record import Record
 from criimage.shipping.shipped import shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from criimage.shipping.record import Change
 
@@ -112,11 +113,17 @@ def _settings_tables(lines: list[str]) -> Iterator[Table]:
 
 
 def _tell(changes: Iterator[Change], *, dry_run: bool) -> None:
-    try:
-        for change in changes:
+    with contextlib.closing(_made(changes)) as made:
+        for change in made:
             if change.act == "kept":
                 click.echo(f"kept       {change.path}: its content is not as installed")
             else:
                 click.echo(f"{change.act:<10} {change.path}{'  (dry run)' * (dry_run and change.act != 'unchanged')}")
+
+
+def _made(changes: Iterator[Change]) -> Generator[Change]:
+    """Yield the changes as they are made; only what keeps one from being made is an error of theirs."""
+    try:
+        yield from changes
     except OSError as error:
         raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror}") from error

@@ -13,6 +13,7 @@ from criimage.errors import ConfigurationError
 from criimage.rounds import Rounds
 from criimage.server import systemd
 from criimage.server.listening.access import access_of
+from criimage.settings.faults import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,18 +60,23 @@ def _in_force_after(started_with: Mapping[str, Any], read: Mapping[str, Any]) ->
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return the dotted keys whose values differ, sorted; never the values."""
+    """Return the dotted keys whose values differ, as TOML has them, sorted; never the values.
+
+    A table that was empty, or is, differs by what is in the other one: only those keys are told.
+    """
     old, new = dict(_flat(before)), dict(_flat(after))
-    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    differing = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    above = {key[:length] for key in differing for length in range(1, len(key))}
+    return sorted(map(dotted, differing - above))
 
 
-def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in table.items():
         # An empty table is a value: it is there or not.
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{above}{key}.")
+            yield from _flat(value, (*above, key))
         else:
-            yield f"{above}{key}", value
+            yield (*above, key), value
 
 
 class Reload:

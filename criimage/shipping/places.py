@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from criimage.files import is_there
+
 __all__ = ["Places"]
 
 _SYSTEM = Path("/usr")
@@ -62,7 +64,7 @@ class Places:
             "zsh": "zsh/site-functions/_criimage",
             "fish": "fish/vendor_completions.d/criimage.fish",
         }
-        if shell == "zsh" and self._packaged and self.real(Path("/etc/debian_version")).exists():
+        if shell == "zsh" and self._packaged and is_there(self.real(Path("/etc/debian_version"))):
             # Debian's zsh looks for packages' completion there, and nowhere else below /usr.
             return self.prefix / "share" / "zsh" / "vendor-completions" / "_criimage"
         return self.prefix / "share" / below[shell]

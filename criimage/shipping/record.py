@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from criimage.errors import ConfigurationError
-from criimage.files import SIZE_LIMIT, UnreadableFile, read_if_there
+from criimage.files import SIZE_LIMIT, UnreadableFile, is_folder, read_if_there
 from criimage.foreign_json import parse_object
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Record:
     def _make_folder(self, folder: Path) -> None:
         for above in [*reversed(folder.parents), folder]:
             real = self.places.real(above)
-            if not real.is_dir():
+            if not is_folder(real):
                 real.mkdir(parents=True)
                 real.chmod(_FOLDER_MODE)
                 if str(above) not in self.folders:
@@ -195,6 +195,9 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(_FILE_MODE)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # What is written names no file, as what is written to standard output.
+            error.filename = str(path)
         raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import ShellComplete, get_completion_class
 
+from criimage.files import is_there
 from criimage.shipping.alerts import rules
 from criimage.shipping.dashboard import dashboard
 from criimage.shipping.manual import pages
@@ -76,4 +77,4 @@ def completion_script(main: click.Group, shell: str) -> str:
 
 def _command() -> list[str]:
     script = Path(sysconfig.get_path("scripts")) / "criimage"
-    return [str(script)] if script.exists() else [sys.executable, "-m", "criimage"]
+    return [str(script)] if is_there(script) else [sys.executable, "-m", "criimage"]

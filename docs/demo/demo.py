@@ -168,11 +168,15 @@ def _write_configs(folder: Path, port: int, socket_file: Path) -> tuple[Path, Pa
     registry_config = folder / "registry.yml"
     # JSON is YAML too, and a JSON string is a TOML string as long as it holds plain characters.
     registry_config.write_text(json.dumps(registry))
+    # The usual places of credentials may be closed to this user, and the demo needs none.
+    auth_file = folder / "auth.json"
+    auth_file.write_text(json.dumps({"auths": {}}))
     store = {
         "root": str(folder / "store"),
         "run_root": str(folder / "run"),
         "driver": _driver(folder),
         "registries_conf": str(registries),
+        "auth_file": str(auth_file),
         "tmp_dir": str(folder / "tmp"),
     }
     (folder / "tmp").mkdir()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         (("--only", "list", "--skip", "pul"), r"--skip: pul is no number, group or level"),
         (("--only", "L3", "--skip", "list"), r"no behaviour is selected"),
         (("--json", "/no/such/folder/a.json"), r"/no/such/folder/a\.json: No such file"),
+        (("--json", "/" + "x" * 300), r"/x{300}: File name too long"),
     ],
 )
 async def test_what_cannot_be_run_is_told(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:

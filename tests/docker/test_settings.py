@@ -102,6 +102,14 @@ def test_a_folder_of_certificates_without_an_authority_is_told(tmp_path: Path) -
         find_address(Settings(host="tcp://h", cert_path=str(tmp_path)), {})
 
 
+def test_a_certificate_that_cannot_be_read_is_told_with_its_key(tmp_path: Path) -> None:
+    """As a missing one: whoever reads the text finds the setting, its file and its line by the key (issue 14, A3)."""
+    (tmp_path / "ca.pem").symlink_to("ca.pem")
+    with pytest.raises(ConfigurationError, match=f"cannot read {tmp_path}/ca.pem") as caught:
+        find_address(Settings(host="tcp://h", cert_path=str(tmp_path)), {})
+    assert caught.value.setting == ("backends", "docker", "cert_path")
+
+
 def test_importing_is_cheap() -> None:
     """The plugin's root brings neither aiodocker nor aiohttp; opening it does."""
     code = "import sys, criimage_docker; sys.exit(bool({'aiodocker', 'aiohttp', 'yarl'} & set(sys.modules)))"

@@ -10,7 +10,7 @@ import structlog
 
 from criimage.errors import ConfigurationError
 from criimage.server import reload
-from criimage.server.reload import Reload
+from criimage.server.reload import Reload, differences
 from parts.serving import until
 
 if TYPE_CHECKING:
@@ -45,3 +45,12 @@ async def test_settings_that_hang_end_no_later_reload(monkeypatch: pytest.Monkey
 
     told = [line["error"] for line in logged if line["event"].startswith("settings not reloaded")]
     assert told == ["they could not be read within 0 s; does a file system hang?"] * 3 + ["a key is wrong"]
+
+
+def test_keys_that_differ_are_told_as_they_are_written() -> None:
+    """A registry's name stands in quotes, and the empty table it came into is not told beside it (issue 14, A7)."""
+    before = {"pulls": {"max_parallel": 1, "registry": {}}}
+    after = {"pulls": {"max_parallel": 1, "registry": {"docker.io": {"max_parallel": 2}}}}
+    told = ['pulls.registry."docker.io".max_parallel']
+    assert differences(before, after) == differences(after, before) == told
+    assert differences(before, {"pulls": {"max_parallel": 1}}) == ["pulls.registry"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from cli.command import COMMAND, SECONDS
 from criimage.cli import main
 from criimage.shipping.units import KUBELETS
 
@@ -222,3 +225,29 @@ def test_what_cannot_be_written_is_told_with_its_path(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert f"{tmp_path}/etc" in result.output
     assert "Traceback" not in result.output
+
+
+def test_an_output_that_cannot_be_written_is_no_file_s_fault(tmp_path: Path) -> None:
+    """`criimage install --dry-run > /dev/full` ends with the line that every command has for it (issue 14, A7)."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*COMMAND, "install", "--dry-run", "--root", str(tmp_path)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written names no file of itself; it is told which one it was (issue 14, A4)."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run(tmp_path, "install")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == f"Error: {tmp_path / RECORD}: No space left on device"

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from criimage.errors import ConfigurationError
-from criimage.files import is_there
+from criimage.files import UnreadableFile, is_there
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,6 +107,8 @@ def _context(folder: Path | None, setting: tuple[str, ...]) -> ssl.SSLContext:
         certificate, key = _file(folder, "cert.pem"), _file(folder, "key.pem")
         if certificate and key:
             context.load_cert_chain(certificate, key)
+    except UnreadableFile as error:
+        raise ConfigurationError(error.text, setting) from error
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
             f"cannot use the certificates (ca.pem, cert.pem, key.pem) in {folder}: {error.strerror or error.reason}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from criimage.conformance.behaviour import Need, group
 from criimage.conformance.client import CallError
 from criimage.cri.runtime import v1
+from criimage.files import is_there
 from criimage.testing import oci
 from criimage.testing.scripted_registry import Answer, Stage
 
@@ -171,7 +172,7 @@ async def paths_out_of_the_image(t: Trial) -> None:
 
 
 def _exists(path: str) -> bool:
-    return Path(path).exists()
+    return is_there(Path(path))
 
 
 @_hostile.extended(

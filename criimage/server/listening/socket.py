@@ -13,7 +13,7 @@ from typing import Self
 
 from criimage.endpoint import PASSED_SOCKET, socket_path
 from criimage.errors import ConfigurationError
-from criimage.files import unfit_place
+from criimage.files import UnreadableFile, is_folder, unfit_place
 from criimage.server.listening.socket_owner import NOBODY_ELSE, SocketOwner
 
 __all__ = ["BACKLOG", "BoundSocket", "check_place", "hindrance", "is_served"]
@@ -211,9 +211,11 @@ def is_served(listen: str) -> bool:
 
 def _locked_in_folder(path: Path, owner: SocketOwner) -> int:
     try:
-        if not path.parent.is_dir():
+        if not is_folder(path.parent):
             path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             owner.take(path.parent)
+    except UnreadableFile as error:
+        raise ConfigurationError(f"cannot listen on {path}: {error.text}") from error
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {path}: {error.filename}: {error.strerror}") from error
     try:
