@@ -18,6 +18,7 @@ from criimage.testing.certificates import Certificates
 from criimage.testing.oci import image
 from criimage.testing.scripted_registry import scripted_registry
 from documentation.pages import PROJECT, blocks
+from documentation.transcripts import keep, without_installers
 from documentation.typed_blocks import SERVING, blocks_for, command_blocks, every_page
 from documentation.unit_pages import appended_settings, typed_units
 from parts.bare_machine import BareMachine, bare_machine
@@ -71,6 +72,7 @@ def machine(tmp_path: Path) -> Iterator[BareMachine]:
 def typed_on(machine: BareMachine, *lines: str) -> str:
     """Types this in the clone; returns what was shown."""
     ended = machine.run("\n".join(lines), folder="/root/criimage")
+    keep(_this_test(), ended.stdout)
     assert ended.returncode == 0, ended.stdout[-4000:]
     return ended.stdout
 
@@ -78,8 +80,13 @@ def typed_on(machine: BareMachine, *lines: str) -> str:
 def typed_under_systemd(machine: BareMachine, *lines: str) -> str:
     """The same where systemd is process 1."""
     code, shown = machine.boot("\n".join(lines), folder="/root/criimage")
+    keep(_this_test(), shown)
     assert code == 0, shown[-4000:]
     return shown
+
+
+def _this_test() -> str:
+    return os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]
 
 
 def give(machine: BareMachine, *programs: Path) -> None:
@@ -98,6 +105,40 @@ def test_the_readme(machine: BareMachine) -> None:
     assert "Done; the registry, the server and the store are gone again." in shown
     assert "ok: containers-storage can work here" in shown
     assert re.search(rf"^{_REGISTRY}/pause +3\.9 ", shown, re.MULTILINE), shown[-3000:]
+
+
+@pytest.mark.long
+@pytest.mark.engine
+@pytest.mark.timeout(1800)
+def test_the_demo_as_another_user(machine: BareMachine) -> None:
+    """README says that it works for a user who is not root, where the tools are; without a session's folders too."""
+    typed_on(
+        machine,
+        "apt-get update && apt-get install -y git make python3 skopeo docker-registry busybox-static uidmap",
+        "useradd --create-home operator",
+        "cp -r /root/criimage /home/operator/ && chown -R operator /home/operator/criimage",
+    )
+    shown = typed_on(machine, "cd /home/operator/criimage && su operator -c 'make demo'")
+
+    assert "Done; the registry, the server and the store are gone again." in shown
+    assert not list((machine.root / "tmp").iterdir())
+
+
+def test_transcripts_have_no_installers_talk() -> None:
+    """Of two commands, one of them apt's, only what was typed and what criimage says."""
+    shown = [
+        "+ apt-get install -y git",
+        "Get:1 http://mirror.example/debian bookworm InRelease [151 kB]",
+        "The following NEW packages will be installed:",
+        "  git make",
+        "  python3",
+        "Setting up git (1:2.39.5-0+deb12u2) ...",
+        "+ criimage images",
+        "  of no list",
+        "half a bar\rthe whole bar",
+    ]
+    kept = ["+ apt-get install -y git", "+ criimage images", "  of no list", "the whole bar"]
+    assert list(without_installers(shown)) == kept
 
 
 @pytest.mark.long
