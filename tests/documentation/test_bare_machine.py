@@ -115,10 +115,10 @@ def test_the_demo_as_another_user(machine: BareMachine) -> None:
     typed_on(
         machine,
         "apt-get update && apt-get install -y git make python3 skopeo docker-registry busybox-static uidmap",
-        "useradd --create-home operator",
-        "cp -r /root/criimage /home/operator/ && chown -R operator /home/operator/criimage",
+        "useradd --create-home ada",
+        "cp -r /root/criimage /home/ada/ && chown -R ada /home/ada/criimage",
     )
-    shown = typed_on(machine, "cd /home/operator/criimage && su operator -c 'make demo'")
+    shown = typed_on(machine, "cd /home/ada/criimage && su ada -c 'make demo'")
 
     assert "Done; the registry, the server and the store are gone again." in shown
     assert not list((machine.root / "tmp").iterdir())
