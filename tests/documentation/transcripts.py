@@ -18,9 +18,10 @@ __all__ = ["keep", "without_installers"]
 _INSTALLERS = re.compile(
     r"(\S+:\d+ https?://|Get:|Hit:|Ign:|Fetched |Reading |Building dependency|Selecting previously|Preparing to unpack"
     r"|Unpacking |Setting up |Processing |\(Reading|Need to get|After this|debconf:|update-alternatives:|dpkg-"
-    r"|Extracting templates|Adding (new|user|group|system)|Not creating home|Updating certificates|\d+ added|Running hooks|done\.$|\d+ upgraded|Looking in|Collecting|\s*Downloading|\s*Using cached"
-    r"|Requirement already|\s*Preparing metadata|\s*(Installing|Getting) |invoke-rc\.d|Running in chroot"
-    r"|WARNING: Running pip|\s*━|E: Can not write log|locale:|perl: warning)"
+    r"|Extracting templates|Adding (new|user|group|system)|Not creating home|Updating certificates|\d+ added"
+    r"|Running hooks|done\.$|\d+ upgraded|Looking in|Collecting|\s*Downloading|\s*Using cached|Requirement already"
+    r"|\s*Preparing metadata|\s*(Installing|Getting) |invoke-rc\.d|Running in chroot|WARNING: Running pip|\s*━"
+    r"|E: Can not write log|locale:|perl: warning)"
 )
 _LISTS = re.compile(r"(The following|Suggested|Recommended|Use 'apt)")
 

@@ -40,7 +40,11 @@ mount -t proc proc "$1/proc"
 mount --rbind /sys "$1/sys"
 mount --rbind /dev "$1/dev"
 mount -t tmpfs tmpfs "$1/run"
-exec chroot "$1" bash -c "$2"
+# No chroot: in one the kernel gives no user a namespace of their own, and rootless tools need one.
+mkdir -p "$1/mnt/before"
+cd "$1"
+pivot_root . mnt/before
+exec chroot . bash -c 'umount --lazy /mnt/before && rmdir /mnt/before && exec bash -c "$0"' "$2"
 """
 
 
