@@ -114,7 +114,8 @@ def test_the_demo_as_another_user(machine: BareMachine) -> None:
     """README says that it works for a user who is not root, where the tools are; without a session's folders too."""
     typed_on(
         machine,
-        "apt-get update && apt-get install -y git make python3 skopeo docker-registry busybox-static uidmap python3-venv",
+        "apt-get update",
+        "apt-get install -y git make python3 skopeo docker-registry busybox-static uidmap python3-venv",
         "useradd --create-home ada",
         "cp -r /root/criimage /home/ada/ && chown -R ada /home/ada/criimage",
     )
