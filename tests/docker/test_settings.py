@@ -126,7 +126,7 @@ async def test_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, f"criimage_docker.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "aiodocker", None)
     plugin = load("docker")
-    with pytest.raises(ConfigurationError, match=r"criimage\[docker\]"):
+    with pytest.raises(ConfigurationError, match=r"criimage\[docker\]; in a clone of it: pip install '\.\[docker\]'$"):
         async with plugin.open(Settings()):
             pass
 
