@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -315,9 +316,13 @@ def test_default_fits_an_editor() -> None:
 
 def test_check_does_not_mind_a_server_that_runs(config: Path, tmp_path: Path) -> None:
     """Settings are checked beside the service that has them: its socket and its port are no faults, and stay."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    with staged_server(f'[metrics]\naddress = "{address}"\n') as server:
+    with contextlib.ExitStack() as stack:
+        # Held, so that nobody is given the port before the server has it; who only binds is not in its way.
+        held = stack.enter_context(socket.socket())
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        server = stack.enter_context(staged_server(f'[metrics]\naddress = "{address}"\n'))
         begin = f'backend = "staged"\n[metrics]\naddress = "{address}"\n'
         config.write_text(begin)
         listen = f"unix://{server.socket}"
