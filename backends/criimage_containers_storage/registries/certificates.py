@@ -6,12 +6,11 @@ file of a folder that does not fit, so every pull from that registry fails.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from criimage.backend import Problem
-from criimage.files import UnreadableFile, files_in, read
+from criimage.files import UnreadableFile, entries_of, files_in, read
 from criimage_containers_storage.config_files import RuleSet, home_folder
 
 if TYPE_CHECKING:
@@ -45,10 +44,10 @@ def _folders(environment: Mapping[str, str], rules: RuleSet) -> Iterator[Path]:
         places.append(Path("/usr/share/containers/certs.d"))
     for place in places:
         try:
-            names = sorted(os.listdir(place))  # noqa: PTH208 - see criimage.files
-        except OSError:
+            folders = entries_of(place)
+        except UnreadableFile:
             continue  # skopeo, too, goes on without
-        yield from (place / name for name in names)
+        yield from folders
 
 
 def _of_folder(folder: Path) -> Iterator[Problem]:

@@ -182,8 +182,12 @@ def hindrance(listen: str, owner: SocketOwner) -> str:
     if listen == PASSED_SOCKET or os.geteuid() == 0:
         return ""
     for place in socket_path(listen).parents:
-        # One in a folder that may not be searched cannot be told from one that is not there, and then that one counts.
-        if os.path.isdir(place):  # noqa: PTH112
+        try:
+            there = is_folder(place)
+        except UnreadableFile:
+            # The folder above it, which may not be searched, is told.
+            continue
+        if there:
             if not os.access(place, os.W_OK | os.X_OK):
                 return f"{place} is not writable"
             break
