@@ -295,7 +295,11 @@ class Backend(Protocol):
         ...
 
     async def check(self) -> tuple[Problem, ...]:
-        """Tell what is missing for the backend to work, empty if nothing; milliseconds, asked every few seconds."""
+        """Tell what is missing for the backend to work, empty if nothing; milliseconds, asked every few seconds.
+
+        The first time is a moment after the start. What a backend imports or opens then, instead of when it is opened,
+        no first list waits for, and whatever it cannot import is told at once.
+        """
         ...
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:

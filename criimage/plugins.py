@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from criimage.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractAsyncContextManager
-    from importlib.metadata import Distribution
+    from importlib.metadata import Distribution, PackageMetadata
 
     from pydantic import BaseModel
 
@@ -109,19 +109,31 @@ class Unusable:
 
 def installed() -> tuple[InstalledBackend, ...]:
     """Return every installed backend, sorted by name; two distributions may claim the same one."""
-    found = set()
-    for entry_point in entry_points(group=GROUP):
+    return _installed(entry_points(group=GROUP))
+
+
+def _installed(found: Iterable[EntryPoint]) -> tuple[InstalledBackend, ...]:
+    # To tell whose one is takes a reading of that distribution's metadata, its whole description among it.
+    owners: dict[Distribution | None, tuple[str, str]] = {}
+    backends = set()
+    for entry_point in found:
+        if entry_point.dist not in owners:
+            owners[entry_point.dist] = _owner(entry_point.dist)
         # A source checkout on sys.path can show one distribution twice; that is no conflict.
-        owner = (_fact(entry_point.dist, "Name"), _fact(entry_point.dist, "Version"))
-        found.add(InstalledBackend(entry_point.name, *owner, entry_point))
-    return tuple(sorted(found, key=lambda backend: (backend.name, backend.distribution)))
+        backends.add(InstalledBackend(entry_point.name, *owners[entry_point.dist], entry_point))
+    return tuple(sorted(backends, key=lambda backend: (backend.name, backend.distribution)))
 
 
-def _fact(distribution: Distribution | None, key: str) -> str:
-    # A distribution that was removed by half may have no metadata left.
-    if distribution is None or key not in distribution.metadata:
+def _owner(distribution: Distribution | None) -> tuple[str, str]:
+    metadata = None if distribution is None else distribution.metadata
+    return _fact(metadata, "Name"), _fact(metadata, "Version")
+
+
+def _fact(metadata: PackageMetadata | None, key: str) -> str:
+    # A distribution that was removed by half may have none left.
+    if metadata is None or key not in metadata:
         return "unknown"
-    return distribution.metadata[key]
+    return metadata[key]
 
 
 def load(name: str) -> Plugin[Any]:
@@ -180,7 +192,7 @@ def _is_there(module: str) -> bool:
 
 
 def _imported(name: str) -> Plugin[Any] | Unusable:
-    claims = [backend for backend in installed() if backend.name == name]
+    claims = _installed(entry_points(group=GROUP, name=name))
     if not claims:
         text = not_installed(name)
         return Unusable("not installed", "install the distribution that brings it", text)

@@ -5,6 +5,8 @@ Importing this package is cheap; everything else is imported when the plugin is 
 
 from __future__ import annotations
 
+import asyncio
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -21,9 +23,14 @@ __all__ = ["Settings", "plugin"]
 
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Backend]:
+    from criimage_containers_storage.config_files import rule_set
+
+    # skopeo takes as long to tell its version as the imports take: they are made meanwhile.
+    environment = dict(os.environ)
+    asked = asyncio.get_running_loop().run_in_executor(None, rule_set, environment)
     from criimage_containers_storage.backend import open_backend
 
-    async with open_backend(settings) as backend:
+    async with open_backend(settings, environment, *await asked) as backend:
         yield backend
 
 

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import os
-from contextlib import ExitStack, asynccontextmanager
+import importlib
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
 import anyio.to_thread
 
 from criimage.backend import ImageDetails, Usage
 from criimage.errors import ConfigurationError, InvalidRequest
-from criimage.lasting import lasting
-from criimage_containers_storage.config_files import alias_cache, registries_files, rule_set
-from criimage_containers_storage.finishing import finish
-from criimage_containers_storage.limits import limits
-from criimage_containers_storage.pulling.changes import StoreChanges
-from criimage_containers_storage.pulling.journal import Journal
-from criimage_containers_storage.pulling.leftovers import Leftovers
-from criimage_containers_storage.pulling.manifest_source import ManifestSource
-from criimage_containers_storage.pulling.proxies import Proxies
-from criimage_containers_storage.pulling.pull import Puller
-from criimage_containers_storage.pulling.skopeo import Skopeo
+from criimage_containers_storage.finishing import finish, settled
+from criimage_containers_storage.opening import Opening
 from criimage_containers_storage.pulling.work_folder import WorkFolder
-from criimage_containers_storage.readiness import Readiness
-from criimage_containers_storage.registries.credentials import CredentialResolver
-from criimage_containers_storage.registries.current import CurrentRegistries
-from criimage_containers_storage.registries.judge import Judge
-from criimage_containers_storage.registries.names import Resolver
-from criimage_containers_storage.registries.rules import RuleFinder
-from criimage_containers_storage.removal import Remover
-from criimage_containers_storage.store.access import StoreAccess
 from criimage_containers_storage.store.images import verbose_info
 from criimage_containers_storage.store.reader import Store
 from criimage_containers_storage.store.split_store import tools_environment
 from criimage_containers_storage.store.storage_conf import locate
-from criimage_containers_storage.store.usage import UsageMeter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -46,87 +28,79 @@ if TYPE_CHECKING:
     from criimage.credentials import Credentials
     from criimage.reference import Lookup, Name, Pattern, Reference
     from criimage_containers_storage.config_files import RuleSet
+    from criimage_containers_storage.parts import Parts
     from criimage_containers_storage.settings import Settings
     from criimage_containers_storage.store.snapshot import Snapshot, Stored
     from criimage_containers_storage.store.storage_conf import Layout
 
 __all__ = ["ContainersStorageBackend", "open_backend"]
 
-_COPY_PATIENCE = 2.0
 _DEFAULT_TMP = "/var/tmp"  # noqa: S108 - where skopeo itself keeps what is large; ours is a private folder in it
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings) -> AsyncIterator[ContainersStorageBackend]:
+async def open_backend(
+    settings: Settings, environment: Mapping[str, str], rules: RuleSet, version: str
+) -> AsyncIterator[ContainersStorageBackend]:
     """Open the backend; the store itself may not exist yet.
+
+    Nothing here or behind `images` uses anyio, whose part for asyncio takes as long to be imported as all of ours that a
+    list needs.
+
+    Args:
+        settings: the backend's.
+        environment: the tools'.
+        rules: by which the skopeo in use finds its files.
+        version: of that skopeo; empty if it is not known.
 
     Raises:
         ConfigurationError: storage.conf is not usable, or there is no place for downloads.
     """
-    environment = dict(os.environ)
-    rules, version = await anyio.to_thread.run_sync(rule_set, environment)
-    layout = await anyio.to_thread.run_sync(locate, settings, environment, rules, version)
-    parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
-    with ExitStack() as stack:
-        try:
-            work = await anyio.to_thread.run_sync(WorkFolder, parent, layout)
-        except OSError as error:
-            key = ("backends", "containers-storage", "tmp_dir") if settings.tmp_dir else ()
-            text = f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir"
-            raise ConfigurationError(text, key) from error
-        stack.callback(work.close)
-        store = Store(layout)
-        access = StoreAccess(_COPY_PATIENCE)
+    layout = await asyncio.to_thread(locate, settings, environment, rules, version)
+    async with AsyncExitStack() as stack:
+        work = await _work_folder(settings, environment, layout)
+        stack.push_async_callback(asyncio.to_thread, work.close)
         tools = stack.enter_context(tools_environment(layout, environment))
-        skopeo = Skopeo(layout, tools)
-        find = functools.partial(registries_files, settings.registries_conf, environment, rules, uid=os.geteuid())
-        aliases = alias_cache(environment, uid=os.geteuid())
-        registries = CurrentRegistries(find, aliases, work.path, Judge(environment))
-        resolver = Resolver(registries, settings.short_name_mode)
-        changes = StoreChanges(layout, tools, skopeo, access)
-        journal = Journal(layout)
-        stack.callback(journal.close)
-        leftovers = Leftovers(layout, skopeo, changes, access, journal)
-        await leftovers.take_over()
-        puller = Puller(
-            layout,
-            RuleFinder(settings, environment, rules),
-            CredentialResolver(settings, environment),
-            store,
-            skopeo,
-            ManifestSource(skopeo, Proxies() if settings.image_proxy else None, work.path / "proxies"),
-            access,
-            registries,
-            changes,
-            leftovers,
-            work,
-            skip_unchanged=settings.skip_unchanged,
-        )
-        readiness = Readiness(settings, layout, environment, registries, work.path, rules)
-        meter = UsageMeter(layout, store)
-        warn = functools.partial(limits, version)
-        remover = Remover(layout, changes, access)
+        store = Store(layout)
+        opening = Opening(functools.partial(_parts, settings, layout, environment, tools, rules, store, work))
+        stack.push_async_callback(opening.close)
         examine = functools.partial(_examine, settings, layout, environment, rules, version)
-        try:
-            async with lasting(leftovers.watch, "leftovers"):
-                try:
-                    yield ContainersStorageBackend(
-                        store,
-                        resolver,
-                        puller,
-                        remover,
-                        readiness,
-                        examine,
-                        meter,
-                        warn,
-                        untag=settings.remove == "untag",
-                    )
-                finally:
-                    resolver.close()
-                    await puller.close()
-        finally:
-            await meter.close()
-            await anyio.to_thread.run_sync(stack.close)
+        warn = functools.partial(_limits, version)
+        yield ContainersStorageBackend(store, opening, examine, warn, untag=settings.remove == "untag")
+
+
+async def _work_folder(settings: Settings, environment: Mapping[str, str], layout: Layout) -> WorkFolder:
+    parent = Path(settings.tmp_dir or environment.get("TMPDIR") or _DEFAULT_TMP)
+    making = asyncio.create_task(asyncio.to_thread(WorkFolder, parent, layout))
+    cancelled = await settled(making)
+    try:
+        work = making.result()
+    except OSError as error:
+        key = ("backends", "containers-storage", "tmp_dir") if settings.tmp_dir else ()
+        text = f"cannot keep downloads in {parent}: {error.strerror}; set tmp_dir"
+        raise ConfigurationError(text, key) from error
+    if cancelled:
+        work.close()
+        raise asyncio.CancelledError
+    return work
+
+
+@asynccontextmanager
+async def _parts(
+    settings: Settings,
+    layout: Layout,
+    environment: Mapping[str, str],
+    tools: Mapping[str, str],
+    rules: RuleSet,
+    store: Store,
+    work: WorkFolder,
+) -> AsyncIterator[Parts]:
+    # By a thread: calls that need none of them are answered meanwhile.
+    await asyncio.to_thread(importlib.import_module, "criimage_containers_storage.parts")
+    from criimage_containers_storage.parts import open_parts
+
+    async with open_parts(settings, layout, environment, tools, rules, store, work) as parts:
+        yield parts
 
 
 async def _examine(
@@ -138,29 +112,28 @@ async def _examine(
     return await Examiner(settings, layout, environment, rules, version).examine()
 
 
+def _limits(version: str) -> tuple[Problem, ...]:
+    # The same.
+    from criimage_containers_storage.limits import limits
+
+    return limits(version)
+
+
 class ContainersStorageBackend:
     """See `criimage.backend.Backend`."""
 
     def __init__(
         self,
         store: Store,
-        resolver: Resolver,
-        puller: Puller,
-        remover: Remover,
-        readiness: Readiness,
+        opening: Opening[Parts],
         examine: Callable[[], Awaitable[Examination]],
-        meter: UsageMeter,
         limits_here: Callable[[], tuple[Problem, ...]],
         *,
         untag: bool,
     ) -> None:
         self._store = store
-        self._resolver = resolver
-        self._puller = puller
-        self._remover = remover
-        self._readiness = readiness
+        self._opening = opening
         self._examine = examine
-        self._meter = meter
         self._limits_here = limits_here
         self._untag = untag
 
@@ -170,8 +143,9 @@ class ContainersStorageBackend:
         return True
 
     async def check(self) -> tuple[Problem, ...]:
-        """Tell what is missing."""
-        return await finish(anyio.to_thread.run_sync(self._readiness.problems))
+        """Tell what is missing; opens what no list needs, if nobody has needed it before."""
+        parts = await self._opening.get()
+        return await finish(anyio.to_thread.run_sync(parts.readiness.problems))
 
     async def examine(self) -> Examination:
         """Try out skopeo, driver, options and policy in a store that is thrown away, and tell the files that count."""
@@ -183,7 +157,7 @@ class ContainersStorageBackend:
 
     async def resolve(self, name: Name) -> tuple[Reference, ...]:
         """Return what a name may mean, by the machine's registries.conf and aliases."""
-        return await self._resolver.resolve(name, pulling=True)
+        return await (await self._opening.get()).resolver.resolve(name, pulling=True)
 
     async def images(self, pattern: Pattern | None = None) -> tuple[Image, ...]:
         """List the images, in the store's order."""
@@ -217,7 +191,7 @@ class ContainersStorageBackend:
         report: ProgressReporter,
     ) -> Image:
         """Copy an image from its registry with skopeo, if it is not here as the registry has it."""
-        return await self._puller.pull(reference, credentials, context.namespace, report)
+        return await (await self._opening.get()).puller.pull(reference, credentials, context.namespace, report)
 
     async def remove(self, lookup: Lookup) -> None:
         """Remove an image; with `remove = "untag"` and a name, that name.
@@ -225,22 +199,24 @@ class ContainersStorageBackend:
         Raises:
             InvalidRequest: a short name cannot be resolved.
         """
+        remover = (await self._opening.get()).remover
         snapshot = await self._store.now()
         found, reference = await self._find(snapshot, lookup)
         if found is None:
             # A record that lists hide for a moment is there all the same.
             for identity in await self._hidden(snapshot, lookup):
-                await self._remover.remove_record(identity)
+                await remover.remove_record(identity)
             return
         if self._untag and reference is not None:
-            await self._remover.untag(found, reference)
+            await remover.untag(found, reference)
         else:
-            await self._remover.remove(found)
+            await remover.remove(found)
 
     async def usage(self) -> Usage:
         """Return what the writable store takes; images and containers share its folder unless it is split."""
-        measured = await self._meter.usage()
-        return Usage((measured,), (await self._meter.containers() or measured,))
+        meter = (self._opening.value or await self._opening.get()).meter
+        measured = await meter.usage()
+        return Usage((measured,), (await meter.containers() or measured,))
 
     async def _hidden(self, snapshot: Snapshot, lookup: Lookup) -> list[str]:
         """Return the records that a lookup means although they are no images yet or any more."""
@@ -250,7 +226,8 @@ class ContainersStorageBackend:
         found = [one for one in snapshot.hidden if prefix is not None and one.startswith(prefix)]
         if len(found) == 1 or lookup.name is None or not snapshot.hidden:
             return found if len(found) == 1 else []
-        names = set(map(str, await self._resolver.resolve(lookup.name)))
+        resolver = (await self._opening.get()).resolver
+        names = set(map(str, await resolver.resolve(lookup.name)))
         return [identity for identity, record in snapshot.hidden.items() if names & set(record.names)]
 
     async def _find(self, snapshot: Snapshot, lookup: Lookup) -> tuple[Stored | None, Reference | None]:
@@ -263,8 +240,9 @@ class ContainersStorageBackend:
                 return found, None
         if lookup.name is None:
             return None, None
+        resolver = (self._opening.value or await self._opening.get()).resolver
         try:
-            candidates = await self._resolver.resolve(lookup.name)
+            candidates = await resolver.resolve(lookup.name)
         except InvalidRequest:
             if lookup.id_prefix is not None:
                 return None, None

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from criimage.settings import read_layers, read_value
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -79,6 +77,9 @@ def layers_from(
     Raises:
         click.BadParameter: an assignment without `=`.
     """
+    # Not before a command runs: `serve` looks for no garbage meanwhile, and a help needs no models.
+    from criimage.settings import read_layers, read_value
+
     overrides: list[tuple[str, Any]] = []
     for assignment in assignments:
         key, equals, value = assignment.partition("=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -18,6 +19,8 @@ __all__ = ["serve"]
 def serve(**options: Any) -> None:  # noqa: ANN401 - click's own
     """Serve CRI's ImageService until SIGTERM; SIGHUP reads the settings again."""
     pause_collector()
+    # pydantic looks through all that is installed for plugins, and loads them: time at the start, and code of others.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     reread = layers_from(**options)
     layers = reread()
     # structlog loads rich wherever it is installed, for tracebacks that nobody wants here: time at the start, and

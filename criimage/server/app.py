@@ -66,7 +66,7 @@ With what a cancelled backend may take after that (`work.CANCEL_SECONDS`) it sta
 
 
 _SETTLED_SECONDS = 0.3
-"""After the start, so that nobody's first list waits for it."""
+"""After the start, so that nobody's first list waits for what follows."""
 
 _LOG_SECONDS = 0.5
 """How long a reader of the log that stalls may keep the process from ending."""
@@ -217,11 +217,10 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             assembly.server.start(bound.socket)
             _log.info("serving", endpoint=bound.endpoint, backend=plugin.name, version=__version__)
             systemd.ready(f"serving {plugin.name}")
-            asyncio.get_running_loop().call_later(_SETTLED_SECONDS, settle)
             async with (
                 lasting(lambda: reload.when(hung_up), "reload"),
                 lasting(lambda: watch_socket(bound, assembly.server.start), "socket"),
-                lasting(assembly.readiness.watch, "backend check"),
+                lasting(partial(_settle_and_watch, assembly.readiness), "backend check"),
                 systemd.watchdog(),
             ):
                 await stopped.wait()
@@ -232,6 +231,14 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
                 # Meanwhile the backend ends; `run` waits for the rest.
                 traces.stop()
     _log.info("stopped")
+
+
+async def _settle_and_watch(readiness: Readiness) -> None:
+    """Have the backend checked, which brings in what it has left for later, settle, and go on checking."""
+    await asyncio.sleep(_SETTLED_SECONDS)
+    await readiness.problems()
+    settle()
+    await readiness.watch()
 
 
 def run(layers: Layers, reread: Callable[[], Layers]) -> None:

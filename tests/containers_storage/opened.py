@@ -66,6 +66,8 @@ async def opened(store: Store, **settings: object) -> AsyncIterator[Opened]:
         "image_proxy": IMAGE_PROXY,
     }
     async with plugin.open(Settings.model_validate(given | settings)) as backend:
+        # As the core does it once a server has settled: what a dead server has left is taken over.
+        await backend.check()
         yield Opened(backend)
 
 

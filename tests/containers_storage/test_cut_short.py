@@ -295,7 +295,7 @@ async def test_a_nameless_record_that_somebody_uses_stays() -> None:
         for number, change in enumerate(("container", "name", "file", "nothing")):
             name = hub.push(numbered(number), "app", str(number))
             async with opened(local) as under_test:
-                journal = under_test.backend._puller._leftovers._journal  # type: ignore[attr-defined]
+                journal = under_test.backend._opening.value.puller._leftovers._journal  # type: ignore[attr-defined]
                 entry = journal.begin(local.tmp)
                 local.skopeo("copy", f"docker://{name}", local.reference(name))
                 made = numbered(number).id.removeprefix("sha256:")
@@ -310,7 +310,7 @@ async def test_a_nameless_record_that_somebody_uses_stays() -> None:
                         local.command("add-names", "-n", f"{name}-theirs", made)
                     elif change == "file":
                         local.command("set-image-data", made, "their-file", str(local.policy))
-                    await under_test.backend._puller._leftovers.after(entry)  # type: ignore[attr-defined]
+                    await under_test.backend._opening.value.puller._leftovers.after(entry)  # type: ignore[attr-defined]
                     assert (made in local.images()) is stays, change
 
 

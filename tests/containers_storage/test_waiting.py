@@ -61,7 +61,7 @@ async def test_a_deletion_of_ours_is_told_as_well() -> None:
     """A pull that waits for a removal which the store keeps waiting says so (B8)."""
     with registry() as hub, store() as local:
         async with opened(local) as under_test:
-            access = under_test.backend._puller._access  # type: ignore[attr-defined]
+            access = under_test.backend._opening.value.puller._access  # type: ignore[attr-defined]
             first = hub.push(FIRST, "first", "1")
             await under_test.pull(first)
             with locked(local.root / "overlay-layers/layers.lock"):

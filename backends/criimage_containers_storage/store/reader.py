@@ -14,14 +14,14 @@ with what its record says, its ID, names, digests and size: what nobody sees nob
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import anyio
-import anyio.to_thread
 import structlog
 
 from criimage.errors import OperationFailed
@@ -106,7 +106,7 @@ class Store:
         # In tasks of its own: a caller that gives up must not let a second reading in beside its thread.
         self._readings = Rounds(self._read, "read the store")
         # Of its own: pulls whose files hang may have all the others, and lists go on all the same.
-        self._thread = anyio.CapacityLimiter(1)
+        self._thread = ThreadPoolExecutor(1, "read the store")
         self._complained: set[tuple[str, str]] = set()
 
     async def snapshot(self) -> Snapshot:
@@ -155,7 +155,7 @@ class Store:
             return  # an earlier caller's reading has seen it all
         old = self._state
         try:
-            self._state = await anyio.to_thread.run_sync(self._next_state, old, limiter=self._thread)
+            self._state = await asyncio.get_running_loop().run_in_executor(self._thread, self._next_state, old)
         except OperationFailed as error:
             # The old state stays until a new one is whole.
             if self._fault is None or self._fault.text != error.text:
