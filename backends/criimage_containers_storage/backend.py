@@ -44,8 +44,8 @@ async def open_backend(
 ) -> AsyncIterator[ContainersStorageBackend]:
     """Open the backend; the store itself may not exist yet.
 
-    Nothing here or behind `images` uses anyio, whose part for asyncio takes as long to be imported as all of ours that a
-    list needs.
+    Nothing here or behind `images` uses anyio, whose part for asyncio takes as long to be imported as all that a list
+    needs of ours.
 
     Args:
         settings: the backend's.

@@ -70,9 +70,9 @@ def layers_from(
     log_level: str | None = None,
     log_format: str | None = None,
     *,
-    read: Callable[..., Layers] = read_layers,
+    read: Callable[..., Layers] | None = None,
 ) -> Callable[[], Layers]:
-    """Return what reads the settings with `read`, each time it is called.
+    """Return what reads the settings, with `read` in place of `read_layers` if given, each time it is called.
 
     Raises:
         click.BadParameter: an assignment without `=`.
@@ -88,4 +88,4 @@ def layers_from(
         overrides.append((key, read_value(value)))
     given = {"backend": backend, "listen": listen, "log.level": log_level, "log.format": log_format}
     overrides += [(key, value) for key, value in given.items() if value is not None]
-    return lambda: read(config, overrides)
+    return lambda: (read or read_layers)(config, overrides)

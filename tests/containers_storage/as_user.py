@@ -15,18 +15,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import criimage_containers_storage.backend
-from criimage.backend import PullContext
+import criimage_containers_storage.backend  # noqa: F401 - see above
+from criimage.backend import Examined, PullContext
 from criimage.credentials import Credentials
 from criimage.errors import CriimageError
 from criimage.reference import Lookup, Reference
-from criimage_containers_storage import Settings
+from criimage_containers_storage import Settings, plugin
 
 # Modules that are otherwise imported at their first use only.
 NEEDED = (
     "anyio._backends._asyncio",
     "concurrent.futures.thread",
     "criimage_containers_storage.examination",
+    "criimage_containers_storage.limits",
+    "criimage_containers_storage.parts",
     "encodings.ascii",
     "encodings.idna",
     "tomllib",
@@ -59,7 +61,7 @@ async def look(home: Path, name: str, password: str) -> dict[str, Any]:
     """Pulls, lists, removes with the user's own defaults."""
     seen: dict[str, Any] = {}
     settings = Settings(tmp_dir=str(home / "tmp"))
-    async with criimage_containers_storage.backend.open_backend(settings) as backend:
+    async with plugin.open(settings) as backend:
         seen["problems"] = [problem.text for problem in await backend.check()]
         reference = Reference.parse(name)
         credentials = Credentials("bob", password)
@@ -82,7 +84,8 @@ async def examine(home: Path) -> dict[str, Any]:
     """Tries out the user's own defaults, and pulls into a store that the user may not write."""
     seen: dict[str, Any] = {}
     settings = Settings(tmp_dir=str(home / "tmp"))
-    async with criimage_containers_storage.backend.open_backend(settings) as backend:
+    async with plugin.open(settings) as backend:
+        assert isinstance(backend, Examined)
         seen["problems"] = [(problem.text, problem.remedy) for problem in (await backend.examine()).problems]
         (home / ".local/share/containers/storage").mkdir(0o500, parents=True)
         try:

@@ -66,7 +66,11 @@ _AFTER_A_LIST = {
     "criimage_containers_storage.removal",
     "criimage_containers_storage.store.usage",
 }
-_FOR_CONFIG_CHECK = {"criimage_containers_storage.examination", "criimage_containers_storage.limits"}
+_FOR_CONFIG_CHECK = {
+    "criimage_containers_storage.examination",
+    "criimage_containers_storage.limits",
+    "criimage_containers_storage.registries.certificates",
+}
 
 _LISTING = """
 import asyncio, json, sys
