@@ -1,3 +1,3 @@
 """criimage: one CRI image service for every image store on a Kubernetes node."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
