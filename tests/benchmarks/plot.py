@@ -13,7 +13,7 @@ from benchmarks.targets import Verdict, targets
 from parts.svg import svg_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.results import Results
 
@@ -78,12 +78,7 @@ def _measures(rows: Sequence[tuple[str, Verdict, tuple[float, float, float]]]) -
 
 
 def _growth(results: Results, top: int) -> Iterator[str]:
-    points: dict[str, list[tuple[int, float]]] = {}
-    for key, series in results.series.items():
-        if key.part == "calls" and (matched := _IMAGES.fullmatch(key.what)):
-            points.setdefault(key.side, []).append((int(matched[1]), series.median))
-        if key.part == growth.PART and key.what == "ListImages":
-            points.setdefault("records written", []).append((int(key.side.split()[0]), series.median))
+    points = _points(results)
     counts = sorted({count for line in points.values() for count, _ in line})
     times = [seconds for line in points.values() for _, seconds in line]
     if len(counts) < 2:
@@ -101,12 +96,40 @@ def _growth(results: Results, top: int) -> Iterator[str]:
     yield f'<path d="M{left},{upper} V{lower} H{right}" fill="none" stroke="#000000"/>'
     for count in counts:
         yield _text(place(count, min(times))[0], lower + 18, f"{count}", anchor="middle")
-    for colour, (side, unsorted) in zip(_SIDES, points.items(), strict=False):
-        line = sorted(unsorted)
-        path = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in line)
+    coloured = dict(zip(points, _SIDES, strict=False))
+    for side, colour in coloured.items():
+        line = [place(*point) for point in sorted(points[side])]
+        path = " ".join(f"{across:.1f},{height:.1f}" for across, height in line)
         yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        for point in line:
-            across, height = place(*point)
+        for across, height in line:
             yield f'<circle cx="{across:.1f}" cy="{height:.1f}" r="3" fill="{colour}"/>'
-            yield _text(across + 6, height - 6, f"{point[1]:.2f}", size=10, colour=colour)
-        yield _text(right + 40, place(*line[-1])[1] + 4, side, colour=colour)
+    for count in counts:
+        there = {side: time for side in coloured for at, time in points[side] if at == count}
+        heights = _apart({side: place(count, time)[1] - 6 for side, time in there.items()}, 11, lower - 4)
+        for side, height in heights.items():
+            across = place(count, there[side])[0] + 6
+            yield _text(across, height, f"{there[side]:.2f}", size=10, colour=coloured[side])
+    ends = {side: place(*max(points[side]))[1] + 4 for side in coloured}
+    for side, height in _apart(ends, 15, lower).items():
+        yield _text(right + 40, height, side, colour=coloured[side])
+
+
+def _points(results: Results) -> dict[str, list[tuple[int, float]]]:
+    """The lists' medians in seconds by side, each with its number of images."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    for key, series in results.series.items():
+        if key.part == "calls" and (matched := _IMAGES.fullmatch(key.what)):
+            points.setdefault(key.side, []).append((int(matched[1]), series.median))
+        if key.part == growth.PART and key.what == "ListImages":
+            points.setdefault("records written", []).append((int(key.side.split()[0]), series.median))
+    return points
+
+
+def _apart(heights: Mapping[str, float], distance: float, lowest: float) -> dict[str, float]:
+    """Moves labels up, the lowest first, until none is in another's way."""
+    found: dict[str, float] = {}
+    free = lowest
+    for name, height in sorted(heights.items(), key=lambda one: -one[1]):
+        found[name] = min(height, free)
+        free = found[name] - distance
+    return found
