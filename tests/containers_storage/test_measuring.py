@@ -144,8 +144,8 @@ async def test_who_asks_does_not_wait_for_a_long_round(tmp_path: Path, monkeypat
     """Of ten thousand images each round takes longer than anybody may wait: what is known is told, with its time."""
     written, _ = written_store(tmp_path)
     meter = UsageMeter(written.layout, Store(written.layout))
-    first = await meter.usage()
     monkeypatch.setattr(usage, "_PATIENCE", 3600.0)
+    first = await meter.usage()
     monkeypatch.setattr(meter, "_took", 7200.0)
     go_on = threading.Event()
 

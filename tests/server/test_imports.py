@@ -100,7 +100,8 @@ def _listing(tmp_path: Path, missing: str = "") -> tuple[set[str], set[str], str
     settings = {"root": f"{tmp_path}/root", "run_root": f"{tmp_path}/run", "tmp_dir": str(tmp_path), "driver": "vfs"}
     command = [sys.executable, "-c", _LISTING, json.dumps(settings), missing]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    listed, checked, failed, images = json.loads(told)
+    # Lines of a log may stand before it, such as that there is no skopeo here.
+    listed, checked, failed, images = json.loads(told.splitlines()[-1])
     return set(listed), set(checked), failed, images
 
 
