@@ -220,7 +220,8 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
             async with (
                 lasting(lambda: reload.when(hung_up), "reload"),
                 lasting(lambda: watch_socket(bound, assembly.server.start), "socket"),
-                lasting(partial(_settle_and_watch, assembly.readiness), "backend check"),
+                # The first look brings in what the backend has left for later; then the process has what it keeps.
+                lasting(partial(assembly.readiness.watch, _SETTLED_SECONDS, settle), "backend check"),
                 systemd.watchdog(),
             ):
                 await stopped.wait()
@@ -231,14 +232,6 @@ async def serve(layers: Layers, reread: Callable[[], Layers]) -> None:
                 # Meanwhile the backend ends; `run` waits for the rest.
                 traces.stop()
     _log.info("stopped")
-
-
-async def _settle_and_watch(readiness: Readiness) -> None:
-    """Have the backend checked, which brings in what it has left for later, settle, and go on checking."""
-    await asyncio.sleep(_SETTLED_SECONDS)
-    await readiness.problems()
-    settle()
-    await readiness.watch()
 
 
 def run(layers: Layers, reread: Callable[[], Layers]) -> None:

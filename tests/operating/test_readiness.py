@@ -47,6 +47,23 @@ async def test_a_watch_tells_what_is_found_until_it_ends(monkeypatch: pytest.Mon
     assert problems.standing() == {}
 
 
+async def test_what_somebody_finds_before_the_first_look_is_told_too() -> None:
+    """A watch that waits for the start to be over is one: whoever asks meanwhile has log and metric told."""
+    ready, settled = Readiness(WatchedBackend(problems=(DOWN,))), asyncio.Event()
+    watching = asyncio.create_task(ready.watch(3600.0, settled.set))
+    await asyncio.sleep(0)
+    assert await ready.problems() == [("backend", DOWN)]
+    assert list(problems.standing().values()) == [DOWN]
+    assert not settled.is_set()
+    watching.cancel()
+    await asyncio.wait({watching})
+
+    watching = asyncio.create_task(ready.watch(0.0, settled.set))
+    await asyncio.wait_for(settled.wait(), 30)
+    watching.cancel()
+    await asyncio.wait({watching})
+
+
 async def test_the_end_of_a_watch_is_no_end_of_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that stops while its engine is down does not log that this is over; what was over before it does."""
     monkeypatch.setattr(readiness, "WATCH_SECONDS", 0.001)

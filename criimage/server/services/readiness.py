@@ -10,6 +10,8 @@ from criimage.problems import Problem
 from criimage.rounds import Rounds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from criimage.backend import Backend
 
 __all__ = ["CHECK_SECONDS", "WATCH_SECONDS", "Readiness"]
@@ -49,13 +51,22 @@ class Readiness:
         own = {source: problem for source, problem in problems.standing().items() if source not in self._told}
         return [*((_BACKEND, problem) for problem in found), *own.items()]
 
-    async def watch(self) -> None:
-        """Look again and again, until cancelled: log and metric tell what the check finds as well."""
+    async def watch(self, after: float = 0.0, settled: Callable[[], None] | None = None) -> None:
+        """Look again and again, until cancelled: log and metric tell what a check finds as well, whoever asked for it.
+
+        Args:
+            after: seconds before the first look of its own.
+            settled: is called once, after that look.
+        """
         self._watching = True
         try:
+            await asyncio.sleep(after)
+            await self._looks.answer()
+            if settled is not None:
+                settled()
             while True:
-                await self._looks.answer()
                 await asyncio.sleep(WATCH_SECONDS)
+                await self._looks.answer()
         finally:
             self._watching = False
             for source in self._told:
