@@ -33,8 +33,18 @@ class Rounds(Generic[T]):
         self._running: asyncio.Task[T] | None = None
         self._next: asyncio.Task[T] | None = None
 
-    async def answer(self) -> T:
-        """Return the answer of a round that begins after this call, and so has seen all that was true before it.
+    def begin(self, *, current: bool = False) -> asyncio.Task[T]:
+        """Return the round that begins after this call, and so sees all that was true before it; nobody need wait.
+
+        Args:
+            current: one that runs will do as well: whoever asks knows that nothing has changed since it began.
+        """
+        if current and self._running is not None:
+            return self._running
+        return self._next or self._queued()
+
+    async def answer(self, *, current: bool = False) -> T:
+        """Return the answer of the round that `begin` tells of.
 
         After a cancel of the caller the round goes on, for the others.
 
@@ -43,18 +53,19 @@ class Rounds(Generic[T]):
             Exception: anything else that `ask` raised.
             asyncio.CancelledError: the rounds were closed.
         """
-        task = self._next or self._queued()
+        task = self.begin(current=current)
         await asyncio.wait({task})
         try:
             return task.result()
         except CriimageError as error:
             raise error.for_another_waiter() from error.__cause__
 
-    def close(self) -> None:
-        """Cancel what is asked now; whoever waits for it is cancelled as well."""
-        for task in (self._next, self._running):
-            if task is not None:
-                task.cancel()
+    def close(self) -> set[asyncio.Task[T]]:
+        """Cancel what is asked now, and return it; whoever waits for it is cancelled as well."""
+        ending = {task for task in (self._next, self._running) if task is not None}
+        for task in ending:
+            task.cancel()
+        return ending
 
     def _queued(self) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(self._round(self._running), name=self._name)

@@ -62,7 +62,17 @@ async def open_backend(
         stack.push_async_callback(asyncio.to_thread, work.close)
         tools = stack.enter_context(tools_environment(layout, environment))
         store = Store(layout)
-        opening = Opening(functools.partial(_parts, settings, layout, environment, tools, rules, store, work))
+
+        @asynccontextmanager
+        async def parts() -> AsyncIterator[Parts]:
+            # By a thread: calls that need none of them are answered meanwhile.
+            await asyncio.to_thread(importlib.import_module, "criimage_containers_storage.parts")
+            from criimage_containers_storage.parts import open_parts
+
+            async with open_parts(settings, layout, environment, tools, rules, store, work) as opened:
+                yield opened
+
+        opening = Opening(parts)
         stack.push_async_callback(opening.close)
         examine = functools.partial(_examine, settings, layout, environment, rules, version)
         warn = functools.partial(_limits, version)
@@ -83,24 +93,6 @@ async def _work_folder(settings: Settings, environment: Mapping[str, str], layou
         work.close()
         raise asyncio.CancelledError
     return work
-
-
-@asynccontextmanager
-async def _parts(
-    settings: Settings,
-    layout: Layout,
-    environment: Mapping[str, str],
-    tools: Mapping[str, str],
-    rules: RuleSet,
-    store: Store,
-    work: WorkFolder,
-) -> AsyncIterator[Parts]:
-    # By a thread: calls that need none of them are answered meanwhile.
-    await asyncio.to_thread(importlib.import_module, "criimage_containers_storage.parts")
-    from criimage_containers_storage.parts import open_parts
-
-    async with open_parts(settings, layout, environment, tools, rules, store, work) as parts:
-        yield parts
 
 
 async def _examine(

@@ -13,8 +13,6 @@ from criimage.cli.connection import ask, client_options, talk_to, version_of
 from criimage.cri.criimage.v1 import GetStatusRequest, GetStatusResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from criimage.channel import Channel
 
 __all__ = ["status"]
@@ -67,8 +65,10 @@ async def _runtime(channel: Channel, endpoint: str) -> str:
 
 
 def _print(reply: GetStatusResponse, runtime: str) -> None:
+    from criimage.server.reload import differences
+
     settings = json.loads(reply.settings or "{}")
-    told = {"listen", "backend"}
+    own = {"listen": settings.get("listen"), "backend": reply.backend}
     rows = [
         ("health", "serving" if reply.serving else "not serving"),
         ("version", reply.version),
@@ -76,24 +76,14 @@ def _print(reply: GetStatusResponse, runtime: str) -> None:
         ("runtime", runtime),
         ("listen", str(settings.get("listen", ""))),
         *(
-            ("setting", f"{key} = {value}")
-            for key, value in _set(settings, _defaults(reply.backend))
-            if key not in told
+            ("setting", f"{key} = {json.dumps(value, ensure_ascii=False)}")
+            for key, value in differences(_defaults(reply.backend) | own, settings).items()
+            if value is not None  # else a key that the server, which is another version, does not have
         ),
         *(("problem", f"{each.source}: {each.text} ({each.remedy})") for each in reply.problems),
     ]
     for name, value in rows:
         click.echo(f"{name + ':':10}{output.printable(value)}")
-
-
-def _set(settings: Mapping[str, Any], defaults: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the dotted keys whose values are not the defaults, with these values as JSON."""
-    for key, value in settings.items():
-        default = defaults.get(key)
-        if isinstance(value, dict) and isinstance(default, dict) and default:
-            yield from _set(value, default, f"{above}{key}.")
-        elif value != default:
-            yield f"{above}{key}", json.dumps(value, ensure_ascii=False)
 
 
 def _defaults(backend: str) -> dict[str, Any]:
@@ -112,4 +102,4 @@ def _defaults(backend: str) -> dict[str, Any]:
     if not isinstance(plugin, Unusable):
         with contextlib.suppress(ValidationError):
             return in_force(Settings(), backend, plugin.settings_model())
-    return {**Settings().model_dump(mode="json"), "backends": {backend: None}}
+    return {**Settings().model_dump(mode="json"), "backends": {}}

@@ -59,15 +59,15 @@ def _in_force_after(started_with: Mapping[str, Any], read: Mapping[str, Any]) ->
     return found
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return the dotted keys whose values differ, as TOML has them, sorted; never the values.
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the dotted keys whose values differ, as TOML has them, sorted, each with its value afterwards or None.
 
     A table that was empty, or is, differs by what is in the other one: only those keys are told.
     """
     old, new = dict(_flat(before)), dict(_flat(after))
     differing = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
     above = {key[:length] for key in differing for length in range(1, len(key))}
-    return sorted(map(dotted, differing - above))
+    return dict(sorted((dotted(key), new.get(key)) for key in differing - above))
 
 
 def _flat(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -15,7 +15,7 @@ import pytest
 from documentation.pages import PROJECT, blocks, page
 from documentation.typed_blocks import blocks_for
 from documentation.unit_pages import typed_units
-from parts.booted import run_booted
+from parts.booted import kubelet_unit, run_booted
 from parts.clients import crictl
 from parts.containerd import containerd
 from parts.missing import need
@@ -35,15 +35,10 @@ echo '{{"default": [{{"type": "insecureAcceptAnything"}}]}}' >/etc/containers/po
 """
 
 # In the place of a kubelet, which ends too if the endpoint that it was told does not answer.
-_KUBELET = """
-[Unit]
-Description=In the place of a kubelet
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/sh -c 'sed -n "s/^containerRuntimeEndpoint: //p" /var/lib/kubelet/config.yaml >>/probe/kubelet'
-ExecStart=/bin/sh -c 'exec criimage version --endpoint "$(tail -n 1 /probe/kubelet)"'
-"""
+_KUBELET = kubelet_unit(
+    """/bin/sh -c 'sed -n "s/^containerRuntimeEndpoint: //p" /var/lib/kubelet/config.yaml >>/probe/kubelet'""",
+    """/bin/sh -c 'exec criimage version --endpoint "$(tail -n 1 /probe/kubelet)"'""",
+)
 
 _BEHIND = """
 mkdir -p /run/containerd /etc/criimage/conf.d /var/lib/kubelet

@@ -47,8 +47,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "no frame of 64 KiB may come, and one that does goes the long way, where it is refused, by either size",
     ("criimage/lasting.py", "FIRST_PAUSE = 1.0", "1.0 -> 2.0"): _SIZE,
     ("criimage/server/listening/listener.py", "PAUSE_SECONDS = 1.0", "1.0 -> 2.0"): _SIZE,
-    ("backends/criimage_docker/view/view.py", "self._next = None", "statement removed"): (
-        "a listing that has not begun is ended by `close` alone, and nobody asks after that"
+    ("criimage/rounds.py", "self._next = None", "statement removed"): (
+        "a round that has not begun is ended by `close` alone, and nobody asks after that"
     ),
     ("criimage/server/relay/versions.py", "PROBE_SECONDS = 10.0", "10.0 -> 11.0"): _SIZE,
     ("criimage/server/http2/limits.py", "if position < size:", "Lt -> LtE"): "an empty rest is kept as none is",

@@ -82,6 +82,20 @@ ExecStopPost=/bin/systemctl --force poweroff
 """
 
 
+_KUBELET = """
+[Unit]
+Description=In the place of a kubelet
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+"""
+
+
+def kubelet_unit(*starts: str) -> str:
+    """A unit in the place of a kubelet's, which runs these commands when it is started."""
+    return _KUBELET + "".join(f"ExecStart={one}\n" for one in starts)
+
+
 def need_systemd(root: Path = Path("/")) -> None:
     """Skips, or fails where `CI=true`, unless a systemd can boot here.
 

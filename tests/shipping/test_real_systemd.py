@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from documentation.pages import PROJECT
-from parts.booted import run_booted
+from parts.booted import kubelet_unit, run_booted
 from parts.missing import need
 
 CRIIMAGE = Path(sys.executable).with_name("criimage")
@@ -23,14 +23,7 @@ echo 'backend = "memory"' >/etc/criimage/config.toml
 systemctl enable criimage.service criimage.socket 2>/probe/enabled
 """
 
-_KUBELET = """
-[Unit]
-Description=In the place of a kubelet
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/sh -c 'systemctl is-active criimage.service >/probe/seen-by-kubelet'
-"""
+_KUBELET = kubelet_unit("/bin/sh -c 'systemctl is-active criimage.service >/probe/seen-by-kubelet'")
 
 _SCRIPT = """
 set +e

@@ -23,8 +23,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from criimage.errors import CriimageError
 from criimage.reference import Reference
+from criimage.rounds import Rounds
 from criimage_docker.engine.answers import NOT_FOUND, Refusal
 from criimage_docker.engine.features import UNKNOWN
 from criimage_docker.engine.records import convert, created, is_of_containerd
@@ -73,9 +73,8 @@ class View:
         # Named images that the engine's list leaves out, by what an inspect told of them.
         self._unlisted: dict[ImageID, Image] = {}
         self._maker = SnapshotMaker()
-        self._running: asyncio.Task[Snapshot] | None = None
+        self._rounds = Rounds(self._list, "list the engine's images")
         self._running_generation = -1
-        self._next: asyncio.Task[Snapshot] | None = None
         self._mending = 0
         self._own_pulls: dict[str, list[float]] = {}
         self.listings = 0
@@ -198,9 +197,9 @@ class View:
         if self._kept is not None and age < lag:
             if age > lag / 2 and lag < self._ttl:
                 # Compared in the background, so that who asks again and again need not wait.
-                self._listing()
+                self._rounds.begin(current=self._current)
             return self._kept[0]
-        return await self._asked()
+        return await self._rounds.answer(current=self._current)
 
     async def latest(self) -> tuple[Snapshot, bool]:
         """Return the last listing that no event has ended, and whether it was begun after the call.
@@ -211,7 +210,7 @@ class View:
         """
         if self._kept is not None and self._age < self._ttl:
             return self._kept[0], False
-        return await self._asked(), True
+        return await self._rounds.answer(current=self._current), True
 
     def known(self, image: ImageID) -> Image | None:
         """Return an image as the last listing has it, if that still counts."""
@@ -235,20 +234,10 @@ class View:
                     self._maker.replace(snapshot)
                     self._kept = (snapshot, generation, made)
 
-    async def _asked(self) -> Snapshot:
-        try:
-            return await asyncio.shield(self._listing())
-        except CriimageError as error:
-            # One exception object in several tasks would gather the tracebacks of all.
-            raise error.for_another_waiter() from error.__cause__
-
     async def close(self) -> None:
         """Stop what is under way."""
-        tasks = [task for task in (self._next, self._running) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if ending := self._rounds.close():
+            await asyncio.wait(ending)
 
     @property
     def trusted(self) -> bool:
@@ -267,30 +256,12 @@ class View:
             return math.inf
         return time.monotonic() - self._kept[2]
 
-    def _listing(self) -> asyncio.Task[Snapshot]:
-        current = self.trusted and self._running_generation == self.generation and not self._mending
-        if self._running is not None and current:
-            return self._running
-        # The next one has not begun: it will see whatever is true now.
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_task(
-                self._list(self._running), name="list the engine's images"
-            )
-            self._next.add_done_callback(self._ended)
-        return self._next
+    @property
+    def _current(self) -> bool:
+        """Whether a listing that runs, if there is one, has seen all that has changed until now."""
+        return self.trusted and self._running_generation == self.generation and not self._mending
 
-    def _ended(self, task: asyncio.Task[Snapshot]) -> None:
-        if self._running is task:
-            self._running = None
-        if self._next is task:
-            self._next = None
-        if not task.cancelled():
-            task.exception()  # mark as seen: those who waited have got it
-
-    async def _list(self, before: asyncio.Task[Snapshot] | None) -> Snapshot:
-        if before is not None:
-            await asyncio.wait({before})
-        self._running, self._next = self._next, None
+    async def _list(self) -> Snapshot:
         generation = self._running_generation = self.generation
         self.listings += 1
         began = time.monotonic()
