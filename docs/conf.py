@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import enum
 import re
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import from_code
 
 project = "criimage"
 author = "the criimage developers"
@@ -82,8 +87,13 @@ def _what_is_called(_app: Any, what: str, _name: str, one: Any, _options: Any, s
     return (signature, returns) if called and not str(signature).startswith("(*args: ") else ("", returns)
 
 
+def _write_from_code(app: Any) -> None:  # noqa: ANN401
+    from_code.write(Path(app.srcdir) / "_build" / "from_code")
+
+
 def setup(app: Any) -> None:  # noqa: ANN401
     """Tell Sphinx what is ours."""
+    app.connect("builder-inited", _write_from_code)
     # Before napoleon, which takes a colon in code for the end of a type.
     app.connect("autodoc-process-docstring", _as_sphinx_reads, priority=400)
     app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
